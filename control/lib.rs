@@ -1,0 +1,6 @@
+//! serin: everything that is not a request. Modules stand in layer order; each
+//! may name only those below it.
+
+pub mod clock;
+pub mod judge;
+pub mod rollout;

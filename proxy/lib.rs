@@ -1,0 +1,19 @@
+//! The data plane of serin: it accepts, matches, splits, mirrors, shields and
+//! counts HTTP requests.
+//!
+//! What is absent on purpose: no file format, no Kubernetes, no metric text, no
+//! rollout, no opinion on whether a version is good. A [`Model`] and
+//! [`Weights`] go in; a [`Reading`], [`Problem`]s and [`Bound`] addresses come out.
+//!
+//! The modules stand in layer order: each may name only those below it.
+
+mod handle;
+pub mod histogram;
+pub mod model;
+pub mod reading;
+pub mod weights;
+
+pub use handle::{Bound, Handle, Marks, Options, Problem, ShiftError, StartError};
+pub use model::Model;
+pub use reading::Reading;
+pub use weights::Weights;

@@ -1,0 +1,29 @@
+//! The routing model: what an operator asked for, as plain data.
+//!
+//! Every dialect is translated into this and nothing else enters the proxy. It
+//! knows no file format and no origin of its parts. It may still be wrong (a
+//! route can name a split that does not exist); [`crate::table`] compiles it
+//! and answers with all its problems at once.
+
+mod listener;
+mod route;
+mod service;
+mod split;
+
+pub use listener::{Limits, Listener};
+pub use route::{Host, Match, PathMatch, Predicate, PredicateOn, Route, Target, TextMatch};
+pub use service::{Protocol, Role, Service, Version};
+pub use split::{Force, ForceOn, Mirror, Shield, Split, Sticky, StickyKey};
+
+use serde::Serialize;
+
+/// Everything the proxy is told; compiled whole and swapped whole.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Model {
+    pub listeners: Vec<Listener>,
+    /// Virtual hosts. The most specific domain wins; inside a host the first
+    /// route in order that matches wins.
+    pub hosts: Vec<Host>,
+    pub splits: Vec<Split>,
+    pub services: Vec<Service>,
+}

@@ -1,0 +1,40 @@
+//! Where the proxy accepts connections, and what one connection may ask of it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Listener {
+    pub name: String,
+    /// Port 0 asks the kernel for a free one; [`crate::Bound`] tells which.
+    pub address: SocketAddr,
+    pub limits: Limits,
+}
+
+/// Bounds on what a client may make us hold or wait for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Limits {
+    pub max_header_bytes: usize,
+    pub max_headers: usize,
+    /// A client that has begun a request head must end it within this time.
+    pub header_timeout: Duration,
+    /// A connection with no request under way is closed after this time.
+    pub idle_timeout: Duration,
+    /// Connections per worker; past it a new one is accepted and closed at once.
+    pub max_connections: usize,
+}
+
+impl Default for Limits {
+    /// Envoy's values where Envoy has the same limit.
+    fn default() -> Self {
+        Limits {
+            max_header_bytes: 60 * 1024,
+            max_headers: 100,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(3600),
+            max_connections: 50_000,
+        }
+    }
+}

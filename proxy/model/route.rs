@@ -1,0 +1,82 @@
+//! Which request goes to which split.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// A virtual host: the domains it answers for and its routes in order.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Host {
+    /// `a.example.com`, `*.example.com`, `a.example.*` or `*`. Ports are ignored.
+    pub domains: Vec<String>,
+    pub routes: Vec<Route>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Route {
+    pub name: String,
+    /// The route matches when any of these does; an empty list matches all.
+    pub matches: Vec<Match>,
+    pub target: Target,
+    /// From the request's head to the last byte of the answer's head.
+    pub request_timeout: Option<Duration>,
+    /// Longest silence of an answer's body.
+    pub idle_timeout: Option<Duration>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Target {
+    Split(String),
+    /// An answer of our own.
+    Direct {
+        status: u16,
+        body: String,
+    },
+}
+
+/// All parts must hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Match {
+    pub path: Option<PathMatch>,
+    pub method: Option<String>,
+    pub predicates: Vec<Predicate>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum PathMatch {
+    Exact(String),
+    /// Plain text prefix, as Envoy's `prefix`.
+    Prefix(String),
+    /// Must match the whole path; the query is not part of it.
+    Regex(String),
+}
+
+/// One thing asked of a header, query parameter or cookie.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Predicate {
+    pub on: PredicateOn,
+    pub name: String,
+    pub value: TextMatch,
+    /// Turns the answer round. A missing field fails a value match both ways,
+    /// as in Envoy; to ask for absence, invert `Present`.
+    pub invert: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PredicateOn {
+    Header,
+    Query,
+    Cookie,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TextMatch {
+    Exact(String),
+    Prefix(String),
+    Suffix(String),
+    /// Must match the whole value.
+    Regex(String),
+    Present,
+}

@@ -1,0 +1,49 @@
+//! A service and its versions: who can answer, and where.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Service {
+    pub name: String,
+    pub versions: Vec<Version>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Version {
+    pub name: String,
+    pub role: Role,
+    pub endpoints: Vec<SocketAddr>,
+    pub protocol: Protocol,
+    pub connect_timeout: Duration,
+}
+
+/// What a version is to its service. `Primary` takes what no other version
+/// claims and answers where a canary fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    Primary,
+    Canary,
+    Other,
+}
+
+impl Role {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Primary => "primary",
+            Role::Canary => "canary",
+            Role::Other => "other",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Http1,
+    /// Cleartext HTTP/2 with prior knowledge.
+    Http2,
+}

@@ -1,0 +1,97 @@
+//! What the counters said at one moment: plain numbers, cumulative since the
+//! process began, so that readings of workers and of replicas simply add.
+
+use serde::Serialize;
+
+use crate::histogram::Histogram;
+use crate::model::Role;
+use crate::weights::Weights;
+
+/// All counters at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    pub versions: Vec<VersionReading>,
+    pub splits: Vec<SplitReading>,
+    pub connections: u64,
+    /// Requests that no split took: no route, malformed, direct answers.
+    pub unrouted: u64,
+}
+
+/// Counters of one version in one role; mirrored copies are counted under
+/// `shadow` and nowhere else.
+#[derive(Clone, Debug)]
+pub struct VersionReading {
+    pub service: String,
+    pub version: String,
+    pub role: Role,
+    pub shadow: bool,
+    pub counts: Counts,
+    /// Time to the last byte of every counted answer.
+    pub latency: Histogram,
+}
+
+/// Requests by how they ended, and what else happened on their way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    pub success: u64,
+    pub failure: u64,
+    /// The client went away, or the fault was ours: counts against nobody.
+    pub uncounted: u64,
+    /// By status class, 1xx to 5xx; index 0 is "no answer at all".
+    pub classes: [u64; 6],
+    pub in_flight: u64,
+    /// Attempts beyond the first that this version was given.
+    pub retries: u64,
+    /// Failures of this version that the primary answered instead.
+    pub shielded: u64,
+    /// Requests of this version that were copied to a mirror.
+    pub mirrored: u64,
+    /// Copies not made or abandoned because a bound was reached.
+    pub mirror_dropped: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+/// The evidence of one split, kept by generation of its weights.
+#[derive(Clone, Debug)]
+pub struct SplitReading {
+    pub split: String,
+    pub service: String,
+    /// The generation that new requests belong to.
+    pub current: u64,
+    pub weights: Weights,
+    /// Current and recent generations, oldest first. A generation leaves the
+    /// list some time after its last request ended.
+    pub generations: Vec<GenerationReading>,
+    pub sticky: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct GenerationReading {
+    /// Unique in the life of the process; grows by time.
+    pub id: u64,
+    pub weights: Weights,
+    pub arms: Vec<ArmReading>,
+}
+
+/// What became of the requests that the coin (or a force rule) gave to one
+/// version, whatever retry or shielding did with them afterwards.
+#[derive(Clone, Debug)]
+pub struct ArmReading {
+    pub version: String,
+    /// Sent here by rule and not by the coin.
+    pub forced: bool,
+    pub dispatched: u64,
+    pub ok: u64,
+    pub failed: u64,
+    /// Ended by the client or by a fault of our own; in no other column.
+    pub aborted: u64,
+    /// Older than the split's slow mark, counted when the age passed it.
+    pub slow: u64,
+    /// Failures that `latency` already holds because their age passed the
+    /// reveal mark while they were still under way.
+    pub failed_revealed: u64,
+    /// Ages of `ok` requests, and of requests under way that passed the reveal
+    /// mark (these at that age).
+    pub latency: Histogram,
+}
