@@ -79,7 +79,8 @@ enum Load {
 struct Field {
     duo: Duo,
     peers: Vec<Peer>,
-    missing: Vec<Kind>,
+    /// Who does not take part, and why.
+    missing: Vec<(Kind, String)>,
     // Dropped last: the peers' files outlive the peers.
     workplace: Workplace,
 }
@@ -100,9 +101,8 @@ pub fn run(options: &Options) -> Result<()> {
 
     end_by(options, kinds.len());
     let mut field = assemble(&kinds, &choices)?;
-    if options.load == Load::Duo {
-        process::place(LOAD_CORE, priority).context("cannot take a core for the load")?;
-    }
+    // With wrk this is the upstreams' thread: on the load's core too, never on the proxy's.
+    process::place(LOAD_CORE, priority).context("cannot take a core for the load")?;
     let rollout_before = rollout(&field.peers);
     let rows = rounds(options, priority, &mut field);
     let rollout = rollout_before.zip(rollout(&field.peers));
@@ -124,16 +124,19 @@ fn assemble(kinds: &[Kind], choices: &Choices) -> Result<Field> {
     let mut field =
         Field { duo: Duo::new()?, peers: Vec::new(), missing: Vec::new(), workplace: Workplace::new()? };
     for &kind in kinds {
-        match peers::start(kind, choices, &mut field.duo, &field.workplace)? {
-            Some(peer) => {
+        let why = match peers::start(kind, choices, &mut field.duo, &field.workplace) {
+            Ok(Some(peer)) => {
                 eprintln!("{}: {}", kind.name(), peer.version);
                 field.peers.push(peer);
+                continue;
             }
-            None => {
-                eprintln!("{}: not found", kind.name());
-                field.missing.push(kind);
-            }
-        }
+            Ok(None) => "not found on this machine".to_owned(),
+            // A table without serin is not what was asked for; one without a rival still is.
+            Err(error) if matches!(kind, Kind::Serin | Kind::SerinPlain) => return Err(error),
+            Err(error) => format!("did not start: {error:#}"),
+        };
+        eprintln!("{}: {why}", kind.name());
+        field.missing.push((kind, why));
     }
     Ok(field)
 }
@@ -283,8 +286,8 @@ fn write_up(
     for peer in &field.peers {
         text.push_str(&format!("- {}: {}\n", peer.kind.name(), peer.version));
     }
-    for kind in &field.missing {
-        text.push_str(&format!("- {}: not found on this machine, not measured\n", kind.name()));
+    for (kind, why) in &field.missing {
+        text.push_str(&format!("- {}: not measured: {why}\n", kind.name()));
     }
     if let Some((before, after)) = rollout {
         text.push_str(&format!(

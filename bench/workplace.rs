@@ -104,6 +104,9 @@ pub fn repository() -> PathBuf {
 /// The release binary of serin, built now unless a path is given: a stale one measures the past.
 pub fn serin(given: Option<&Path>) -> Result<PathBuf> {
     if let Some(path) = given {
+        if !path.is_file() {
+            bail!("there is no {}", path.display());
+        }
         return Ok(path.to_owned());
     }
     let status = Command::new("cargo")
