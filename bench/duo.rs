@@ -20,8 +20,6 @@ use crate::origin;
 use crate::origin::Connection;
 use crate::origin::Served;
 
-/// Answers still owed when the window closes may take this long; later ones are errors.
-pub const DRAIN: Duration = Duration::from_millis(500);
 /// A run with more errors than this stops: its figure would mean nothing.
 const MOST_ERRORS: u64 = 1_000;
 
@@ -67,6 +65,8 @@ pub struct Plan {
     pub connections: usize,
     pub warm_up: Duration,
     pub length: Length,
+    /// Answers still owed when the window closes may take this long; later ones are errors.
+    pub drain: Duration,
 }
 
 #[derive(Clone, Copy)]
@@ -137,7 +137,7 @@ impl Duo {
                 }
                 Phase::Measure if now >= turn || self.enough(plan.length, opened.as_ref().map(|o| o.1)) => {
                     closed = Some((probe()?, self.tally, now));
-                    turn = now + DRAIN;
+                    turn = Instant::now() + plan.drain;
                     phase = Phase::Drain;
                 }
                 Phase::Drain if now >= turn || self.waiting() == 0 => break,
@@ -291,6 +291,7 @@ mod tests {
             connections: 4,
             warm_up: Duration::from_millis(5),
             length: Length::Answers(200, Duration::from_secs(10)),
+            drain: Duration::from_secs(10),
         };
         let window = duo.run(&plan, || Ok(())).expect("the origin answers");
         assert_eq!(window.errors, 0);

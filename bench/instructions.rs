@@ -23,6 +23,8 @@ use crate::workplace::Workplace;
 
 /// One peer may take this long under callgrind.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Switching the counting off stops the proxy for a while, and then it is still slow.
+const DRAIN: Duration = Duration::from_secs(15);
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -43,12 +45,14 @@ pub fn run(options: &Options) -> Result<()> {
     for program in ["valgrind", "callgrind_control"] {
         workplace::find(program).with_context(|| format!("{program} is not installed (Debian: valgrind)"))?;
     }
-    let serin = workplace::serin(options.serin.as_deref())?;
+    let wants_serin = options.only.iter().any(|kind| matches!(kind, Kind::Serin | Kind::SerinPlain));
+    let serin = if wants_serin { Some(workplace::serin(options.serin.as_deref())?) } else { None };
     println!("| proxy | user instructions per request | of it the busiest thread |\n|---|---|---|");
     for &kind in &options.only {
-        match count(kind, options, &serin)? {
-            Some((all, busiest)) => println!("| {} | {all:.0} | {busiest:.0} |", kind.name()),
-            None => println!("| {} | not found | |", kind.name()),
+        match count(kind, options, serin.as_deref()) {
+            Ok(Some((all, busiest))) => println!("| {} | {all:.0} | {busiest:.0} |", kind.name()),
+            Ok(None) => println!("| {} | not found | |", kind.name()),
+            Err(error) => println!("| {} | failed: {error:#} | |", kind.name()),
         }
     }
     Ok(())
@@ -56,7 +60,7 @@ pub fn run(options: &Options) -> Result<()> {
 
 /// Instructions per request, of all threads and of the busiest: an idle thread's ticks weigh far
 /// more under callgrind, where requests are slower but the clock is not.
-fn count(kind: Kind, options: &Options, serin: &Path) -> Result<Option<(f64, f64)>> {
+fn count(kind: Kind, options: &Options, serin: Option<&Path>) -> Result<Option<(f64, f64)>> {
     // SAFETY: takes a number; the default action of the signal ends this process.
     unsafe { libc::alarm(2 * PATIENCE.as_secs() as u32) };
     let workplace = Workplace::new()?;
@@ -71,7 +75,7 @@ fn count(kind: Kind, options: &Options, serin: &Path) -> Result<Option<(f64, f64
         &out,
     ];
     let choices = Choices {
-        serin: Some(serin.to_owned()),
+        serin: serin.map(Path::to_owned),
         envoy: None,
         priority: Priority::Ordinary,
         under: under.map(str::to_owned).to_vec(),
@@ -85,6 +89,7 @@ fn count(kind: Kind, options: &Options, serin: &Path) -> Result<Option<(f64, f64
         connections: options.connections,
         warm_up: Duration::from_secs(3),
         length: Length::Answers(options.requests, PATIENCE),
+        drain: DRAIN,
     };
     let window = duo.run(&plan, || switch.turn(&members))?;
     drop(peer);

@@ -11,7 +11,6 @@ use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
 
-use crate::duo::DRAIN;
 use crate::duo::Duo;
 use crate::duo::Length;
 use crate::duo::Plan;
@@ -34,6 +33,7 @@ use crate::workplace;
 use crate::workplace::Workplace;
 
 const LOAD_CORE: usize = 1;
+const DRAIN: Duration = Duration::from_millis(500);
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -175,6 +175,7 @@ fn with_duo(options: &Options, peer: &Peer, duo: &mut Duo) -> Result<Figures> {
         connections: options.connections,
         warm_up: Duration::from_secs_f64(options.warm_up),
         length: Length::Time(Duration::from_secs_f64(options.seconds)),
+        drain: DRAIN,
     };
     let window = duo.run(&plan, || peer.process.as_ref().map(Process::spent).transpose())?;
     if window.answered == 0 {
