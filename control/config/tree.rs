@@ -41,6 +41,8 @@ pub struct Entry {
 
 /// Bound on a document's nodes after aliases are followed.
 const MAX_NODES: usize = 250_000;
+/// Bound on what aliases may add to that.
+const MAX_REPLAYED: usize = 20_000;
 /// Bound on nesting, well above what any dialect needs.
 const MAX_DEPTH: usize = 64;
 
@@ -94,6 +96,7 @@ fn read(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<Node, Fault> {
         reject_unsupported_tags: true,
         non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
         with_snippet: false,
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPLAYED },
         budget: serde_saphyr::budget! { max_nodes: MAX_NODES, max_depth: MAX_DEPTH },
     };
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
@@ -118,7 +121,9 @@ fn plain(error: &serde_saphyr::Error) -> String {
             Some(key) => format!("`{key}` is given twice"),
             None => "a key is given twice".to_owned(),
         },
-        Error::Budget { .. } => "the document is too large, too deep or too entangled".to_owned(),
+        Error::Budget { .. } | Error::AliasReplayLimitExceeded { .. } => {
+            "the document is too large, too deep or too entangled".to_owned()
+        }
         Error::UnknownAnchor { .. } => "this alias names no anchor".to_owned(),
         other => {
             let text = other.to_string();
