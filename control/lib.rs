@@ -1,6 +1,10 @@
 //! serin: everything that is not a request. Modules stand in layer order; each
 //! may name only those below it.
 
-pub mod clock;
-pub mod judge;
+pub mod rehearse;
+
 pub mod rollout;
+
+pub mod judge;
+
+pub mod clock;
