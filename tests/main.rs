@@ -1,1 +1,19 @@
+//! The one integration binary: serin as its users meet it, over real sockets.
 
+mod harness;
+
+mod admin;
+mod crash;
+mod faults;
+mod metrics;
+mod mirror;
+mod nginx;
+mod protocol;
+mod reload;
+mod rollout;
+mod routing;
+mod shield;
+mod split;
+mod sticky;
+mod tidy;
+mod weights;
