@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub use app::App;
-pub use client::{Ask, Conn, Reply};
+pub use client::{Ask, Conn};
 pub use load::Load;
 pub use origin::{Answer, Origin};
 
@@ -32,8 +32,10 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub fn require(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let sbin = [PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")];
-    let found =
-        std::env::split_paths(&path).chain(sbin).map(|folder| folder.join(program)).find(|file| file.is_file());
+    let found = std::env::split_paths(&path)
+        .chain(sbin)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file());
     if found.is_none() {
         let ci = std::env::var("CI").is_ok_and(|value| !value.is_empty() && value != "false");
         assert!(!ci, "{program} is not installed, and under CI nothing is skipped");

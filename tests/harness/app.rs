@@ -92,10 +92,6 @@ impl App {
         self.child.id()
     }
 
-    pub fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
-    }
-
     /// Replaces the file as editors do, whole and at once.
     pub fn write_config(&self, yaml: &str) {
         let new = self.folder.path().join("serin.yaml.new");

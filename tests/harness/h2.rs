@@ -31,7 +31,8 @@ impl H2 {
             stream.set_nodelay(true).expect("a socket can be made so");
             let mut builder = Builder::new(TokioExecutor::new());
             builder.timer(TokioTimer::new());
-            let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.expect("an HTTP/2 server");
+            let (sender, connection) =
+                builder.handshake(TokioIo::new(stream)).await.expect("an HTTP/2 server");
             tokio::spawn(connection);
             sender
         });
@@ -93,7 +94,8 @@ impl H2 {
 
 fn request(to: SocketAddr, ask: &Ask, body: Body) -> Request<Body> {
     let authority = if ask.host == "test.local" { to.to_string() } else { ask.host.clone() };
-    let mut request = Request::builder().method(ask.method.as_str()).uri(format!("http://{authority}{}", ask.path));
+    let mut request =
+        Request::builder().method(ask.method.as_str()).uri(format!("http://{authority}{}", ask.path));
     for (name, value) in &ask.headers {
         request = request.header(name, value);
     }

@@ -166,17 +166,24 @@ pub fn burst(
 /// gave. Every answer must be a 200.
 pub fn tally(to: SocketAddr, connections: u64, count: u64, ask: &Ask) -> BTreeMap<String, u64> {
     let origins = Mutex::new(BTreeMap::new());
-    burst(to, connections, count, |_| ask.clone(), |_, reply| {
-        assert_eq!(reply.status, 200, "{} {}", reply.cause(), reply.text());
-        *origins.lock().expect("no holder panics").entry(reply.origin().to_owned()).or_default() += 1;
-    });
+    burst(
+        to,
+        connections,
+        count,
+        |_| ask.clone(),
+        |_, reply| {
+            assert_eq!(reply.status, 200, "{} {}", reply.cause(), reply.text());
+            *origins.lock().expect("no holder panics").entry(reply.origin().to_owned()).or_default() += 1;
+        },
+    );
     origins.into_inner().expect("no holder panicked")
 }
 
 #[test]
 fn a_load_reports_what_its_users_saw() {
     use super::{Answer, Origin};
-    let origin = Origin::answering("a", |seen| if seen.nth % 2 == 0 { Answer::status(503) } else { Answer::ok() });
+    let origin =
+        Origin::answering("a", |seen| if seen.nth % 2 == 0 { Answer::status(503) } else { Answer::ok() });
     let load = Load::start(origin.address, 2, Duration::ZERO, Ask::get("/"));
     load.pass(100);
     let report = load.stop();

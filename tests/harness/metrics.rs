@@ -104,8 +104,7 @@ fn labels(mut text: &str) -> BTreeMap<String, String> {
 
 #[test]
 fn samples_are_read_with_labels_and_without() {
-    let text =
-        "# HELP a_total things\n# TYPE a_total counter\na_total{x=\"1\",y=\"a\\\"b\"} 3\na_total{x=\"2\"} 4\nb 1e3\n";
+    let text = "# HELP a_total things\n# TYPE a_total counter\na_total{x=\"1\",y=\"a\\\"b\"} 3\na_total{x=\"2\"} 4\nb 1e3\n";
     let scrape = Scrape::parse(text);
     assert_eq!(scrape.sum("a_total", &[]), 7.0);
     assert_eq!(scrape.sum("a_total", &[("y", "a\"b")]), 3.0);

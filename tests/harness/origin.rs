@@ -275,7 +275,8 @@ fn remember<T>(list: &Mutex<VecDeque<T>>, item: T) {
 #[test]
 fn an_origin_answers_counts_and_can_be_told_to_fail() {
     use super::{Ask, Conn};
-    let origin = Origin::answering("a", |seen| if seen.nth % 2 == 0 { Answer::status(500) } else { Answer::ok() });
+    let origin =
+        Origin::answering("a", |seen| if seen.nth % 2 == 0 { Answer::status(500) } else { Answer::ok() });
     let mut conn = Conn::open(origin.address);
     assert_eq!(conn.get("/").status, 200);
     let reply = conn.ask(&Ask::post("/x", "body"));
