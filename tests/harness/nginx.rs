@@ -84,3 +84,13 @@ pub fn free() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     listener.local_addr().expect("it is bound")
 }
+
+#[test]
+fn nginx_answers_as_told_and_logs_it() {
+    use super::{Ask, client::once, require};
+    let Some(program) = require("nginx") else { return };
+    let nginx = Nginx::start(&program, "return 500 broken;");
+    assert_eq!(once(nginx.v1, &Ask::get("/x")).text(), "v1");
+    assert_eq!(once(nginx.v2, &Ask::get("/x")).status, 500);
+    eventually("both are logged", || (nginx.logged("v1"), nginx.logged("v2")) == (1, 1));
+}

@@ -79,3 +79,18 @@ impl Drop for Prometheus {
         let _ = self.child.wait();
     }
 }
+
+#[test]
+fn prometheus_scrapes_and_answers_queries() {
+    use super::{Answer, Origin, require};
+    let Some(program) = require("prometheus") else { return };
+    let target = Origin::answering("target", |_| {
+        Answer::ok()
+            .header("content-type", "text/plain; version=0.0.4")
+            .text("# TYPE a gauge\na{b=\"c\"} 7\n")
+    });
+    let prometheus = Prometheus::start(&program, target.address);
+    eventually("the series is there", || prometheus.query("sum(a{b=\"c\"})") == Some(7.0));
+    assert_eq!(prometheus.query("nothing"), None);
+    assert_eq!(prometheus.target(), ("up".into(), String::new()));
+}

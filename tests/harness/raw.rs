@@ -189,3 +189,37 @@ fn bound() -> (SocketAddr, Socket) {
     let address = socket.local_addr().expect("it is bound").as_socket().expect("it is an IPv4 socket");
     (address, socket)
 }
+
+#[test]
+fn each_manner_is_what_it_says() {
+    use super::{Ask, Conn};
+    use std::io::ErrorKind;
+    let error = |manner| {
+        let raw = Raw::start(manner);
+        let mut conn = Conn::open(raw.address);
+        conn.stream.set_read_timeout(Some(Duration::from_millis(300))).expect("a legal timeout");
+        conn.try_ask(&Ask::get("/")).map(|reply| reply.text()).map_err(|error| error.kind())
+    };
+    assert!(matches!(error(Manner::ResetAtOnce), Err(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)));
+    assert_eq!(error(Manner::ResetAfterHead), Err(ErrorKind::ConnectionReset));
+    assert_eq!(error(Manner::CloseAfterHead), Err(ErrorKind::UnexpectedEof));
+    assert_eq!(error(Manner::HalfClose), Err(ErrorKind::UnexpectedEof));
+    assert_eq!(error(Manner::Stall), Err(ErrorKind::WouldBlock));
+    assert_eq!(error(Manner::SilentBody), Err(ErrorKind::WouldBlock));
+    assert_eq!(error(Manner::Garbage), Err(ErrorKind::InvalidData));
+    assert_eq!(error(Manner::PartialLength), Err(ErrorKind::UnexpectedEof));
+    assert_eq!(error(Manner::PartialChunked), Err(ErrorKind::UnexpectedEof));
+    assert_eq!(error(Manner::Drip), Ok("0123456789".into()));
+    assert_eq!(error(Manner::CloseAfterAnswer), Ok("ok".into()));
+}
+
+#[test]
+fn a_closed_port_refuses_and_a_full_one_hangs() {
+    let closed = closed();
+    let refused = TcpStream::connect(closed.address).expect_err("nobody listens");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    let full = full();
+    let hangs =
+        TcpStream::connect_timeout(&full.address, Duration::from_millis(300)).expect_err("the queue is full");
+    assert_eq!(hangs.kind(), std::io::ErrorKind::TimedOut);
+}
