@@ -1,0 +1,3 @@
+//! Placeholder with the agreed door.
+
+pub mod file;
