@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::sync::broadcast;
 
 use crate::clock::Moment;
-use crate::rollout::Event;
+use crate::rollout::{Event, EventKind};
 
 /// Facts kept for those who come back.
 const KEPT: usize = 1024;
@@ -28,6 +28,27 @@ pub struct Told {
     /// of were in force on every worker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_force_us: Option<u64>,
+}
+
+impl Told {
+    /// The kind as JSON writes it.
+    pub fn word(&self) -> &'static str {
+        match self.event.kind {
+            EventKind::Started => "started",
+            EventKind::Step => "step",
+            EventKind::Paused => "paused",
+            EventKind::Resumed => "resumed",
+            EventKind::Suspended => "suspended",
+            EventKind::Probed => "probed",
+            EventKind::Held => "held",
+            EventKind::Released => "released",
+            EventKind::Promoted => "promoted",
+            EventKind::Baked => "baked",
+            EventKind::RolledBack => "rolled_back",
+            EventKind::Aborted => "aborted",
+            EventKind::Refused => "refused",
+        }
+    }
 }
 
 pub struct Events {
@@ -71,7 +92,6 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rollout::EventKind;
 
     fn event(text: usize) -> Event {
         Event {

@@ -115,7 +115,10 @@ impl Fleet {
                 }
             })
             .collect();
-        Fleet { rollouts, manual: past.weights, asked: asked(&loaded.model) }
+        let asked = asked(&loaded.model);
+        let mut manual = past.weights;
+        manual.retain(|split, manual| asked.get(split) == Some(&manual.asked));
+        Fleet { rollouts, manual, asked }
     }
 
     /// The loaded model with the weights that should be in force from the start.

@@ -1,6 +1,10 @@
 //! serin: everything that is not a request. Modules stand in layer order; each
 //! may name only those below it.
 
+pub mod cli;
+pub mod demo;
+pub mod app;
+pub mod admin;
 pub mod tick;
 pub mod fleet;
 pub mod act;

@@ -12,7 +12,7 @@ use super::ask::Refusal;
 use crate::clock::Moment;
 use crate::figures::Figures;
 use crate::fleet::{Governed, is_active};
-use crate::rollout::{Spec, Status};
+use crate::rollout::{Phase, Spec, Status};
 
 /// A rollout as people see it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -76,6 +76,34 @@ pub struct Dump {
     #[schema(value_type = Vec<Object>)]
     pub rollouts: Vec<Spec>,
     pub last_reload: Reload,
+}
+
+/// Every phase, in the order that a rollout meets them.
+pub const PHASES: [Phase; 9] = [
+    Phase::Idle,
+    Phase::Running,
+    Phase::Paused,
+    Phase::Suspended,
+    Phase::Held,
+    Phase::Baking,
+    Phase::Succeeded,
+    Phase::RolledBack,
+    Phase::Aborted,
+];
+
+/// A phase as JSON and metrics write it.
+pub fn phase_word(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Idle => "idle",
+        Phase::Running => "running",
+        Phase::Paused => "paused",
+        Phase::Suspended => "suspended",
+        Phase::Held => "held",
+        Phase::Baking => "baking",
+        Phase::Succeeded => "succeeded",
+        Phase::RolledBack => "rolled_back",
+        Phase::Aborted => "aborted",
+    }
 }
 
 impl Tick {
@@ -150,4 +178,20 @@ pub(super) fn unknown(what: &'static str, name: &str) -> Refusal {
 
 fn percents(weights: &Weights) -> BTreeMap<String, f64> {
     weights.iter().map(|(version, parts)| (version.to_owned(), percent(parts))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_are_all_there_and_written_as_json_writes_them() {
+        for phase in PHASES {
+            assert_eq!(serde_json::to_value(phase).unwrap(), phase_word(phase));
+        }
+        let mut words = PHASES.map(phase_word).to_vec();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), PHASES.len());
+    }
 }
