@@ -1,19 +1,29 @@
-//! Placeholder with the agreed door; the native dialect brings the real file.
+//! Configuration text in; the whole of it, or all its problems, out.
+//!
+//! Pure: no file is read here and no name resolved.
+
+pub mod native;
+
+pub mod loaded;
+
+pub mod fields;
+
+pub mod tree;
 
 pub mod problem;
 
-use crate::rollout;
+pub use loaded::Loaded;
+pub use problem::{Problem, Severity};
 
-#[derive(Debug)]
-pub struct Loaded {
-    pub model: serin_proxy::Model,
-    pub rollouts: Vec<rollout::Spec>,
-    pub admin: std::net::SocketAddr,
-    pub workers: Option<usize>,
-    pub state: Option<std::path::PathBuf>,
-    pub warnings: Vec<problem::Problem>,
-}
+use fields::Spot;
+use problem::Problems;
 
-pub fn load(_origin: &str, _text: &str) -> Result<Loaded, Vec<problem::Problem>> {
-    Err(Vec::new())
+/// `origin` is the file's name for messages.
+pub fn load(origin: &str, text: &str) -> Result<Loaded, Vec<Problem>> {
+    let problems = Problems::new(origin);
+    let loaded = tree::parse(text, &problems).and_then(|tree| native::read(&Spot::root(&tree, &problems)));
+    match loaded {
+        Some(loaded) if !problems.any_error() => Ok(Loaded { warnings: problems.into_list(), ..loaded }),
+        _ => Err(problems.into_list()),
+    }
 }

@@ -1,4 +1,5 @@
 //! The one integration test binary.
 
+mod dialects;
 mod judge;
 mod simulation;
