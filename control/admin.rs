@@ -13,7 +13,6 @@ pub mod rollouts;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Router;
 use axum::extract::Request;
@@ -26,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use utoipa::ToSchema;
 
+use crate::clock::{Clock, Moment};
 use crate::tick::ask::{Desk, Refusal};
 
 /// Where in its life the process is.
@@ -37,10 +37,9 @@ pub enum Life {
 }
 
 /// What does not change while the process runs.
-#[derive(Debug)]
 pub struct Facts {
-    pub started: Instant,
-    pub started_at: u64,
+    pub clock: Clock,
+    pub started: Moment,
     pub workers: usize,
     pub config: PathBuf,
     pub state: PathBuf,

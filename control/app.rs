@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serin_proxy::{Bound, Handle};
 use tokio::net::TcpListener;
@@ -25,6 +25,8 @@ use crate::config::{self, Loaded};
 use crate::fleet::Fleet;
 use crate::journal::{Journal, OpenError};
 use crate::source;
+use crate::source::Change;
+use crate::source::file::{Watch, WatchError};
 use crate::tick::ask::{Ask, Desk};
 use crate::tick::{Fixed, Parts, Tick};
 
@@ -52,6 +54,8 @@ pub enum StartError {
     Admin(SocketAddr, #[source] std::io::Error),
     #[error("cannot start the proxy")]
     Proxy(#[source] serin_proxy::StartError),
+    #[error(transparent)]
+    Watch(#[from] WatchError),
     #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
 }
@@ -63,7 +67,8 @@ pub struct App {
     handle: Handle,
     tick: Tick,
     asks: mpsc::Receiver<Ask>,
-    changes: mpsc::Receiver<String>,
+    changes: mpsc::Receiver<Change>,
+    _watch: Watch,
     listener: TcpListener,
     server: Admin,
     life: watch::Sender<Life>,
@@ -79,8 +84,7 @@ struct Signals {
 impl App {
     /// Binds and restores everything. Must be called within a current-thread runtime.
     pub async fn start(options: &Options) -> Result<App, StartError> {
-        let started = Instant::now();
-        let loaded = load(&options.config)?;
+        let (loaded, text) = load(&options.config)?;
         let state = state_directory(&options.config, loaded.state.as_deref());
         let (mut journal, past) = Journal::open(&state)?;
         if past.cut > 0 {
@@ -90,7 +94,7 @@ impl App {
         let now = clock.now();
         forget_absent(&mut journal, &past.rollouts, &loaded, now);
         let fleet = Fleet::restore(&loaded, past, now);
-        let model = fleet.model_at_start(&loaded, now);
+        let model = fleet.model_at_start(&loaded);
         let address = options.admin.unwrap_or(loaded.admin);
         let listener = TcpListener::bind(address).await.map_err(|cause| StartError::Admin(address, cause))?;
         let admin = listener.local_addr().map_err(|cause| StartError::Admin(address, cause))?;
@@ -101,8 +105,8 @@ impl App {
         let (desk, asks) = Desk::new();
         let (life, living) = watch::channel(Life::Starting);
         let facts = Facts {
-            started,
-            started_at: now.0,
+            clock: Clock::start(now),
+            started: now,
             workers,
             config: options.config.clone(),
             state,
@@ -116,12 +120,14 @@ impl App {
             journal,
             model,
             path: options.config.clone(),
+            text: text.clone(),
             fixed: Fixed { admin: loaded.admin, workers: loaded.workers, state: loaded.state },
             warnings: loaded.warnings.iter().map(Problem::to_string).collect(),
         });
-        let changes = source::file::watch(&options.config);
+        let (noticed, changes) = mpsc::channel(1);
+        let watch = source::file::watch(&options.config, text, noticed)?;
         let server = Admin { desk, facts: Arc::new(facts), life: living };
-        Ok(App { bound, admin, handle, tick, asks, changes, listener, server, life, signals })
+        Ok(App { bound, admin, handle, tick, asks, changes, _watch: watch, listener, server, life, signals })
     }
 
     /// Runs until a signal or `stop`, then drains. A second signal ends at once.
@@ -180,14 +186,14 @@ impl Signals {
     }
 }
 
-fn load(path: &Path) -> Result<Loaded, StartError> {
-    let text = std::fs::read_to_string(path).map_err(|cause| StartError::Read(path.to_owned(), cause))?;
+fn load(path: &Path) -> Result<(Loaded, String), StartError> {
+    let text = source::file::read(path).map_err(|cause| StartError::Read(path.to_owned(), cause))?;
     let loaded = config::load(&path.display().to_string(), &text)
         .map_err(|problems| StartError::Config(problems.iter().map(Problem::to_string).collect()))?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(loaded)
+    Ok((loaded, text))
 }
 
 /// Relative to the file that names it, wherever serin is started from.

@@ -26,8 +26,10 @@ pub struct Governed {
     pub window: Window,
     /// Where the release under judgement answers.
     pub canary: Vec<SocketAddr>,
-    /// When the journal last got a checkpoint.
+    /// When the journal last got a checkpoint, and how many of the judge's
+    /// windows that one knew.
     pub kept: Moment,
+    pub windows: u64,
     /// A rise was decided that the journal could not take, so it is not in force.
     pub withheld: bool,
     /// Paused for that reason and not by an operator.
@@ -65,7 +67,15 @@ impl Governed {
     fn begin(spec: &Spec, canary: Vec<SocketAddr>) -> Governed {
         let window = Window::new(&spec.primary, &spec.canary);
         let rollout = Rollout::new(spec.clone());
-        Governed { rollout, window, canary, kept: Moment::default(), withheld: false, paused_by_us: false }
+        Governed {
+            rollout,
+            window,
+            canary,
+            kept: Moment::default(),
+            windows: 0,
+            withheld: false,
+            paused_by_us: false,
+        }
     }
 
     fn restore(spec: &Spec, canary: Vec<SocketAddr>, past: &PastRollout, now: Moment) -> Governed {
@@ -88,13 +98,17 @@ impl Governed {
         self.rollout.spec()
     }
 
-    pub fn phase(&self, now: Moment) -> Phase {
-        self.rollout.status(now).phase
+    pub fn phase(&self) -> Phase {
+        self.rollout.phase()
+    }
+
+    /// Whether it holds the weights of its split.
+    pub fn is_active(&self) -> bool {
+        is_active(self.phase())
     }
 }
 
-/// Whether a rollout in this phase holds the weights of its split.
-pub fn is_active(phase: Phase) -> bool {
+fn is_active(phase: Phase) -> bool {
     match phase {
         Phase::Running | Phase::Paused | Phase::Suspended | Phase::Held | Phase::Baking => true,
         Phase::Idle | Phase::Succeeded | Phase::RolledBack | Phase::Aborted => false,
@@ -122,12 +136,12 @@ impl Fleet {
     }
 
     /// The loaded model with the weights that should be in force from the start.
-    pub fn model_at_start(&self, loaded: &Loaded, now: Moment) -> Model {
+    pub fn model_at_start(&self, loaded: &Loaded) -> Model {
         with_weights(
             &loaded.model,
             |split| {
                 self.governing(&split.name)
-                    .filter(|governed| governed.phase(now) != Phase::Idle)
+                    .filter(|governed| governed.phase() != Phase::Idle)
                     .filter(|_| !self.manual.contains_key(&split.name))
                     .map(|governed| governed.rollout.weights())
             },
@@ -137,12 +151,12 @@ impl Fleet {
 
     /// The loaded model with the weights that should be in force after a change
     /// of the file; nothing has changed yet.
-    pub fn model_after(&self, loaded: &Loaded, reading: &Reading, now: Moment) -> Model {
+    pub fn model_after(&self, loaded: &Loaded, reading: &Reading) -> Model {
         with_weights(
             &loaded.model,
             |split| {
                 let old = self.governing(&split.name)?;
-                let phase = old.phase(now);
+                let phase = old.phase();
                 let goes_on = loaded.rollouts.iter().any(|spec| {
                     spec.name == old.spec().name && self.fate(spec, &loaded.model) != Fate::Begin
                 });

@@ -14,6 +14,7 @@ pub mod view;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serin_proxy::reading::SplitReading;
 use serin_proxy::{Handle, Model, Weights};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -23,10 +24,11 @@ use crate::clock::{Clock, Moment};
 use crate::config::Loaded;
 use crate::events::Events;
 use crate::figures::Ring;
-use crate::fleet::{Fleet, is_active};
+use crate::fleet::{Fleet, Governed};
 use crate::journal::{Entry, Journal};
 use crate::judge::evidence::Evidence;
 use crate::rollout::{Action, Checkpoint, Command, Event, EventKind};
+use crate::source::Change;
 use ask::{Ask, Refusal};
 use view::{Reload, Reloads};
 
@@ -50,6 +52,8 @@ pub struct Tick {
     /// The model in force, with the weights it was applied with.
     model: Model,
     path: PathBuf,
+    /// What was last read of the file, whether it was taken or not.
+    text: String,
     fixed: Fixed,
     reloads: Reloads,
     last_reload: Reload,
@@ -70,6 +74,7 @@ pub struct Parts {
     pub journal: Journal,
     pub model: Model,
     pub path: PathBuf,
+    pub text: String,
     pub fixed: Fixed,
     pub warnings: Vec<String>,
 }
@@ -90,6 +95,13 @@ struct Decision {
     in_force_us: Option<u64>,
 }
 
+impl Decision {
+    /// Weights set by hand end where a rollout takes over.
+    fn ends_manual(&self, governed: &Governed) -> bool {
+        self.plan.shift.is_some() || governed.is_active()
+    }
+}
+
 impl Tick {
     pub fn new(parts: Parts) -> Tick {
         let now = parts.clock.now();
@@ -105,6 +117,7 @@ impl Tick {
             ring: Ring::default(),
             model: parts.model,
             path: parts.path,
+            text: parts.text,
             fixed: parts.fixed,
             reloads: Reloads::default(),
             last_reload,
@@ -120,7 +133,7 @@ impl Tick {
     pub async fn run(
         mut self,
         mut asks: mpsc::Receiver<Ask>,
-        mut changes: mpsc::Receiver<String>,
+        mut changes: mpsc::Receiver<Change>,
         mut stop: oneshot::Receiver<()>,
     ) {
         let handle = self.handle.clone();
@@ -141,7 +154,7 @@ impl Tick {
                 }
                 _ = pace.tick() => self.pace(),
                 Some(ask) = asks.recv() => self.answer(ask),
-                Some(text) = changes.recv() => { self.reload(&text); }
+                Some(change) = changes.recv() => self.notice(change),
             }
         }
         if let Err(cause) = self.keep_everything() {
@@ -156,7 +169,7 @@ impl Tick {
         self.ring.keep(now, &reading, |_| true);
         self.keep_active(now);
         if self.down.as_ref().is_some_and(|down| now.since(down.retried) >= RETRY) {
-            self.retry_journal(now);
+            self.retry_journal();
         }
     }
 
@@ -196,35 +209,22 @@ impl Tick {
     fn evaluate(&mut self, asked: Option<(&str, Command)>) -> Vec<Event> {
         let started = Instant::now();
         let now = self.clock.now();
-        let reading = self.handle.readings();
+        let live = self.handle.evidence();
         let mut decisions = Vec::new();
         for (index, governed) in self.fleet.rollouts.iter_mut().enumerate() {
-            let spec = governed.rollout.spec();
-            let (split, canary) = (spec.split.clone(), spec.canary.clone());
+            let name = governed.spec().name.as_str();
             let commands: Vec<Command> =
-                asked.iter().filter(|(name, _)| *name == spec.name).map(|(_, command)| *command).collect();
-            let none = Weights::pair(&spec.primary, &canary, 0);
-            let live = reading.splits.iter().find(|reading| reading.split == split);
-            let evidence = live.map(|live| governed.window.take(live)).unwrap_or_default();
-            let actions = governed.rollout.step(now, &evidence, &commands);
-            if actions.is_empty() && commands.is_empty() {
-                continue;
+                asked.iter().filter(|(asked, _)| *asked == name).map(|(_, command)| *command).collect();
+            let split = live.iter().find(|live| live.split == governed.spec().split);
+            if let Some(decision) = decide(&self.handle, index, governed, split, now, started, commands) {
+                decisions.push(decision);
             }
-            let plan = act::plan(&canary, live.map_or(&none, |live| &live.weights), &actions);
-            let mut in_force_us = None;
-            if let Some(Shift::Fall(weights)) = &plan.shift {
-                in_force_us = put_in_force(&self.handle, &split, weights, started);
-            }
-            let checkpoint = governed.rollout.checkpoint();
-            decisions.push(Decision { index, evidence, commands, actions, checkpoint, plan, in_force_us });
         }
         self.conclude(now, started, &mut decisions);
-        let asked = asked.map(|(name, _)| name);
-        let of_asked = |decision: &Decision| {
-            asked.is_some_and(|name| self.fleet.rollouts[decision.index].spec().name == name)
+        let of_asked = |decision: &&Decision| {
+            asked.is_some_and(|(name, _)| self.fleet.rollouts[decision.index].spec().name == name)
         };
-        let told = decisions.iter().filter(|decision| of_asked(decision));
-        told.flat_map(|decision| decision.plan.tells.clone()).collect()
+        decisions.iter().filter(of_asked).flat_map(|decision| decision.plan.tells.clone()).collect()
     }
 
     /// Falls are in force already. Now the journal, then rises, then the world.
@@ -243,7 +243,7 @@ impl Tick {
                 Some(Shift::Rise(_)) => governed.withheld = true,
                 Some(Shift::Fall(_)) | None => {}
             }
-            if decision.plan.shift.is_some() {
+            if decision.ends_manual(governed) {
                 self.fleet.manual.remove(&split);
             }
             if let Some(marks) = decision.plan.marks {
@@ -263,11 +263,12 @@ impl Tick {
         let mut entries = Vec::new();
         for decision in decisions {
             let governed = &mut self.fleet.rollouts[decision.index];
-            governed.kept = at;
+            (governed.kept, governed.windows) = (at, governed.rollout.windows());
         }
         for decision in decisions {
-            let spec = self.fleet.rollouts[decision.index].spec();
-            if decision.plan.shift.is_some()
+            let governed = &self.fleet.rollouts[decision.index];
+            let spec = governed.spec();
+            if decision.ends_manual(governed)
                 && let Some(manual) = self.fleet.manual.get(&spec.split)
             {
                 entries.push(Entry::Weights { at, split: &spec.split, asked: &manual.asked, weights: None });
@@ -303,11 +304,12 @@ impl Tick {
     }
 
     fn keep_active(&mut self, now: Moment) {
-        let due = |kept: Moment| now.since(kept) >= KEEP;
         let mut kept = Vec::new();
         for governed in &mut self.fleet.rollouts {
-            if due(governed.kept) && is_active(governed.phase(now)) {
-                governed.kept = now;
+            let windows = governed.rollout.windows();
+            let is_due = now.since(governed.kept) >= KEEP || windows != governed.windows;
+            if is_due && governed.is_active() {
+                (governed.kept, governed.windows) = (now, windows);
                 kept.push((governed.spec().name.clone(), governed.rollout.checkpoint()));
             }
         }
@@ -324,6 +326,40 @@ impl Tick {
             self.rewrite_journal();
         }
     }
+}
+
+/// Steps one rollout; a fall is in force when this returns. `None` when there is
+/// nothing to do and nothing to record.
+fn decide(
+    handle: &Handle,
+    index: usize,
+    governed: &mut Governed,
+    live: Option<&SplitReading>,
+    now: Moment,
+    started: Instant,
+    commands: Vec<Command>,
+) -> Option<Decision> {
+    let evidence = live.map(|live| governed.window.take(live)).unwrap_or_default();
+    let mut actions = governed.rollout.step(now, &evidence, &commands);
+    let wanted = governed.rollout.weights();
+    let is_shifting = actions.iter().any(|action| matches!(action, Action::Shift { .. }));
+    // A rollout under way has the last word even where someone else moved the
+    // weights since: by hand before it began, or a proxy that forgot them.
+    let in_force = live.map_or(&wanted, |live| &live.weights);
+    if governed.is_active() && !governed.withheld && !is_shifting && !act::same(in_force, &wanted) {
+        actions.push(Action::Shift { weights: wanted.clone() });
+    }
+    if actions.is_empty() && commands.is_empty() {
+        return None;
+    }
+    let spec = governed.spec();
+    let plan = act::plan(&spec.canary, in_force, &actions);
+    let mut in_force_us = None;
+    if let Some(Shift::Fall(weights)) = &plan.shift {
+        in_force_us = put_in_force(handle, &spec.split, weights, started);
+    }
+    let checkpoint = governed.rollout.checkpoint();
+    Some(Decision { index, evidence, commands, actions, checkpoint, plan, in_force_us })
 }
 
 /// Puts weights in force and answers how long that took since `started`.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use comfy_table::{Table, presets};
 use hyper::Method;
@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::client::{Client, segment};
 use super::{Exit, Status};
+use crate::clock::{Clock, Moment};
 use crate::figures::Figures;
 
 /// Between two looks while waiting.
@@ -53,7 +54,8 @@ pub fn status(status: &Status) -> anyhow::Result<Exit> {
 
 /// Returns when the rollout has come to an end, or the time is over.
 fn wait(client: &Client, status: &Status) -> anyhow::Result<Exit> {
-    let started = Instant::now();
+    let clock = Clock::start(Moment::default());
+    let started = clock.now();
     let mut last = String::new();
     loop {
         let answer = look(client, status.name.as_deref())?;
@@ -61,7 +63,9 @@ fn wait(client: &Client, status: &Status) -> anyhow::Result<Exit> {
         let exit = match seen.phase.as_str() {
             "succeeded" => Some(Exit::Done),
             "rolled_back" | "aborted" => Some(Exit::RolledBack),
-            _ if status.timeout.is_some_and(|timeout| started.elapsed() >= timeout) => Some(Exit::TimedOut),
+            _ if status.timeout.is_some_and(|timeout| clock.now().since(started) >= timeout) => {
+                Some(Exit::TimedOut)
+            }
             _ => None,
         };
         let place = format!("{} {}", seen.phase, seen.step);

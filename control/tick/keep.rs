@@ -21,10 +21,9 @@ impl Tick {
     /// Pauses the rollouts whose rise was just withheld.
     pub(super) fn hold_withheld(&mut self) {
         let Some(cause) = self.down.as_ref().map(|down| down.cause.clone()) else { return };
-        let at = self.clock.now();
         let mut held = Vec::new();
         for governed in &mut self.fleet.rollouts {
-            if governed.withheld && !governed.paused_by_us && governed.phase(at) == Phase::Running {
+            if governed.withheld && !governed.paused_by_us && governed.phase() == Phase::Running {
                 governed.paused_by_us = true;
                 held.push(governed.spec().name.clone());
             }
@@ -37,7 +36,7 @@ impl Tick {
     }
 
     /// Tries to write where everything stands; then what was withheld may happen.
-    pub(super) fn retry_journal(&mut self, now: Moment) {
+    pub(super) fn retry_journal(&mut self) {
         if let Err(cause) = self.keep_everything() {
             return self.journal_failed(&cause);
         }
@@ -49,7 +48,7 @@ impl Tick {
                 let (split, weights) = (governed.spec().split.clone(), governed.rollout.weights());
                 super::put_in_force(&self.handle, &split, &weights, tokio::time::Instant::now());
             }
-            if std::mem::take(&mut governed.paused_by_us) && governed.phase(now) == Phase::Paused {
+            if std::mem::take(&mut governed.paused_by_us) && governed.phase() == Phase::Paused {
                 resumed.push(governed.spec().name.clone());
             }
         }

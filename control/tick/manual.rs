@@ -9,7 +9,6 @@ use super::Tick;
 use super::ask::Refusal;
 use super::view::{SplitView, unknown};
 use crate::act::{self, Shift};
-use crate::fleet::is_active;
 use crate::journal::{Entry, Manual};
 
 impl Tick {
@@ -18,12 +17,11 @@ impl Tick {
         split: &str,
         shares: &BTreeMap<String, f64>,
     ) -> Result<SplitView, Refusal> {
-        let now = self.clock.now();
         let modelled = self.model.splits.iter().find(|modelled| modelled.name == split);
         let service = modelled.map(|modelled| modelled.service.clone());
         let service = service.ok_or_else(|| unknown("split", split))?;
         if let Some(governed) = self.fleet.governing(split)
-            && is_active(governed.phase(now))
+            && governed.is_active()
         {
             let name = &governed.spec().name;
             return Err(Refusal::Conflict(format!("rollout {name:?} holds the weights of {split:?}")));

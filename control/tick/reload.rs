@@ -9,25 +9,38 @@ use crate::config;
 use crate::config::Loaded;
 use crate::config::problem::Problem;
 use crate::journal::Entry;
+use crate::source;
+use crate::source::Change;
 
 impl Tick {
-    /// Reads the file again.
+    /// Reads the file again, changed or not.
     pub(super) fn reload_file(&mut self) -> Reload {
-        match std::fs::read_to_string(&self.path) {
-            Ok(text) => self.reload(&text),
+        match source::file::read(&self.path) {
+            Ok(text) => self.reload(text),
             Err(cause) => self.reject(vec![format!("{}: {cause}", self.path.display())]),
         }
     }
 
+    /// The file has changed, or can no longer be read.
+    pub(super) fn notice(&mut self, change: Change) {
+        match change.text {
+            // We were asked to read it before its watcher was.
+            Ok(text) if text == self.text => {}
+            Ok(text) => drop(self.reload(text)),
+            Err(cause) => drop(self.reject(vec![format!("{}: {cause}", change.origin)])),
+        }
+    }
+
     /// On any problem everything stays as it is.
-    pub(super) fn reload(&mut self, text: &str) -> Reload {
+    fn reload(&mut self, text: String) -> Reload {
         let origin = self.path.display().to_string();
-        let loaded = match config::load(&origin, text) {
+        self.text = text;
+        let loaded = match config::load(&origin, &self.text) {
             Ok(loaded) => loaded,
             Err(problems) => return self.reject(problems.iter().map(Problem::to_string).collect()),
         };
         let (now, reading) = (self.clock.now(), self.handle.readings());
-        let model = self.fleet.model_after(&loaded, &reading, now);
+        let model = self.fleet.model_after(&loaded, &reading);
         if let Err(problems) = self.handle.apply(&model) {
             let line =
                 |problem: serin_proxy::Problem| format!("{origin}: {}: {}", problem.path, problem.text);

@@ -11,7 +11,7 @@ use super::Tick;
 use super::ask::Refusal;
 use crate::clock::Moment;
 use crate::figures::Figures;
-use crate::fleet::{Governed, is_active};
+use crate::fleet::Governed;
 use crate::rollout::{Phase, Spec, Status};
 
 /// A rollout as people see it.
@@ -111,7 +111,7 @@ impl Tick {
         let status = governed.rollout.status(now);
         let split = reading.splits.iter().find(|split| split.split == status.split);
         Detail {
-            active: is_active(status.phase),
+            active: governed.is_active(),
             versions: split.map(|split| self.versions(&split.service, reading, now)).unwrap_or_default(),
             weights: split.map(|split| percents(&split.weights)).unwrap_or_default(),
             status,
@@ -139,7 +139,7 @@ impl Tick {
                 weights: percents(&split.weights),
                 generation: split.current,
                 rollout: governed.map(|governed| governed.spec().name.clone()),
-                governed: governed.is_some_and(|governed| is_active(governed.phase(now))),
+                governed: governed.is_some_and(|governed| governed.is_active()),
                 manual: self.fleet.manual.contains_key(&split.split),
                 versions: self.versions(&split.service, &reading, now),
             }
