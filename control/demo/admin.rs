@@ -45,6 +45,22 @@ pub struct Figures {
     pub failures: u64,
 }
 
+/// A fact from the event stream.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Told {
+    #[serde(flatten)]
+    pub event: Event,
+    /// From the event's moment until its weights held on every worker.
+    pub in_force_us: Option<u64>,
+}
+
+impl Told {
+    /// When the weights that this speaks of held everywhere.
+    pub fn in_force(&self) -> Moment {
+        self.event.at.after(Duration::from_millis(self.in_force_us.unwrap_or(0).div_ceil(1000)))
+    }
+}
+
 #[derive(Clone, Copy)]
 pub struct Admin {
     pub address: SocketAddr,
@@ -69,7 +85,7 @@ impl Admin {
     }
 
     /// Every event of every rollout from now on.
-    pub async fn events(&self) -> anyhow::Result<mpsc::Receiver<Event>> {
+    pub async fn events(&self) -> anyhow::Result<mpsc::Receiver<Told>> {
         let response = self.request(Method::GET, "/events").await?;
         if response.status() != StatusCode::OK {
             bail!("serin answered {} to a question for its events", response.status());
@@ -80,8 +96,8 @@ impl Admin {
             let mut lines = Lines::default();
             while let Some(Ok(frame)) = body.frame().await {
                 let Ok(data) = frame.into_data() else { continue };
-                for event in lines.feed(&data) {
-                    if sender.send(event).await.is_err() {
+                for told in lines.feed(&data) {
+                    if sender.send(told).await.is_err() {
                         return;
                     }
                 }
@@ -135,7 +151,7 @@ struct Lines {
 impl Lines {
     /// The events that `data` completes. serin sends each as one `data:` line;
     /// comments, names and what is no event are passed over.
-    fn feed(&mut self, data: &[u8]) -> Vec<Event> {
+    fn feed(&mut self, data: &[u8]) -> Vec<Told> {
         self.rest.extend_from_slice(data);
         let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
         let complete: Vec<u8> = self.rest.drain(..=end).collect();
@@ -153,17 +169,19 @@ mod tests {
 
     const STREAM: &str = ": welcome\r\n\r\nevent: step\r\ndata: {\"at\":7,\"rollout\":\"web\",\"kind\":\"step\",\
         \"text\":\"canary at 5 %\",\"canary_parts\":500}\r\n\r\ndata: {\"other\":1}\n\n\
-        data: {\"at\":9,\"rollout\":\"web\",\"kind\":\"rolled_back\",\"text\":\"\",\"canary_parts\":0}\n\n";
+        data: {\"at\":9,\"rollout\":\"web\",\"kind\":\"rolled_back\",\"text\":\"\",\"canary_parts\":0,\
+        \"id\":3,\"in_force_us\":1200}\n\n";
 
     #[test]
     fn events_are_read_however_the_stream_is_cut() {
         for size in 1..STREAM.len() {
             let mut lines = Lines::default();
-            let events: Vec<Event> =
+            let told: Vec<Told> =
                 STREAM.as_bytes().chunks(size).flat_map(|piece| lines.feed(piece)).collect();
-            assert_eq!(events.len(), 2, "in pieces of {size}");
-            assert_eq!((events[0].kind, events[0].canary_parts), (EventKind::Step, 500));
-            assert_eq!((events[1].kind, events[1].at), (EventKind::RolledBack, Moment(9)));
+            assert_eq!(told.len(), 2, "in pieces of {size}");
+            assert_eq!((told[0].event.kind, told[0].event.canary_parts), (EventKind::Step, 500));
+            assert_eq!((told[1].event.kind, told[1].event.at), (EventKind::RolledBack, Moment(9)));
+            assert_eq!([told[0].in_force(), told[1].in_force()], [Moment(7), Moment(11)]);
         }
     }
 

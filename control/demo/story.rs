@@ -10,6 +10,7 @@ use tokio::sync::mpsc::Receiver;
 use super::Stage;
 use super::admin::Figures;
 use super::admin::Status;
+use super::admin::Told;
 use super::load::Seen;
 use super::load::Tally;
 use super::origin::Release;
@@ -21,7 +22,6 @@ use super::view::Row;
 use super::view::Screen;
 use super::view::Step;
 use crate::clock::Moment;
-use crate::rollout::Event;
 use crate::rollout::EventKind;
 use crate::rollout::Phase;
 
@@ -110,7 +110,7 @@ pub async fn play(stage: &mut Stage, screen: &mut Screen) -> anyhow::Result<Summ
 /// What is carried from one beat to the next.
 struct Teller {
     began: Instant,
-    events: Receiver<Event>,
+    events: Receiver<Told>,
     title: String,
     recent: VecDeque<Sample>,
     zero_at: Option<Moment>,
@@ -212,8 +212,8 @@ impl Teller {
                 None => return Err(error).context("the story cannot go on"),
             },
         };
-        while let Ok(event) = self.events.try_recv() {
-            self.tell(&event, screen);
+        while let Ok(told) = self.events.try_recv() {
+            self.tell(&told, screen);
         }
         self.recent.push_back(Sample {
             at: Instant::now(),
@@ -228,9 +228,10 @@ impl Teller {
         Ok(status)
     }
 
-    fn tell(&mut self, event: &Event, screen: &mut Screen) {
+    fn tell(&mut self, told: &Told, screen: &mut Screen) {
+        let event = &told.event;
         if event.kind == EventKind::RolledBack {
-            self.zero_at = Some(event.at);
+            self.zero_at = Some(told.in_force());
         }
         if event.kind == EventKind::Probed {
             return;
