@@ -91,7 +91,9 @@ impl Stage {
             screen.say(&format!("    {line}"));
         }
         screen.say("");
-        screen.say(story::GUARD);
+        for line in story::GUARD {
+            screen.say(line);
+        }
         screen.say("");
         let load = Load::start(process.listener, REQUESTS_PER_SECOND)?;
         Ok(Stage { load, admin: Admin { address: process.admin }, process, primary, canary })

@@ -17,6 +17,7 @@ use super::origin::Release;
 use super::summary::Fault;
 use super::summary::Outcome;
 use super::summary::Summary;
+use super::view;
 use super::view::Frame;
 use super::view::Row;
 use super::view::Screen;
@@ -28,12 +29,12 @@ use crate::rollout::Phase;
 pub const ROLLOUT: &str = "web";
 
 /// Canary's percent and seconds of each step, as the config has them.
-const STEPS: [(u32, u32); 3] = [(5, 4), (25, 3), (50, 3)];
-const BAKE_SECONDS: u32 = 2;
+const STEPS: [(u32, u32); 3] = [(5, 5), (25, 3), (50, 3)];
+const BAKE_SECONDS: u32 = 3;
 
 /// The relative latency test needs a thousand answers of the primary before it
 /// knows what is usual; more make it surer.
-const HISTORY: u64 = 1600;
+const HISTORY: u64 = 2000;
 /// How often serin is asked and the view is drawn.
 const BEAT: Duration = Duration::from_millis(100);
 /// The view's figures are those of the last beats, two seconds of them.
@@ -41,7 +42,7 @@ const BEATS: usize = 20;
 /// Longer than any rollout of the story takes.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// After a verdict, until the last answers have come and a watcher has read it.
-const SETTLE: Duration = Duration::from_millis(1200);
+const SETTLE: Duration = Duration::from_millis(2000);
 
 struct Act {
     key: &'static str,
@@ -68,8 +69,10 @@ const ACTS: [Act; 3] = [
 
 /// The config that the demo runs with, whole.
 pub fn config(primary: std::net::SocketAddr, canary: std::net::SocketAddr) -> String {
-    let steps: Vec<String> =
-        STEPS.iter().map(|(percent, seconds)| format!("{{weight: {percent}, for: {seconds}s}}")).collect();
+    let steps: String = STEPS
+        .iter()
+        .map(|(percent, seconds)| format!("      - {{weight: {percent}, for: {seconds}s}}\n"))
+        .collect();
     format!(
         "listen: 127.0.0.1:0
 admin: 127.0.0.1:0
@@ -79,17 +82,19 @@ services:
     canary: {canary}
 rollouts:
   {ROLLOUT}:
-    steps: [{}]
-    bake: {BAKE_SECONDS}s
+    steps:
+{steps}    bake: {BAKE_SECONDS}s
     analysis: {{window: 0s}}   # no burst guard, see below
-",
-        steps.join(", ")
+"
     )
 }
 
 /// Said beside the config, because it is not what a service should run with.
-pub const GUARD: &str = "window: 0s lets serin roll back at the first sufficient evidence. By default (10s) it cuts the \
-     canary to a trickle at the same moment and confirms for 20 to 45 s, so that a passing hiccup costs no release.";
+pub const GUARD: [&str; 3] = [
+    "window: 0s lets serin roll back at the first sufficient evidence. By default",
+    "(10s) it cuts the canary to a trickle at that same moment and confirms for 20",
+    "to 45 s, so that a passing hiccup costs nobody a release.",
+];
 
 /// Plays everything and tells what it came to.
 pub async fn play(stage: &mut Stage, screen: &mut Screen) -> anyhow::Result<Summary> {
@@ -153,9 +158,11 @@ impl Teller {
         screen: &mut Screen,
     ) -> anyhow::Result<Outcome> {
         self.title = format!("{}: {}", act.release.name, act.title);
-        let headline = format!("{:>6.1} s  {}", self.began.elapsed().as_secs_f64(), self.title);
+        let headline = format!("{}  {}", view::seconds(self.began.elapsed()), self.title);
         screen.say(&console::Style::new().bold().apply_to(headline).to_string());
         self.zero_at = None;
+        // What is shown of a canary is of this release alone.
+        self.recent.clear();
         let begun = Instant::now();
         self.start(stage).await?;
         // Only now: after a promotion the canary had all the traffic until here.
@@ -236,7 +243,7 @@ impl Teller {
         if event.kind == EventKind::Probed {
             return;
         }
-        screen.say(&format!("{:>6.1} s    {}", self.began.elapsed().as_secs_f64(), event.text));
+        screen.tell(&format!("{}    ", view::seconds(self.began.elapsed())), &event.text);
     }
 
     fn frame(&self, stage: &Stage, status: &Status) -> Frame {

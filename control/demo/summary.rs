@@ -17,6 +17,8 @@ use crate::rollout::Phase;
 /// comes after a minute, the rollback with the tick after the fifth.
 const CHECKED_SUCCESS: f64 = 0.99;
 const CHECKED_SECONDS: f64 = 360.0;
+/// The usual limit of the check of latency that goes with it.
+const CHECKED_P99_US: u64 = 500_000;
 
 /// What is wrong with a release, and so what its first bad answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,10 +97,15 @@ pub struct MinuteCheck {
     pub failures: f64,
 }
 
-/// `rate` is the release's share of failures.
-pub fn minute_check(canary_per_second: f64, rate: f64) -> MinuteCheck {
-    let requests = canary_per_second * CHECKED_SECONDS;
-    MinuteCheck { rolls_back: 1.0 - rate < CHECKED_SUCCESS, requests, failures: requests * rate }
+impl MinuteCheck {
+    /// At the measured rate of requests, and with the share of failures that
+    /// the release is made to have: what was measured of that ended when the
+    /// judge had seen enough, so it is few and too high.
+    fn of(outcome: &Outcome) -> MinuteCheck {
+        let requests = outcome.canary_per_second() * CHECKED_SECONDS;
+        let failing = outcome.release.failing;
+        MinuteCheck { rolls_back: 1.0 - failing < CHECKED_SUCCESS, requests, failures: requests * failing }
+    }
 }
 
 pub struct Summary {
@@ -119,20 +126,6 @@ impl Summary {
         self.outcomes.iter().map(Outcome::requests).sum()
     }
 
-    /// A release that is only slow fails no oftener than the good one, whose
-    /// rate is known from far more answers than the slow one was let give.
-    fn rate(&self, outcome: &Outcome) -> f64 {
-        let ledger = match outcome.fault {
-            Fault::Errors => outcome.ledger,
-            Fault::None | Fault::Slowness => self.of(Fault::None).unwrap_or(outcome).ledger,
-        };
-        ledger.failed as f64 / ledger.served.max(1) as f64
-    }
-
-    fn minute_check(&self, outcome: &Outcome) -> MinuteCheck {
-        minute_check(outcome.canary_per_second(), self.rate(outcome))
-    }
-
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![
             String::new(),
@@ -145,12 +138,11 @@ impl Summary {
         ];
         lines.extend(self.table());
         lines.push(String::new());
-        lines.push(
-            "computed, not run: a check of the success rate once a minute, back after five under 99 %"
-                .to_owned(),
-        );
+        lines
+            .push("computed, not run: a check of the success rate once a minute, with a rollback".to_owned());
+        lines.push("after five in a row under 99 %, for the same release at the same weight".to_owned());
         for outcome in self.outcomes.iter().filter(|outcome| outcome.fault != Fault::None) {
-            lines.extend(self.compared(outcome));
+            lines.extend(Self::compared(outcome));
         }
         lines
     }
@@ -159,7 +151,7 @@ impl Summary {
         let row = |name: &str, cell: &dyn Fn(&Outcome) -> String| {
             let cells: String =
                 self.outcomes.iter().map(|outcome| format!("{:>14}", cell(outcome))).collect();
-            format!("  {name:<38}{cells}")
+            format!("  {name:<34}{cells}")
         };
         let bad = |outcome: &Outcome, text: String| {
             if outcome.fault == Fault::None { "-".to_owned() } else { text }
@@ -186,28 +178,29 @@ impl Summary {
         ]
     }
 
-    fn compared(&self, outcome: &Outcome) -> Vec<String> {
+    fn compared(outcome: &Outcome) -> Vec<String> {
         let name = outcome.release.name;
-        let (check, rate) = (self.minute_check(outcome), self.rate(outcome));
+        let check = MinuteCheck::of(outcome);
+        let failing = outcome.release.failing * 100.0;
         if !check.rolls_back {
-            return vec![
-                format!(
-                    "  {name}: never rolled back, as {:.2} % of its answers succeed,",
-                    100.0 - rate * 100.0
-                ),
-                "      and a check of p99 <= 500 ms would not have seen it either".to_owned(),
-            ];
+            let mut lines = vec![format!(
+                "  {name}: never rolled back, as {:.1} % of its answers succeed",
+                100.0 - failing
+            )];
+            let p99_us = outcome.users.canary.latency.quantile_us(0.99);
+            if let Some(p99_us) = p99_us.filter(|us| *us <= CHECKED_P99_US) {
+                let p99 = view::milliseconds(p99_us);
+                lines.push(format!("      (its p99 of {p99} passes a check of p99 <= 500 ms, too)"));
+            }
+            return lines;
         }
         vec![
             format!(
-                "  {name}: back after {CHECKED_SECONDS:.0} s; at {:.0} canary requests/s and {:.1} % failures ({} of {})",
+                "  {name}: rolled back after {CHECKED_SECONDS:.0} s; {:.0} requests/s to the canary (measured), of",
                 outcome.canary_per_second(),
-                rate * 100.0,
-                outcome.ledger.failed,
-                outcome.ledger.served
             ),
             format!(
-                "      that is about {} failed requests, where it were {} here",
+                "      which it is made to fail {failing} %, are {} failed requests; here it was {}",
                 thousands(check.failures.round() as u64),
                 outcome.ledger.failed
             ),
@@ -229,13 +222,13 @@ impl Summary {
             "requests": errors.map(Outcome::requests),
             "total_requests": self.requests(),
             "seconds": self.took.as_secs_f64(),
-            "rollouts": self.outcomes.iter().map(|outcome| (outcome.key.to_owned(), self.detail(outcome)))
+            "rollouts": self.outcomes.iter().map(|outcome| (outcome.key.to_owned(), Self::detail(outcome)))
                 .collect::<serde_json::Map<_, _>>(),
         })
     }
 
-    fn detail(&self, outcome: &Outcome) -> Value {
-        let check = self.minute_check(outcome);
+    fn detail(outcome: &Outcome) -> Value {
+        let check = MinuteCheck::of(outcome);
         json!({
             "release": outcome.release.name,
             "phase": outcome.phase,
@@ -253,6 +246,7 @@ impl Summary {
                 Fault::None => Value::Null,
                 Fault::Errors | Fault::Slowness => json!({
                     "rolls_back": check.rolls_back,
+                    "failing_share": outcome.release.failing,
                     "seconds": check.rolls_back.then_some(CHECKED_SECONDS),
                     "canary_requests": check.rolls_back.then_some(check.requests.round()),
                     "canary_failures": check.rolls_back.then_some(check.failures.round()),
@@ -382,13 +376,13 @@ mod tests {
     }
 
     #[test]
-    fn minute_check_costs_six_minutes_at_the_measured_rates() {
+    fn minute_check_costs_six_minutes_of_the_measured_traffic() {
         let json = summary(vec![good(), errors(), slow()]).json();
         let check = &json["rollouts"]["errors"]["computed_minute_check"];
-        // 800 requests/s at 5 % are 40, for 360 s, 4 % of them.
+        // 800 requests/s at 5 % are 40, for 360 s, 5 % of them.
         assert_eq!(check["rolls_back"], true);
         assert_eq!(check["canary_requests"], 14_400.0);
-        assert_eq!(check["canary_failures"], 576.0);
+        assert_eq!(check["canary_failures"], 720.0);
     }
 
     #[test]
@@ -402,10 +396,10 @@ mod tests {
     #[test]
     fn text_says_what_is_measured_and_what_is_computed() {
         let text = summary(vec![good(), errors(), slow()]).lines().join("\n");
-        for part in ["measured", "12,000", "1.70 s", "0.70 s", "rolled back", "computed, not run", "576"] {
+        for part in ["measured", "12,000", "1.70 s", "0.70 s", "rolled back", "computed, not run", "720"] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
-        assert!(text.lines().all(|line| line.len() <= 100), "{text}");
+        assert!(text.lines().all(|line| line.len() <= 80), "{text}");
     }
 
     #[test]

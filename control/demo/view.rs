@@ -17,7 +17,7 @@ const NARROWEST: usize = 70;
 /// Where everything after a line's label begins.
 const INDENT: usize = 12;
 /// The judge's sentence gets this many lines, always, so that nothing jumps.
-const SENTENCE_LINES: usize = 2;
+const SENTENCE_LINES: usize = 3;
 
 #[derive(Clone, Debug)]
 pub struct Frame {
@@ -82,6 +82,16 @@ impl Screen {
         }
     }
 
+    /// The same for a long text, which hangs under its first word on a terminal.
+    pub fn tell(&mut self, head: &str, text: &str) {
+        let Screen::Live { terminal, .. } = self else { return self.say(&format!("{head}{text}")) };
+        let room = usize::from(terminal.size().1).clamp(NARROWEST, WIDEST) - head.len();
+        let blank = " ".repeat(head.len());
+        for (i, line) in wrap(text, room).iter().enumerate() {
+            self.say(&format!("{}{line}", if i == 0 { head } else { &blank }));
+        }
+    }
+
     pub fn show(&mut self, frame: &Frame) {
         match self {
             Screen::Live { bar, terminal } => {
@@ -132,8 +142,8 @@ impl Frame {
     fn line(&self) -> String {
         let rows: Vec<String> = self.rows.iter().map(Row::short).collect();
         format!(
-            "{:5.1} s  {:<11} canary {:>5}  {}",
-            self.elapsed.as_secs_f64(),
+            "{}  {:<11} canary {:>5}  {}",
+            seconds(self.elapsed),
             word(self.phase),
             percent(self.canary_parts),
             rows.join("  ")
@@ -278,12 +288,17 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// A time on the story's own clock.
+pub fn seconds(elapsed: Duration) -> String {
+    format!("{:>5.1} s", elapsed.as_secs_f64())
+}
+
 /// `250` is `2.5 %`.
 pub fn percent(parts: u32) -> String {
     format!("{} %", f64::from(parts) / 100.0)
 }
 
-fn milliseconds(us: u64) -> String {
+pub fn milliseconds(us: u64) -> String {
     let ms = us as f64 / 1000.0;
     match ms {
         ..10.0 => format!("{ms:.1} ms"),
@@ -379,7 +394,7 @@ mod tests {
         let frame = Frame { sentence: "word ".repeat(100), ..frame() };
         let verdict = frame.verdict(80);
         assert_eq!(verdict.len(), SENTENCE_LINES);
-        assert!(console::strip_ansi_codes(&verdict[1]).ends_with('…'), "{verdict:?}");
+        assert!(console::strip_ansi_codes(&verdict[SENTENCE_LINES - 1]).ends_with('…'), "{verdict:?}");
     }
 
     #[test]
