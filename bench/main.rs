@@ -1,1 +1,56 @@
-fn main() {}
+//! Numbers, printed on demand: serin beside its peers, and the judge over its scenarios.
+//! Nothing here is a test: a figure is for a person to read, and it always comes with its machine.
+
+mod instructions;
+mod scenarios;
+mod versus;
+
+mod report;
+
+mod peers;
+
+mod configs;
+
+mod duo;
+
+mod caller;
+mod origin;
+mod relay;
+
+mod epoll;
+mod machine;
+mod process;
+mod workplace;
+
+use clap::Parser;
+
+/// Measures serin against its peers.
+#[derive(Parser)]
+#[command(name = "serin-bench")]
+enum Task {
+    /// CPU per request and requests/s on one pinned core, serin and its peers in interleaved rounds
+    Versus(versus::Options),
+    /// User instructions per request, by callgrind
+    Instructions(instructions::Options),
+    /// Time and canary failures until rollback, over the scenarios of the judge
+    Judge {
+        /// Seeds per scenario
+        #[arg(long, default_value_t = 200)]
+        seeds: u32,
+    },
+    /// The floor of `versus`, started by it: copies bytes and knows no HTTP
+    #[command(hide = true)]
+    Relay(relay::Options),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Task::parse() {
+        Task::Versus(options) => versus::run(&options),
+        Task::Instructions(options) => instructions::run(&options),
+        Task::Judge { seeds } => {
+            println!("{}", scenarios::run(seeds));
+            Ok(())
+        }
+        Task::Relay(options) => relay::run(&options),
+    }
+}

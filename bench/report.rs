@@ -1,0 +1,155 @@
+//! From the rounds to one markdown table. Medians over rounds, and ratios only within a round:
+//! the machine drifts between rounds by more than the proxies differ.
+
+use crate::peers::Kind;
+
+/// One peer in one round.
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    /// None where there is no proxy to pay.
+    pub cpu: Option<Cpu>,
+    pub per_second: f64,
+    pub errors: u64,
+    pub asked: [u64; 2],
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu {
+    pub user_us: f64,
+    pub system_us: f64,
+    /// Share of the window in which the proxy ran.
+    pub busy: f64,
+}
+
+impl Cpu {
+    fn total_us(self) -> f64 {
+        self.user_us + self.system_us
+    }
+}
+
+/// One peer over all rounds; a round it failed in is None.
+pub struct Row {
+    pub kind: Kind,
+    pub rounds: Vec<Option<Figures>>,
+    pub resident_kib: Option<u64>,
+}
+
+pub fn table(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "| proxy | CPU us/request, median | min | max | user / system | x Envoy | x nginx | x floor \
+         | requests/s, median (best) | core busy | errors | canary share | memory |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for row in rows {
+        text.push_str(&line(row, rows));
+    }
+    text
+}
+
+fn line(row: &Row, rows: &[Row]) -> String {
+    let costs = row.costs();
+    let cpus: Vec<Cpu> = row.figures().filter_map(|figures| figures.cpu).collect();
+    let split = |part: fn(&Cpu) -> f64| number(median(cpus.iter().map(part).collect()), 1);
+    let rates: Vec<f64> = row.figures().map(|figures| figures.per_second).collect();
+    let best = rates.iter().copied().reduce(f64::max);
+    let cells = [
+        row.kind.name().to_owned(),
+        number(median(costs.clone()), 1),
+        number(costs.iter().copied().reduce(f64::min), 1),
+        number(costs.iter().copied().reduce(f64::max), 1),
+        format!("{} / {}", split(|cpu| cpu.user_us), split(|cpu| cpu.system_us)),
+        number(ratio(row, rows, Kind::Envoy), 2),
+        number(ratio(row, rows, Kind::Nginx), 2),
+        number(ratio(row, rows, Kind::Relay), 2),
+        format!("{} ({})", number(median(rates), 0), number(best, 0)),
+        percent(median(cpus.iter().map(|cpu| cpu.busy).collect()), 0),
+        row.errors(),
+        percent(row.canary_share(), 2),
+        row.resident_kib.map_or_else(|| "-".to_owned(), |kib| format!("{:.1} MiB", kib as f64 / 1024.0)),
+    ];
+    format!("| {} |\n", cells.join(" | "))
+}
+
+/// The median over rounds of this row's cost over the other's in the same round.
+pub fn ratio(row: &Row, rows: &[Row], other: Kind) -> Option<f64> {
+    let other = rows.iter().find(|candidate| candidate.kind == other)?;
+    let pairs = row.rounds.iter().zip(&other.rounds);
+    median(pairs.filter_map(|(own, its)| Some(cost(own)? / cost(its)?)).collect())
+}
+
+fn cost(round: &Option<Figures>) -> Option<f64> {
+    Some(round.as_ref()?.cpu?.total_us())
+}
+
+impl Row {
+    fn figures(&self) -> impl Iterator<Item = &Figures> {
+        self.rounds.iter().flatten()
+    }
+
+    fn costs(&self) -> Vec<f64> {
+        self.rounds.iter().filter_map(cost).collect()
+    }
+
+    fn errors(&self) -> String {
+        let errors: u64 = self.figures().map(|figures| figures.errors).sum();
+        match self.rounds.iter().filter(|round| round.is_none()).count() {
+            0 => errors.to_string(),
+            lost => format!("{errors}, and {lost} rounds failed"),
+        }
+    }
+
+    fn canary_share(&self) -> Option<f64> {
+        let sum = |version: usize| self.figures().map(|figures| figures.asked[version]).sum::<u64>();
+        let (primary, canary) = (sum(0), sum(1));
+        (primary + canary > 0).then(|| canary as f64 / (primary + canary) as f64)
+    }
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        odd if odd % 2 == 1 => Some(values[middle]),
+        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
+    }
+}
+
+fn number(value: Option<f64>, decimals: usize) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.decimals$}"))
+}
+
+fn percent(value: Option<f64>, decimals: usize) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{:.decimals$} %", value * 100.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(total_us: f64) -> Option<Figures> {
+        let cpu = Cpu { user_us: total_us / 2.0, system_us: total_us / 2.0, busy: 0.5 };
+        Some(Figures { cpu: Some(cpu), per_second: 1e6 / total_us, errors: 1, asked: [90, 10] })
+    }
+
+    fn row(kind: Kind, rounds: Vec<Option<Figures>>) -> Row {
+        Row { kind, rounds, resident_kib: None }
+    }
+
+    #[test]
+    fn ratios_are_taken_within_a_round_and_skip_failed_ones() {
+        let own = row(Kind::Serin, vec![round(10.0), round(30.0), round(99.0)]);
+        let rows = [row(Kind::Envoy, vec![round(20.0), round(40.0), None])];
+        // 0.5 and 0.75 within rounds; medians over all rounds would have said 1.0.
+        assert_eq!(ratio(&own, &rows, Kind::Envoy), Some(0.625));
+        assert_eq!(ratio(&own, &rows, Kind::Nginx), None);
+    }
+
+    #[test]
+    fn a_line_sums_errors_and_names_lost_rounds() {
+        let row = row(Kind::Nginx, vec![round(10.0), None, round(20.0)]);
+        let line = line(&row, std::slice::from_ref(&row));
+        assert!(line.contains("| 15.0 | 10.0 | 20.0 | 7.5 / 7.5 |"), "{line}");
+        assert!(line.contains("| 2, and 1 rounds failed | 10.00 % |"), "{line}");
+    }
+}

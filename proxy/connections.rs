@@ -1,0 +1,172 @@
+//! The client connections of one worker: what each is doing, and when it has
+//! done nothing for too long.
+//!
+//! One sweep over this list, twice a second, keeps the header and idle timeouts
+//! of all connections; a request costs it a few stores.
+
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::clock;
+use crate::model::Limits;
+
+#[derive(Default)]
+pub struct Connections {
+    list: RefCell<Vec<Rc<Connection>>>,
+}
+
+pub struct Connection {
+    /// Requests whose answers have not ended.
+    busy: Cell<u32>,
+    /// When the head that is being read began; zero between heads.
+    head_since_us: Cell<u64>,
+    quiet_since_us: Cell<u64>,
+    ending: Cell<Ending>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// How a connection is to end, if it is to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    None,
+    /// After what is under way.
+    Graceful,
+    Now,
+}
+
+impl Connections {
+    pub fn len(&self) -> usize {
+        self.list.borrow().len()
+    }
+
+    pub fn open(&self) -> Rc<Connection> {
+        let connection = Rc::new(Connection {
+            busy: Cell::new(0),
+            head_since_us: Cell::new(0),
+            quiet_since_us: Cell::new(clock::now_us()),
+            ending: Cell::new(Ending::None),
+            waker: RefCell::default(),
+        });
+        self.list.borrow_mut().push(connection.clone());
+        connection
+    }
+
+    pub fn close(&self, connection: &Rc<Connection>) {
+        let mut list = self.list.borrow_mut();
+        if let Some(index) = list.iter().position(|other| Rc::ptr_eq(other, connection)) {
+            list.swap_remove(index);
+        }
+    }
+
+    pub fn end_all(&self, ending: Ending) {
+        for connection in self.list.borrow().iter() {
+            connection.end(ending);
+        }
+    }
+
+    pub fn sweep(&self, limits: &Limits, now_us: u64) {
+        for connection in self.list.borrow().iter().filter(|connection| connection.busy.get() == 0) {
+            let head = connection.head_since_us.get();
+            if head != 0 && now_us > head + clock::us(limits.header_timeout) {
+                connection.end(Ending::Now);
+            } else if head == 0 && now_us > connection.quiet_since_us.get() + clock::us(limits.idle_timeout) {
+                connection.end(Ending::Graceful);
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// What to do now; `cx` is woken when that changes.
+    pub fn ending(&self, cx: &Context<'_>) -> Ending {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        self.ending.replace(Ending::None)
+    }
+
+    fn end(&self, ending: Ending) {
+        self.ending.set(ending);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    pub fn begin(self: &Rc<Self>) -> Busy {
+        self.busy.set(self.busy.get() + 1);
+        self.head_since_us.set(0);
+        Busy(self.clone())
+    }
+
+    fn heard(&self) {
+        if self.busy.get() == 0 && self.head_since_us.get() == 0 {
+            self.head_since_us.set(clock::now_us());
+        }
+    }
+}
+
+/// A request of this connection is under way.
+pub struct Busy(Rc<Connection>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let Busy(connection) = self;
+        connection.busy.set(connection.busy.get() - 1);
+        connection.quiet_since_us.set(clock::now_us());
+    }
+}
+
+/// A client's socket that tells its connection when bytes come in.
+pub struct Watched {
+    pub stream: TcpStream,
+    pub connection: Rc<Connection>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.connection.heard();
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,242 @@
+//! The life of one request, from its head to the body of its answer.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::header::HeaderValue;
+use http::header::SET_COOKIE;
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use crate::answer::AnswerBody;
+use crate::attempt::Answer;
+use crate::attempt::attempt;
+use crate::body::RequestBody;
+use crate::body::Upload;
+use crate::fault::At;
+use crate::fault::Fault;
+use crate::fault::Kind;
+use crate::flight::Flight;
+use crate::head::Head;
+use crate::lane::Lane;
+use crate::lane::View;
+use crate::mirror;
+use crate::model::Role;
+use crate::outcome;
+use crate::outcome::Outcome;
+use crate::retry;
+use crate::rewrite;
+use crate::rewrite::Peer;
+use crate::split;
+use crate::split::Choice;
+use crate::table::Action;
+use crate::table::RoutePlan;
+
+/// Answers one request. Never fails: what goes wrong becomes an answer.
+pub async fn exchange(lane: Rc<Lane>, peer: Rc<Peer>, request: Request<Incoming>) -> Response<AnswerBody> {
+    let view = lane.view();
+    let (parts, incoming) = request.into_parts();
+    let head = match read(&parts) {
+        Ok(head) => head,
+        Err(fault) => return unrouted(&lane, fault),
+    };
+    let Some(route) = view.table.find(&head) else {
+        return unrouted(&lane, Fault { at: At::Proxy, kind: Kind::NoRoute });
+    };
+    let split = match &route.action {
+        Action::Split(split) => *split,
+        Action::Direct { status, body } => {
+            lane.counts.unrouted.add(1);
+            return direct(*status, body.clone());
+        }
+    };
+    let choice = choose(&lane, &view, split, &head);
+    let flight = Flight::begin(&lane, view.clone(), split, &choice, route.idle_timeout_us);
+    let outgoing = Outgoing::new(&flight, route, split, &choice, parts, incoming, &peer);
+    let mut response = run(flight, split, &choice, outgoing, route).await;
+    if let Some(cookie) = choice.set_cookie.as_deref().and_then(|cookie| HeaderValue::from_str(cookie).ok()) {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    response
+}
+
+fn read(parts: &Parts) -> Result<Head<'_>, Fault> {
+    if parts.method == http::Method::CONNECT {
+        return Err(Fault::downstream(Kind::Unsupported));
+    }
+    Head::of(parts)
+}
+
+fn choose(lane: &Lane, view: &View, split: usize, head: &Head<'_>) -> Choice {
+    let plan = &view.table.splits[split];
+    let generation = &view.splits[split].toss().generation;
+    split::choose(generation, &plan.force, plan.sticky.as_ref(), head, lane.random())
+}
+
+/// A request ready to be sent, perhaps twice.
+struct Outgoing {
+    parts: Parts,
+    upload: Option<Rc<Upload>>,
+    /// The head once more, where the primary may have to step in.
+    spare: Option<Parts>,
+}
+
+impl Outgoing {
+    fn new(
+        flight: &Flight,
+        route: &RoutePlan,
+        split: usize,
+        choice: &Choice,
+        mut parts: Parts,
+        incoming: Incoming,
+        peer: &Peer,
+    ) -> Outgoing {
+        let (lane, view) = (&flight.lane, &flight.view);
+        let has_body = (!incoming.is_end_stream()).then(|| incoming.size_hint().exact());
+        let plan = &view.table.splits[split];
+        rewrite::request(&mut parts, peer, || [lane.random(), lane.random()]);
+        let copy = mirror::plan(lane, view, split, choice.version, has_body);
+        let shield = plan.shield.as_ref().filter(|_| {
+            plan.versions[choice.version].role == Role::Canary && retry::is_idempotent(&parts.method)
+        });
+        let tee = copy.as_ref().and_then(mirror::Copy::tee);
+        if let Some(copy) = copy {
+            copy.spawn(lane, view, split, &parts);
+        }
+        // A canary that only stalls must leave the primary time to answer.
+        let timeout_us =
+            if shield.is_some() { route.request_timeout_us / 2 } else { route.request_timeout_us };
+        let upload = has_body.map(|_| {
+            let keep = shield.map_or(0, |shield| shield.max_body);
+            Upload::new(incoming, keep, tee, lane.flights.clone(), flight.key, timeout_us)
+        });
+        if upload.is_none() && timeout_us != 0 {
+            lane.flights.set_deadline(flight.key, flight.started_us + timeout_us);
+        }
+        let spare = shield.map(|_| parts.clone());
+        Outgoing { parts, upload, spare }
+    }
+
+    fn body(&self) -> RequestBody {
+        self.upload.as_ref().map_or(RequestBody::Empty, Upload::read)
+    }
+
+    /// What may be sent to the primary now that the canary has failed.
+    fn second_try(&mut self) -> Option<(Parts, RequestBody)> {
+        let replayable =
+            self.upload.as_ref().is_none_or(|upload| upload.is_replayable() && !upload.has_failed());
+        let parts = self.spare.take_if(|_| replayable)?;
+        Some((parts, self.body()))
+    }
+
+    fn blame(&self, fault: Fault) -> Fault {
+        let client_failed = self.upload.as_ref().is_some_and(|upload| upload.has_failed());
+        if client_failed { Fault::downstream(Kind::ClientGone) } else { fault }
+    }
+}
+
+async fn run(
+    flight: Flight,
+    split: usize,
+    choice: &Choice,
+    mut outgoing: Outgoing,
+    route: &RoutePlan,
+) -> Response<AnswerBody> {
+    let view = flight.view.clone();
+    let budget = &view.splits[split].budget;
+    budget.earn();
+    let body = outgoing.body();
+    let parts = std::mem::replace(&mut outgoing.parts, Request::new(()).into_parts().0);
+    let mut answer = send(&flight, split, choice.version, parts, body).await;
+    let failure = failure_of(&answer);
+    if let Some(outcome) = failure
+        && outgoing.blame(Fault::upstream(Kind::Reset)).at == At::Upstream
+        && let Some((parts, body)) = outgoing.second_try()
+        && budget.spend()
+    {
+        // The canary has failed, whatever the primary makes of it.
+        flight.settle(outcome);
+        flight.shard().shielded.add(1);
+        let timeout_us = route.request_timeout_us;
+        let deadline_us = if timeout_us == 0 { 0 } else { flight.started_us + timeout_us };
+        flight.lane.flights.set_deadline(flight.key, deadline_us);
+        let primary = view.table.splits[split].primary;
+        view.table.splits[split].versions[primary].slot.shard(flight.lane.index).retries.add(1);
+        answer = send(&flight, split, primary, parts, body).await;
+    }
+    if let Some(upload) = &outgoing.upload {
+        flight.shard().bytes_in.add(upload.bytes());
+    }
+    match answer {
+        Ok(answer) => relay(flight, answer),
+        Err(fault) => {
+            let fault = outgoing.blame(fault);
+            flight.settle(Outcome::of_fault(fault));
+            local(fault)
+        }
+    }
+}
+
+async fn send(
+    flight: &Flight,
+    split: usize,
+    version: usize,
+    parts: Parts,
+    body: RequestBody,
+) -> Result<Answer, Fault> {
+    let view = &flight.view;
+    let plan = &view.table.splits[split].versions[version];
+    let shard = plan.slot.shard(flight.lane.index);
+    flight.within(attempt(&view.splits[split].versions[version], plan, shard, parts, body)).await?
+}
+
+/// How an attempt counts that has failed already at the head of its answer.
+fn failure_of(answer: &Result<Answer, Fault>) -> Option<Outcome> {
+    match answer {
+        Err(fault) => (fault.at == At::Upstream).then(|| Outcome::of_fault(*fault)),
+        Ok(answer) => {
+            let status = answer.response.status();
+            status.is_server_error().then(|| Outcome::of_status(status))
+        }
+    }
+}
+
+/// Hands the version's answer on; its outcome is known at the latest byte.
+fn relay(flight: Flight, answer: Answer) -> Response<AnswerBody> {
+    let (mut parts, incoming) = answer.response.into_parts();
+    parts.version = http::Version::HTTP_11;
+    let mut outcome = Outcome::of_status(parts.status);
+    let grpc_failure = outcome::grpc_failure(&parts.headers);
+    if grpc_failure == Some(true) {
+        outcome = outcome.failed();
+    }
+    if outcome.verdict == outcome::Verdict::Failure {
+        flight.settle(outcome);
+    }
+    let grpc = outcome::is_grpc(&parts.headers) && grpc_failure.is_none();
+    rewrite::response(&mut parts.headers, flight.age_us());
+    let body = AnswerBody::relay(incoming, flight, answer.lease, outcome, grpc);
+    Response::from_parts(parts, body)
+}
+
+fn unrouted(lane: &Lane, fault: Fault) -> Response<AnswerBody> {
+    lane.counts.unrouted.add(1);
+    local(fault)
+}
+
+/// Our own answer in place of one that did not come.
+fn local(fault: Fault) -> Response<AnswerBody> {
+    let cause = fault.kind.as_str();
+    let mut response = direct(fault.status(), Bytes::from_static(cause.as_bytes()));
+    response.headers_mut().insert(rewrite::CAUSE, HeaderValue::from_static(cause));
+    response
+}
+
+fn direct(status: StatusCode, body: Bytes) -> Response<AnswerBody> {
+    let body = if body.is_empty() { AnswerBody::Empty } else { AnswerBody::Whole(Some(body)) };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,89 @@
+//! What went wrong with a request: whose fault, which kind, from what cause.
+//!
+//! Only what lies upstream counts against a version. A client that hangs up,
+//! or a bound of our own, never does.
+
+use http::StatusCode;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    Downstream,
+    Upstream,
+    Proxy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    NoRoute,
+    BadRequest,
+    Unsupported,
+    NoHealthyUpstream,
+    ConnectFailure,
+    ConnectTimeout,
+    /// The upstream broke the connection before its answer was whole.
+    Reset,
+    /// What came back was not HTTP.
+    Garbage,
+    Timeout,
+    IdleTimeout,
+    /// The client sent a broken body or left.
+    ClientGone,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.kind.as_str())]
+pub struct Fault {
+    pub at: At,
+    pub kind: Kind,
+}
+
+impl Fault {
+    pub fn upstream(kind: Kind) -> Fault {
+        Fault { at: At::Upstream, kind }
+    }
+
+    pub fn downstream(kind: Kind) -> Fault {
+        Fault { at: At::Downstream, kind }
+    }
+
+    /// hyper's account of a failed exchange, told in our kinds.
+    pub fn of_exchange(error: &hyper::Error) -> Fault {
+        if error.is_parse() {
+            return Fault::upstream(Kind::Garbage);
+        }
+        Fault::upstream(Kind::Reset)
+    }
+
+    /// The status of the answer we give in the upstream's place.
+    pub fn status(self) -> StatusCode {
+        match self.kind {
+            Kind::NoRoute => StatusCode::NOT_FOUND,
+            Kind::BadRequest | Kind::ClientGone => StatusCode::BAD_REQUEST,
+            Kind::Unsupported => StatusCode::NOT_IMPLEMENTED,
+            Kind::NoHealthyUpstream | Kind::ConnectFailure | Kind::ConnectTimeout | Kind::Reset => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Kind::Garbage => StatusCode::BAD_GATEWAY,
+            Kind::Timeout | Kind::IdleTimeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+}
+
+impl Kind {
+    /// The word in the `x-serin-cause` header.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::NoRoute => "no-route",
+            Kind::BadRequest => "bad-request",
+            Kind::Unsupported => "unsupported",
+            Kind::NoHealthyUpstream => "no-healthy-upstream",
+            Kind::ConnectFailure => "connect-failure",
+            Kind::ConnectTimeout => "connect-timeout",
+            Kind::Reset => "reset",
+            Kind::Garbage => "garbage",
+            Kind::Timeout => "timeout",
+            Kind::IdleTimeout => "idle-timeout",
+            Kind::ClientGone => "client-gone",
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! One request under way: its guard against being counted twice or not at all.
+//!
+//! It travels with the request and then with the answer's body. Dropped before
+//! it is settled, the request was given up by the client and counts against
+//! nobody.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use crate::clock;
+use crate::fault::At;
+use crate::fault::Fault;
+use crate::flights::Key;
+use crate::lane::Lane;
+use crate::lane::View;
+use crate::outcome::Outcome;
+use crate::split::Choice;
+use crate::table::VersionPlan;
+use crate::tally::Shard;
+
+pub struct Flight {
+    pub lane: Rc<Lane>,
+    pub view: Rc<View>,
+    pub key: Key,
+    split: usize,
+    version: usize,
+    pub started_us: u64,
+    settled: Cell<bool>,
+}
+
+impl Flight {
+    /// Counts the request as begun, under the coin that was tossed for it.
+    pub fn begin(lane: &Rc<Lane>, view: Rc<View>, split: usize, choice: &Choice, idle_us: u64) -> Flight {
+        let toss = view.splits[split].toss();
+        let (key, started_us) = lane.flights.begin(toss, choice.version, choice.forced, idle_us);
+        let flight = Flight {
+            lane: lane.clone(),
+            view,
+            key,
+            split,
+            version: choice.version,
+            started_us,
+            settled: Cell::new(false),
+        };
+        flight.shard().begin();
+        flight
+    }
+
+    pub fn plan(&self) -> &VersionPlan {
+        &self.view.table.splits[self.split].versions[self.version]
+    }
+
+    /// This worker's counters of the request's version.
+    pub fn shard(&self) -> &Shard {
+        self.plan().slot.shard(self.lane.index)
+    }
+
+    pub fn age_us(&self) -> u64 {
+        clock::now_us().saturating_sub(self.started_us)
+    }
+
+    /// Waits for `future`, but no longer than the request may take.
+    pub async fn within<F: Future>(&self, future: F) -> Result<F::Output, Fault> {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            match self.overdue(cx.waker()) {
+                Some(fault) => Poll::Ready(Err(fault)),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    pub fn overdue(&self, waker: &Waker) -> Option<Fault> {
+        self.lane.flights.expired(self.key, waker).map(Fault::upstream)
+    }
+
+    /// Counts the request, once; later calls change nothing.
+    pub fn settle(&self, outcome: Outcome) {
+        if !self.settled.replace(true) {
+            let age_us = self.age_us();
+            self.shard().end(outcome, age_us);
+            self.lane.flights.settle(self.key, outcome.verdict, age_us);
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.settle(Outcome::of_fault(Fault { at: At::Downstream, kind: crate::fault::Kind::ClientGone }));
+        self.lane.flights.end(self.key);
+    }
+}

@@ -1,0 +1,140 @@
+//! What routing may see of a request: method, authority, path, fields.
+//!
+//! Matching and splitting look through this and never at a codec's own types,
+//! so another codec can stand behind it.
+
+use http::header::{COOKIE, HOST, HeaderName};
+use http::request::Parts;
+
+use crate::fault::Fault;
+use crate::fault::Kind;
+
+pub struct Head<'a> {
+    parts: &'a Parts,
+    authority: &'a str,
+}
+
+impl<'a> Head<'a> {
+    /// Refuses a head whose meaning another server could read differently.
+    pub fn of(parts: &'a Parts) -> Result<Head<'a>, Fault> {
+        let bad = Fault::downstream(Kind::BadRequest);
+        let mut hosts = parts.headers.get_all(HOST).iter();
+        let host = hosts.next();
+        if hosts.next().is_some() {
+            return Err(bad);
+        }
+        if parts.headers.contains_key(http::header::TRANSFER_ENCODING)
+            && parts.headers.contains_key(http::header::CONTENT_LENGTH)
+        {
+            return Err(bad);
+        }
+        let authority = match (parts.uri.authority(), host) {
+            (Some(authority), _) => authority.as_str(),
+            (None, Some(host)) => host.to_str().map_err(|_| bad)?,
+            (None, None) if parts.version < http::Version::HTTP_11 => "",
+            (None, None) => return Err(bad),
+        };
+        Ok(Head { parts, authority })
+    }
+
+    pub fn method(&self) -> &'a str {
+        self.parts.method.as_str()
+    }
+
+    pub fn path(&self) -> &'a str {
+        self.parts.uri.path()
+    }
+
+    pub fn query(&self) -> Option<&'a str> {
+        self.parts.uri.query()
+    }
+
+    /// The authority without its port.
+    pub fn host(&self) -> &'a str {
+        let authority = self.authority;
+        match authority.rfind(':') {
+            Some(colon) if !authority.ends_with(']') => &authority[..colon],
+            _ => authority,
+        }
+    }
+
+    pub fn fields(&self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.parts.headers.get_all(name).iter().map(|value| value.as_bytes())
+    }
+
+    pub fn field(&self, name: &HeaderName) -> Option<&'a [u8]> {
+        self.parts.headers.get(name).map(|value| value.as_bytes())
+    }
+
+    /// The first cookie of this name.
+    pub fn cookie(&self, name: &str) -> Option<&'a [u8]> {
+        self.fields(&COOKIE).find_map(|line| cookie_in(line, name))
+    }
+
+    /// The first query parameter of this name, not percent-decoded (as Envoy).
+    pub fn parameter(&self, name: &str) -> Option<&'a str> {
+        self.query()?.split('&').find_map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (key == name).then_some(value)
+        })
+    }
+}
+
+fn cookie_in<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    line.split(|byte| *byte == b';').find_map(|pair| {
+        let equals = pair.iter().position(|byte| *byte == b'=')?;
+        let value = pair[equals + 1..].trim_ascii();
+        let unquoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+        (pair[..equals].trim_ascii() == name.as_bytes()).then_some(unquoted.unwrap_or(value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(uri: &str, fields: &[(&str, &str)]) -> Parts {
+        let mut request = http::Request::builder().uri(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn cookie_is_found_wherever_it_stands() {
+        let parts = parts("/", &[("host", "a"), ("cookie", "a=1; canary=\"always\";b=2"), ("cookie", "c=3")]);
+        let head = Head::of(&parts).unwrap();
+        assert_eq!(head.cookie("canary"), Some(&b"always"[..]));
+        assert_eq!(head.cookie("b"), Some(&b"2"[..]));
+        assert_eq!(head.cookie("c"), Some(&b"3"[..]));
+        assert_eq!(head.cookie("ary"), None);
+    }
+
+    #[test]
+    fn host_is_the_authority_without_its_port() {
+        for (authority, host) in
+            [("a.b:80", "a.b"), ("a.b", "a.b"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]")]
+        {
+            let parts = parts("/", &[("host", authority)]);
+            assert_eq!(Head::of(&parts).unwrap().host(), host);
+        }
+    }
+
+    #[test]
+    fn ambiguous_heads_are_refused() {
+        assert!(Head::of(&parts("/", &[("host", "a"), ("host", "b")])).is_err());
+        assert!(Head::of(&parts("/", &[])).is_err());
+        let both = [("host", "a"), ("content-length", "3"), ("transfer-encoding", "chunked")];
+        assert!(Head::of(&parts("/", &both)).is_err());
+    }
+
+    #[test]
+    fn first_value_of_a_query_parameter_counts() {
+        let parts = parts("/x?a=2&a=1&flag", &[("host", "a")]);
+        let head = Head::of(&parts).unwrap();
+        assert_eq!(head.parameter("a"), Some("2"));
+        assert_eq!(head.parameter("flag"), Some(""));
+        assert_eq!(head.parameter("b"), None);
+    }
+}

@@ -1,0 +1,66 @@
+//! Listening sockets: one per worker on the same address, shared out by the
+//! kernel, so that no two workers ever touch the same connection.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+
+use crate::connections::Connections;
+use crate::lane::Lane;
+use crate::model::Limits;
+use crate::serve::serve;
+
+const BACKLOG: i32 = 4096;
+
+/// As many sockets on `address` as there are workers. Port 0 is settled by the
+/// first.
+pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    let first = socket(address)?;
+    let address = first.local_addr()?;
+    let mut sockets = vec![first];
+    for _ in 1..workers {
+        sockets.push(socket(address)?);
+    }
+    Ok(sockets)
+}
+
+fn socket(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts for as long as it is polled.
+pub async fn accept(listener: TcpListener, lane: Rc<Lane>, connections: Rc<Connections>, limits: Rc<Limits>) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, mostly: waiting lets others be closed.
+                tracing::warn!(%error, "cannot accept");
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                continue;
+            }
+        };
+        if connections.len() >= limits.max_connections {
+            continue;
+        }
+        // A client that is gone already shows at the first read.
+        let _ = stream.set_nodelay(true);
+        let connection = connections.open();
+        let (lane, connections, limits) = (lane.clone(), connections.clone(), limits.clone());
+        tokio::task::spawn_local(async move {
+            lane.counts.opened.add(1);
+            serve(lane.clone(), connection.clone(), stream, &limits).await;
+            connections.close(&connection);
+            lane.counts.closed.add(1);
+        });
+    }
+}

@@ -1,0 +1,118 @@
+//! The shadow copy: sent beside the user's request, never in its way.
+//!
+//! The copy runs as a task of its own. Its body is teed through a bounded
+//! queue, its number is capped, and its answer is read and thrown away; only
+//! the `shadow` counters know that it happened.
+
+use std::cell::Cell;
+use std::pin::pin;
+use std::rc::Rc;
+
+use http::HeaderValue;
+use http::request::Parts;
+use http_body_util::BodyExt;
+
+use crate::attempt::attempt;
+use crate::body::RequestBody;
+use crate::body::Tee;
+use crate::clock;
+use crate::fault::Fault;
+use crate::fault::Kind;
+use crate::lane::Lane;
+use crate::lane::View;
+use crate::outcome::Outcome;
+use crate::rewrite;
+use crate::split::point_of;
+use crate::table::SplitPlan;
+
+/// A copy that takes longer is cut off.
+const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
+
+/// A copy that was decided on and waits for the request's head.
+pub struct Copy {
+    version: usize,
+    tee: Option<Rc<Tee>>,
+    running: Running,
+}
+
+/// Holds a place among the copies under way.
+struct Running(Rc<Cell<usize>>);
+
+/// Decides whether this request is copied. `None` also where a bound forbids it,
+/// which is counted.
+pub fn plan(
+    lane: &Lane,
+    view: &View,
+    split: usize,
+    version: usize,
+    has_body: Option<Option<u64>>,
+) -> Option<Copy> {
+    let SplitPlan { mirror, versions, .. } = &view.table.splits[split];
+    let (target, mirror) = mirror.as_ref()?;
+    if *target == version || point_of(lane.random()) >= mirror.parts {
+        return None;
+    }
+    let shard = versions[version].slot.shard(lane.index);
+    let copies = &view.splits[split].copies;
+    if copies.get() >= mirror.max_in_flight {
+        shard.mirror_dropped.add(1);
+        return None;
+    }
+    shard.mirrored.add(1);
+    copies.set(copies.get() + 1);
+    let tee = has_body.map(|length| Tee::new(mirror.max_body, length));
+    Some(Copy { version: *target, tee, running: Running(copies.clone()) })
+}
+
+impl Copy {
+    pub fn tee(&self) -> Option<Rc<Tee>> {
+        self.tee.clone()
+    }
+
+    /// Sends the copy on its way and returns at once.
+    pub fn spawn(self, lane: &Rc<Lane>, view: &Rc<View>, split: usize, parts: &Parts) {
+        let mut parts = parts.clone();
+        parts.headers.insert(rewrite::MIRROR, HeaderValue::from_static("1"));
+        let (lane, view) = (lane.clone(), view.clone());
+        tokio::task::spawn_local(async move { self.run(&lane, &view, split, parts).await });
+    }
+
+    async fn run(self, lane: &Lane, view: &View, split: usize, parts: Parts) {
+        let plan = &view.table.splits[split].versions[self.version];
+        let shard = plan.shadow.shard(lane.index);
+        let started_us = clock::now_us();
+        shard.begin();
+        let body = self.tee.clone().map_or(RequestBody::Empty, RequestBody::Copy);
+        let exchange = async {
+            let version = &view.splits[split].versions[self.version];
+            let answer = attempt(version, plan, shard, parts, body).await?;
+            let outcome = Outcome::of_status(answer.response.status());
+            let mut rest = pin!(answer.response.into_body());
+            while let Some(frame) = rest.frame().await {
+                let frame = frame.map_err(|error| Fault::of_exchange(&error))?;
+                shard.bytes_out.add(frame.data_ref().map_or(0, |data| data.len() as u64));
+            }
+            answer.lease.give_back();
+            Ok(outcome)
+        };
+        let ended = tokio::time::timeout(TIMEOUT, exchange).await;
+        let mut outcome = match ended {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(fault)) => Outcome::of_fault(fault),
+            Err(_) => Outcome::of_fault(Fault::upstream(Kind::Timeout)),
+        };
+        if self.tee.as_ref().is_some_and(|tee| tee.is_abandoned()) {
+            // We broke it off ourselves; the shadow is not to blame.
+            shard.mirror_dropped.add(1);
+            outcome = outcome.uncounted();
+        }
+        shard.end(outcome, clock::now_us() - started_us);
+        drop(self.running);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}

@@ -1,0 +1,66 @@
+//! How a request counts: success, failure, or against nobody.
+
+use http::{HeaderMap, StatusCode};
+
+use crate::fault::At;
+use crate::fault::Fault;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Success,
+    Failure,
+    /// The client left or the fault was ours.
+    Uncounted,
+}
+
+/// How one request ended, as far as its version is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub verdict: Verdict,
+    /// Class of the status the version answered with, 1 to 5; 0 for none.
+    pub class: u8,
+}
+
+impl Outcome {
+    pub fn of_fault(fault: Fault) -> Outcome {
+        let verdict = match fault.at {
+            At::Upstream => Verdict::Failure,
+            At::Downstream | At::Proxy => Verdict::Uncounted,
+        };
+        Outcome { verdict, class: 0 }
+    }
+
+    pub fn of_status(status: StatusCode) -> Outcome {
+        let verdict = if status.is_server_error() { Verdict::Failure } else { Verdict::Success };
+        Outcome { verdict, class: (status.as_u16() / 100).min(5) as u8 }
+    }
+
+    /// The same answer, seen to be a failure for another reason.
+    pub fn failed(self) -> Outcome {
+        Outcome { verdict: Verdict::Failure, ..self }
+    }
+
+    pub fn uncounted(self) -> Outcome {
+        Outcome { verdict: Verdict::Uncounted, ..self }
+    }
+}
+
+/// gRPC puts its status into trailers, or into the head where there is no body.
+/// `None` when the fields say nothing.
+pub fn grpc_failure(fields: &HeaderMap) -> Option<bool> {
+    let status = fields.get("grpc-status")?.to_str().ok()?;
+    Some(status.parse().map_or(true, is_grpc_server_fault))
+}
+
+pub fn is_grpc(fields: &HeaderMap) -> bool {
+    fields
+        .get(http::header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The codes by which a server says that it, not the caller, is at fault:
+/// UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS
+/// (OpenTelemetry's semantic conventions for RPC servers).
+fn is_grpc_server_fault(code: u32) -> bool {
+    matches!(code, 2 | 4 | 12 | 13 | 14 | 15)
+}

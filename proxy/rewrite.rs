@@ -1,0 +1,163 @@
+//! Edits that every proxied message gets: connection fields taken off, where
+//! the request came from put on.
+
+use http::header::CONNECTION;
+use http::header::CONTENT_LENGTH;
+use http::header::EXPECT;
+use http::header::HOST;
+use http::header::HeaderName;
+use http::header::HeaderValue;
+use http::header::TE;
+use http::header::TRANSFER_ENCODING;
+use http::header::UPGRADE;
+use http::request::Parts;
+use http::uri::Scheme;
+use http::{HeaderMap, Uri, Version};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
+pub const CAUSE: HeaderName = HeaderName::from_static("x-serin-cause");
+pub const MIRROR: HeaderName = HeaderName::from_static("x-serin-mirror");
+
+/// Who is at the other end of a downstream connection, as header values.
+pub struct Peer {
+    pub forwarded_for: HeaderValue,
+}
+
+impl Peer {
+    pub fn new(address: std::net::SocketAddr) -> Peer {
+        let ip = address.ip().to_canonical().to_string();
+        Peer { forwarded_for: HeaderValue::from_str(&ip).expect("an IP address is visible ASCII") }
+    }
+}
+
+/// Makes a client's head ours to send.
+pub fn request(parts: &mut Parts, peer: &Peer, random: impl FnOnce() -> [u64; 2]) {
+    let trailers = parts.headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    strip_connection_fields(&mut parts.headers);
+    parts.headers.remove(EXPECT);
+    let headers = &mut parts.headers;
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    let forwarded_for = match headers.get(&X_FORWARDED_FOR) {
+        None => peer.forwarded_for.clone(),
+        Some(known) => appended(known, &peer.forwarded_for),
+    };
+    headers.insert(X_FORWARDED_FOR, forwarded_for);
+    // An authority in the target outranks the field (RFC 9112, 3.2.2).
+    if let Some(authority) = parts.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        headers.insert(HOST, host);
+    }
+    if let Some(host) = headers.get(HOST).cloned() {
+        headers.entry(X_FORWARDED_HOST).or_insert(host);
+    }
+    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
+    headers.entry(X_REQUEST_ID).or_insert_with(|| request_id(random()));
+}
+
+/// Puts the target into the form that the connection speaks.
+pub fn target(parts: &mut Parts, http2: bool) {
+    let path = parts.uri.path_and_query().cloned();
+    if !http2 {
+        parts.version = Version::HTTP_11;
+        if parts.uri.scheme().is_some() || parts.uri.authority().is_some() {
+            let path = path.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
+            parts.uri = Uri::from(path);
+        }
+        return;
+    }
+    parts.version = Version::HTTP_2;
+    let host = parts.headers.remove(HOST);
+    let mut uri = http::uri::Parts::default();
+    uri.scheme = Some(Scheme::HTTP);
+    uri.authority = host.and_then(|host| http::uri::Authority::try_from(host.as_bytes()).ok());
+    uri.path_and_query = path;
+    if let Ok(uri) = Uri::from_parts(uri) {
+        parts.uri = uri;
+    }
+}
+
+/// Makes an upstream's head ours to send.
+pub fn response(headers: &mut HeaderMap, service_time_us: u64) {
+    strip_connection_fields(headers);
+    headers.insert(SERVICE_TIME, HeaderValue::from(service_time_us / 1000));
+}
+
+/// Fields that speak of one connection and not of the message (RFC 9110, 7.6.1).
+fn strip_connection_fields(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| *name != CONTENT_LENGTH && *name != HOST)
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in [&CONNECTION, &KEEP_ALIVE, &PROXY_CONNECTION, &TE, &TRANSFER_ENCODING, &UPGRADE] {
+        headers.remove(name);
+    }
+}
+
+fn appended(known: &HeaderValue, more: &HeaderValue) -> HeaderValue {
+    let joined = [known.as_bytes(), b", ", more.as_bytes()].concat();
+    HeaderValue::from_bytes(&joined).unwrap_or_else(|_| more.clone())
+}
+
+/// A random UUID, version 4.
+fn request_id(random: [u64; 2]) -> HeaderValue {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut bytes = (u128::from(random[0]) << 64 | u128::from(random[1])).to_be_bytes();
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let mut text = [b'-'; 36];
+    let mut at = 0;
+    for (i, byte) in bytes.iter().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            at += 1;
+        }
+        text[at] = HEX[usize::from(byte >> 4)];
+        text[at + 1] = HEX[usize::from(byte & 15)];
+        at += 2;
+    }
+    HeaderValue::from_bytes(&text).expect("hexadecimal digits and hyphens are visible ASCII")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connection_fields_and_those_they_name_are_dropped() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "x-a, close, content-length"),
+            ("x-a", "1"),
+            ("x-b", "2"),
+            ("keep-alive", "5"),
+            ("content-length", "3"),
+            ("upgrade", "h2c"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        strip_connection_fields(&mut headers);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["content-length", "x-b"]);
+    }
+
+    #[test]
+    fn request_id_is_a_version_4_uuid() {
+        let id = request_id([0x0123_4567_89ab_cdef, 0x0123_4567_89ab_cdef]);
+        assert_eq!(id, "01234567-89ab-4def-8123-456789abcdef");
+    }
+}

@@ -1,0 +1,149 @@
+//! Drives one client connection: HTTP/1.1, or HTTP/2 where the client opens
+//! with its preface.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::answer::AnswerBody;
+use crate::connections::Busy;
+use crate::connections::Connection;
+use crate::connections::Ending;
+use crate::connections::Watched;
+use crate::exchange::exchange;
+use crate::fault::Fault;
+use crate::lane::Lane;
+use crate::local::LocalExecutor;
+use crate::model::Limits;
+use crate::rewrite::Peer;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const MAX_STREAMS: u32 = 1024;
+/// hyper's own floor for a connection's buffer.
+const MIN_BUFFER: usize = 8192;
+
+/// Returns when the connection has ended, for whatever reason.
+pub async fn serve(lane: Rc<Lane>, connection: Rc<Connection>, stream: TcpStream, limits: &Limits) {
+    let Ok(address) = stream.peer_addr() else { return };
+    let peer = Rc::new(Peer::new(address));
+    let Some(http2) = speaks_http2(&stream, &connection).await else { return };
+    let io = TokioIo::new(Watched { stream, connection: connection.clone() });
+    let max_headers = limits.max_headers;
+    let service = {
+        let connection = connection.clone();
+        service_fn(move |request: Request<Incoming>| {
+            let busy = connection.begin();
+            let (lane, peer) = (lane.clone(), peer.clone());
+            async move {
+                if request.headers().len() > max_headers {
+                    return Ok::<_, std::convert::Infallible>(too_many_headers(busy));
+                }
+                Ok(exchange(lane, peer, request).await.map(|body| Served { body, _busy: busy }))
+            }
+        })
+    };
+    let ended = if http2 {
+        let served = http2::Builder::new(LocalExecutor)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+            .serve_connection(io, service);
+        drive(served, &connection, http2::Connection::graceful_shutdown).await
+    } else {
+        let served = http1::Builder::new()
+            .max_buf_size(limits.max_header_bytes.max(MIN_BUFFER))
+            .max_headers(max_headers)
+            .serve_connection(io, service);
+        drive(served, &connection, http1::Connection::graceful_shutdown).await
+    };
+    if let Err(error) = ended {
+        tracing::debug!(peer = %address, %error, "client connection ended");
+    }
+}
+
+async fn drive<C>(served: C, connection: &Connection, graceful: fn(Pin<&mut C>)) -> hyper::Result<()>
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut served = pin!(served);
+    poll_fn(|cx| {
+        match connection.ending(cx) {
+            Ending::None => {}
+            Ending::Graceful => graceful(served.as_mut()),
+            Ending::Now => return Poll::Ready(Ok(())),
+        }
+        served.as_mut().poll(cx)
+    })
+    .await
+}
+
+/// `None` when the connection ended before it said anything.
+async fn speaks_http2(stream: &TcpStream, connection: &Connection) -> Option<bool> {
+    let mut seen = [0; PREFACE.len()];
+    loop {
+        let peeked = poll_fn(|cx| {
+            if connection.ending(cx) != Ending::None {
+                return Poll::Ready(None);
+            }
+            let mut buffer = tokio::io::ReadBuf::new(&mut seen);
+            stream.poll_peek(cx, &mut buffer).map(Result::ok)
+        });
+        let count = peeked.await?;
+        if count == 0 {
+            return None;
+        }
+        if count == PREFACE.len() || seen[..count] != PREFACE[..count] {
+            return Some(seen == PREFACE);
+        }
+        // Part of a preface, or a method that begins like it: more is to come.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn too_many_headers(busy: Busy) -> Response<Served> {
+    let mut response = Response::new(Served { body: AnswerBody::Empty, _busy: busy });
+    *response.status_mut() = http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    response
+}
+
+/// An answer's body that keeps its connection marked busy until it has ended.
+struct Served {
+    body: AnswerBody,
+    _busy: Busy,
+}
+
+impl Body for Served {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,162 @@
+//! Chooses the version that answers a request: by rule, by user, or by coin.
+//!
+//! The weights of a split are one cell, swapped whole. A worker compares one
+//! pointer per request to see whether they have changed.
+
+#![expect(clippy::disallowed_types, reason = "its locks are the control side's; no request waits for them")]
+
+mod generation;
+mod sticky;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use http::header::HeaderName;
+
+use crate::clock;
+use crate::head::Head;
+use crate::model::Force;
+use crate::model::ForceOn;
+use crate::model::Role;
+use crate::reading::GenerationReading;
+use crate::text::Pattern;
+use crate::weights::Weights;
+
+pub use generation::{Arm, Generation};
+pub use sticky::Compiled as Sticky;
+pub use sticky::point_of;
+
+/// How long a superseded generation stays readable after its last request.
+const LINGER_US: u64 = 5_000_000;
+/// Superseded generations kept at most.
+const MAX_PAST: usize = 128;
+
+/// What lives on when the table around it is replaced: weights and evidence.
+pub struct SplitCell {
+    pub name: String,
+    pub versions: Vec<(String, Role)>,
+    pub generation: Arc<ArcSwap<Generation>>,
+    /// Ages in microseconds at which a request under way speaks; 0 for never.
+    slow_us: AtomicU64,
+    reveal_us: AtomicU64,
+    /// Superseded generations with the time they were superseded. Touched by
+    /// the control side alone.
+    past: Mutex<VecDeque<(u64, Arc<Generation>)>>,
+    workers: usize,
+}
+
+impl SplitCell {
+    pub fn new(name: &str, versions: Vec<(String, Role)>, weights: &Weights, workers: usize) -> SplitCell {
+        let generation = Generation::new(weights.clone(), &versions, workers);
+        SplitCell {
+            name: name.to_owned(),
+            versions,
+            generation: Arc::new(ArcSwap::from_pointee(generation)),
+            slow_us: AtomicU64::new(0),
+            reveal_us: AtomicU64::new(0),
+            past: Mutex::default(),
+            workers,
+        }
+    }
+
+    /// Puts new weights in force for every request from now on.
+    pub fn shift(&self, weights: &Weights) -> u64 {
+        let next = Arc::new(Generation::new(weights.clone(), &self.versions, self.workers));
+        let id = next.id;
+        let previous = self.generation.swap(next);
+        let mut past = self.past.lock().expect("no holder of this lock panics");
+        past.push_back((clock::now_us(), previous));
+        if past.len() > MAX_PAST {
+            past.pop_front();
+        }
+        id
+    }
+
+    pub fn mark(&self, slow_us: Option<u64>, reveal_us: Option<u64>) {
+        self.slow_us.store(slow_us.unwrap_or(0), Ordering::Relaxed);
+        self.reveal_us.store(reveal_us.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    pub fn is_slow(&self, age_us: u64) -> bool {
+        passed(&self.slow_us, age_us)
+    }
+
+    pub fn is_revealed(&self, age_us: u64) -> bool {
+        passed(&self.reveal_us, age_us)
+    }
+
+    /// Current and recent generations, oldest first.
+    pub fn read(&self) -> Vec<GenerationReading> {
+        let now = clock::now_us();
+        let mut past = self.past.lock().expect("no holder of this lock panics");
+        past.retain(|(since, generation)| now < since + LINGER_US || !generation.is_quiet());
+        let mut readings: Vec<_> = past.iter().map(|(_, generation)| generation.read()).collect();
+        readings.push(self.generation.load().read());
+        readings
+    }
+}
+
+fn passed(mark: &AtomicU64, age_us: u64) -> bool {
+    let mark = mark.load(Ordering::Relaxed);
+    mark != 0 && age_us > mark
+}
+
+/// A rule that names the version outright.
+pub struct ForceRule {
+    on: FieldName,
+    value: Pattern,
+    version: usize,
+}
+
+enum FieldName {
+    Header(HeaderName),
+    Cookie(String),
+}
+
+impl ForceRule {
+    pub fn new(force: &Force, version: usize) -> Result<ForceRule, String> {
+        let on = match &force.on {
+            ForceOn::Header(name) => FieldName::Header(
+                HeaderName::try_from(name.as_str()).map_err(|_| format!("{name:?} is no header name"))?,
+            ),
+            ForceOn::Cookie(name) => FieldName::Cookie(name.clone()),
+        };
+        Ok(ForceRule { on, value: Pattern::new(&force.value)?, version })
+    }
+
+    fn applies(&self, head: &Head<'_>) -> bool {
+        match &self.on {
+            FieldName::Header(name) => head.fields(name).any(|value| self.value.matches(value)),
+            FieldName::Cookie(name) => head.cookie(name).is_some_and(|value| self.value.matches(value)),
+        }
+    }
+}
+
+/// Which version, and how it came about.
+pub struct Choice {
+    pub version: usize,
+    pub forced: bool,
+    pub set_cookie: Option<String>,
+}
+
+/// `random` is one uniform number, drawn for this request alone.
+pub fn choose(
+    generation: &Generation,
+    force: &[ForceRule],
+    sticky: Option<&Sticky>,
+    head: &Head<'_>,
+    random: u64,
+) -> Choice {
+    if let Some(rule) = force.iter().find(|rule| rule.applies(head)) {
+        return Choice { version: rule.version, forced: true, set_cookie: None };
+    }
+    let place = sticky.and_then(|sticky| sticky.place(head, random));
+    let (point, set_cookie) = match place {
+        Some(place) => (place.point, place.set_cookie),
+        None => (point_of(random), None),
+    };
+    Choice { version: generation.owner(point), forced: false, set_cookie }
+}

@@ -1,0 +1,172 @@
+//! One setting of a split's weights and the evidence gathered under it.
+//!
+//! A request belongs for life to the generation that tossed its coin, whatever
+//! the weights become meanwhile. So the judge knows the exact probability with
+//! which each request went where it went.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::histogram::Histogram;
+use crate::model::Role;
+use crate::reading::ArmReading;
+use crate::reading::GenerationReading;
+use crate::tally::Count;
+use crate::tally::Latency;
+use crate::weights::WHOLE;
+use crate::weights::Weights;
+
+pub struct Generation {
+    pub id: u64,
+    pub weights: Weights,
+    /// Names of the versions, in the order of the arms.
+    versions: Vec<String>,
+    /// Where each version's interval of points lies; the primary has the rest.
+    intervals: Vec<Interval>,
+    primary: usize,
+    shards: Box<[Box<[Arm]>]>,
+}
+
+struct Interval {
+    from: u32,
+    until: u32,
+    version: usize,
+}
+
+/// What became of the requests of one version on one worker.
+#[derive(Default)]
+#[repr(align(128))]
+pub struct Arm {
+    pub dispatched: Count,
+    pub ok: Count,
+    pub failed: Count,
+    pub aborted: Count,
+    pub slow: Count,
+    pub failed_revealed: Count,
+    pub latency: Latency,
+}
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+impl Generation {
+    pub fn new(weights: Weights, versions: &[(String, Role)], workers: usize) -> Generation {
+        let primary = versions.iter().position(|(_, role)| *role == Role::Primary).unwrap_or(0);
+        let arms = 2 * versions.len();
+        Generation {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            intervals: intervals(&weights, versions, primary),
+            weights,
+            versions: versions.iter().map(|(name, _)| name.clone()).collect(),
+            primary,
+            shards: (0..workers).map(|_| (0..arms).map(|_| Arm::default()).collect()).collect(),
+        }
+    }
+
+    /// The version that owns a point in `0..WHOLE`.
+    pub fn owner(&self, point: u32) -> usize {
+        let found = self.intervals.iter().find(|interval| (interval.from..interval.until).contains(&point));
+        found.map_or(self.primary, |interval| interval.version)
+    }
+
+    /// Forced requests have arms of their own: no coin was tossed for them.
+    pub fn arm(&self, worker: usize, version: usize, forced: bool) -> &Arm {
+        &self.shards[worker][version + if forced { self.versions.len() } else { 0 }]
+    }
+
+    pub fn read(&self) -> GenerationReading {
+        let arms = (0..2 * self.versions.len()).map(|arm| self.read_arm(arm)).collect();
+        GenerationReading { id: self.id, weights: self.weights.clone(), arms }
+    }
+
+    /// Has every request of this generation ended?
+    pub fn is_quiet(&self) -> bool {
+        self.shards
+            .iter()
+            .flatten()
+            .all(|arm| arm.dispatched.get() == arm.ok.get() + arm.failed.get() + arm.aborted.get())
+    }
+
+    fn read_arm(&self, index: usize) -> ArmReading {
+        let count = self.versions.len();
+        let mut sum = ArmReading {
+            version: self.versions[index % count].clone(),
+            forced: index >= count,
+            dispatched: 0,
+            ok: 0,
+            failed: 0,
+            aborted: 0,
+            slow: 0,
+            failed_revealed: 0,
+            latency: Histogram::default(),
+        };
+        for shard in &self.shards {
+            let arm = &shard[index];
+            // Endings before beginnings, so that no request seems to have ended before it began.
+            sum.ok += arm.ok.get();
+            sum.failed += arm.failed.get();
+            sum.aborted += arm.aborted.get();
+            sum.slow += arm.slow.get();
+            sum.failed_revealed += arm.failed_revealed.get();
+            arm.latency.add_to(&mut sum.latency);
+            sum.dispatched += arm.dispatched.get();
+        }
+        sum
+    }
+}
+
+/// Each version but the primary owns an interval that only grows or shrinks at
+/// its open end, so a change of weight moves users between that version and the
+/// primary alone. The first grows from the left, the second from the right;
+/// from the third on they stack behind the first and can push each other.
+fn intervals(weights: &Weights, versions: &[(String, Role)], primary: usize) -> Vec<Interval> {
+    let mut left = 0;
+    let mut intervals = Vec::new();
+    let others = versions.iter().enumerate().filter(|(index, _)| *index != primary);
+    for (position, (version, (name, _))) in others.enumerate() {
+        let parts = weights.of(name);
+        let from = if position == 1 { WHOLE - parts } else { left };
+        if position != 1 {
+            left += parts;
+        }
+        intervals.push(Interval { from, until: from + parts, version });
+    }
+    intervals
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generation(shares: &[(&str, u32)]) -> Generation {
+        let versions: Vec<_> = shares
+            .iter()
+            .map(|(name, _)| {
+                let role = if *name == "primary" { Role::Primary } else { Role::Canary };
+                ((*name).to_owned(), role)
+            })
+            .collect();
+        let weights = shares.iter().map(|(name, parts)| ((*name).to_owned(), *parts)).collect();
+        Generation::new(Weights::new(weights).unwrap(), &versions, 1)
+    }
+
+    #[test]
+    fn every_version_owns_as_many_points_as_its_weight() {
+        let generation = generation(&[("primary", 5000), ("a", 1234), ("b", 3000), ("c", 766)]);
+        let mut owned = [0; 4];
+        for point in 0..WHOLE {
+            owned[generation.owner(point)] += 1;
+        }
+        assert_eq!(owned, [5000, 1234, 3000, 766]);
+    }
+
+    #[test]
+    fn a_changed_weight_moves_points_only_between_that_version_and_the_primary() {
+        let low = generation(&[("primary", 7000), ("a", 1000), ("b", 2000)]);
+        let high = generation(&[("primary", 3000), ("a", 5000), ("b", 2000)]);
+        for point in 0..WHOLE {
+            match (low.owner(point), high.owner(point)) {
+                (0, 1) => {}
+                (before, after) => assert_eq!(before, after, "point {point}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The routing table: a model compiled for lookup, immutable, swapped whole.
+//!
+//! Compiling carries over by name what must outlive a reload: the counters of
+//! every version and the weights and evidence of every split.
+
+mod host;
+mod path;
+mod predicate;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use crate::clock;
+use crate::head::Head;
+use crate::model::Host;
+use crate::model::Match;
+use crate::model::Mirror;
+use crate::model::Model;
+use crate::model::Protocol;
+use crate::model::Role;
+use crate::model::Route;
+use crate::model::Service;
+use crate::model::Shield;
+use crate::model::Split;
+use crate::model::Target;
+use crate::split::ForceRule;
+use crate::split::SplitCell;
+use crate::split::Sticky;
+use crate::tally::Slot;
+use crate::tally::SlotKey;
+
+use host::HostIndex;
+use path::PathIndex;
+use predicate::Conditions;
+
+/// Something wrong with a model: where in it, and what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// A path into the model, e.g. `splits[web].weights`.
+    pub path: String,
+    pub text: String,
+}
+
+pub struct Table {
+    pub model: Model,
+    hosts: HostIndex,
+    /// By host of the model: its paths, and the routes these stand for.
+    routes: Vec<HostRoutes>,
+    pub splits: Vec<SplitPlan>,
+    pub slots: Vec<Arc<Slot>>,
+}
+
+struct HostRoutes {
+    paths: PathIndex,
+    /// What each position of `paths` asks beyond the path, and its route.
+    entries: Vec<(Conditions, usize)>,
+    plans: Vec<RoutePlan>,
+}
+
+pub struct RoutePlan {
+    pub action: Action,
+    /// Zero for none.
+    pub request_timeout_us: u64,
+    pub idle_timeout_us: u64,
+}
+
+pub enum Action {
+    Split(usize),
+    Direct { status: StatusCode, body: Bytes },
+}
+
+pub struct SplitPlan {
+    pub cell: Arc<SplitCell>,
+    pub versions: Vec<VersionPlan>,
+    pub primary: usize,
+    pub force: Vec<ForceRule>,
+    pub sticky: Option<Sticky>,
+    pub shield: Option<Shield>,
+    pub mirror: Option<(usize, Mirror)>,
+}
+
+pub struct VersionPlan {
+    pub role: Role,
+    pub endpoints: Vec<SocketAddr>,
+    pub protocol: Protocol,
+    pub connect_timeout: Duration,
+    pub slot: Arc<Slot>,
+    pub shadow: Arc<Slot>,
+}
+
+impl Table {
+    /// All problems at once, or a table. `previous` gives its live state.
+    pub fn compile(model: &Model, previous: Option<&Table>, workers: usize) -> Result<Table, Vec<Problem>> {
+        let mut compiler = Compiler { previous, workers, problems: Vec::new(), slots: Vec::new() };
+        let splits = compiler.splits(model);
+        let mut hosts = HostIndex::default();
+        let mut routes = Vec::new();
+        for (index, host) in model.hosts.iter().enumerate() {
+            for domain in &host.domains {
+                if let Err(text) = hosts.insert(domain, index) {
+                    compiler.problem(format!("hosts[{index}].domains"), text);
+                }
+            }
+            routes.push(compiler.host(model, index, host));
+        }
+        if !compiler.problems.is_empty() {
+            return Err(compiler.problems);
+        }
+        let mut slots = compiler.slots;
+        if let Some(previous) = previous {
+            // Counters never go back: what is no longer routed stays readable.
+            let gone = previous.slots.iter().filter(|slot| !slots.iter().any(|new| new.key == slot.key));
+            let gone: Vec<_> = gone.cloned().collect();
+            slots.extend(gone);
+        }
+        Ok(Table { model: model.clone(), hosts, routes, splits, slots })
+    }
+
+    pub fn find(&self, head: &Head<'_>) -> Option<&RoutePlan> {
+        let host = &self.routes[self.hosts.find(head.host())?];
+        let position =
+            host.paths.find(head.path(), |position| host.entries[position as usize].0.hold(head))?;
+        Some(&host.plans[host.entries[position as usize].1])
+    }
+
+    pub fn split(&self, name: &str) -> Option<&SplitPlan> {
+        self.splits.iter().find(|split| split.cell.name == name)
+    }
+}
+
+struct Compiler<'a> {
+    previous: Option<&'a Table>,
+    workers: usize,
+    problems: Vec<Problem>,
+    slots: Vec<Arc<Slot>>,
+}
+
+impl Compiler<'_> {
+    fn problem(&mut self, path: String, text: impl Into<String>) {
+        self.problems.push(Problem { path, text: text.into() });
+    }
+
+    fn host(&mut self, model: &Model, index: usize, host: &Host) -> HostRoutes {
+        let mut routes = HostRoutes { paths: PathIndex::default(), entries: Vec::new(), plans: Vec::new() };
+        for route in &host.routes {
+            let path = format!("hosts[{index}].routes[{}]", route.name);
+            let Some(action) = self.action(model, route, &path) else { continue };
+            routes.plans.push(RoutePlan {
+                action,
+                request_timeout_us: route.request_timeout.map_or(0, clock::us),
+                idle_timeout_us: route.idle_timeout.map_or(0, clock::us),
+            });
+            let all = [Match::default()];
+            let matches = if route.matches.is_empty() { &all[..] } else { &route.matches };
+            for wanted in matches {
+                let position = routes.entries.len() as u32;
+                let added = Conditions::new(wanted).and_then(|conditions| {
+                    routes.paths.insert(wanted.path.as_ref(), position).map(|()| conditions)
+                });
+                match added {
+                    Ok(conditions) => routes.entries.push((conditions, routes.plans.len() - 1)),
+                    Err(text) => self.problem(format!("{path}.matches"), text),
+                }
+            }
+        }
+        routes
+    }
+
+    fn action(&mut self, model: &Model, route: &Route, path: &str) -> Option<Action> {
+        match &route.target {
+            Target::Split(name) => {
+                let found = model.splits.iter().position(|split| split.name == *name);
+                if found.is_none() {
+                    self.problem(format!("{path}.target"), format!("there is no split {name:?}"));
+                }
+                found.map(Action::Split)
+            }
+            Target::Direct { status, body } => match StatusCode::from_u16(*status) {
+                Ok(status) => Some(Action::Direct { status, body: Bytes::from(body.clone()) }),
+                Err(_) => {
+                    self.problem(format!("{path}.target"), format!("{status} is no HTTP status"));
+                    None
+                }
+            },
+        }
+    }
+
+    fn splits(&mut self, model: &Model) -> Vec<SplitPlan> {
+        let mut plans = Vec::new();
+        for (index, split) in model.splits.iter().enumerate() {
+            let path = format!("splits[{}]", split.name);
+            if model.splits[..index].iter().any(|other| other.name == split.name) {
+                self.problem(path.clone(), "there are two splits of this name");
+            }
+            match model.services.iter().find(|service| service.name == split.service) {
+                Some(service) => plans.extend(self.split(split, service, &path)),
+                None => self.problem(path, format!("there is no service {:?}", split.service)),
+            }
+        }
+        plans
+    }
+
+    fn split(&mut self, split: &Split, service: &Service, path: &str) -> Option<SplitPlan> {
+        let names: Vec<_> =
+            service.versions.iter().map(|version| (version.name.clone(), version.role)).collect();
+        let find = |name: &str| names.iter().position(|(other, _)| other == name);
+        let primaries = names.iter().filter(|(_, role)| *role == Role::Primary).count();
+        if primaries != 1 {
+            self.problem(
+                path.to_owned(),
+                format!("service {:?} has {primaries} primaries, not one", service.name),
+            );
+        }
+        for (name, _) in split.weights.iter().filter(|(name, _)| find(name).is_none()) {
+            self.problem(format!("{path}.weights"), format!("there is no version {name:?}"));
+        }
+        let mut force = Vec::new();
+        for (index, rule) in split.force.iter().enumerate() {
+            let compiled = find(&rule.version)
+                .ok_or_else(|| format!("there is no version {:?}", rule.version))
+                .and_then(|version| ForceRule::new(rule, version));
+            match compiled {
+                Ok(rule) => force.push(rule),
+                Err(text) => self.problem(format!("{path}.force[{index}]"), text),
+            }
+        }
+        let sticky = split.sticky.as_ref().map(|sticky| Sticky::new(sticky, &split.name)).transpose();
+        let sticky = sticky.unwrap_or_else(|text| {
+            self.problem(format!("{path}.sticky"), text);
+            None
+        });
+        let mirror = match &split.mirror {
+            None => None,
+            Some(mirror) => match find(&mirror.version) {
+                Some(version) => Some((version, mirror.clone())),
+                None => {
+                    self.problem(
+                        format!("{path}.mirror"),
+                        format!("there is no version {:?}", mirror.version),
+                    );
+                    None
+                }
+            },
+        };
+        let versions = self.versions(service);
+        if !self.problems.is_empty() {
+            return None;
+        }
+        Some(SplitPlan {
+            primary: names.iter().position(|(_, role)| *role == Role::Primary)?,
+            cell: self.cell(split, names),
+            versions,
+            force,
+            sticky,
+            shield: split.shield.clone(),
+            mirror,
+        })
+    }
+
+    /// The live cell of the same split, with the new weights if the model now
+    /// asks for others than it did before.
+    fn cell(&self, split: &Split, versions: Vec<(String, Role)>) -> Arc<SplitCell> {
+        let before = self.previous.and_then(|table| table.split(&split.name));
+        match before {
+            Some(plan) if plan.cell.versions == versions => plan.cell.clone(),
+            _ => Arc::new(SplitCell::new(&split.name, versions, &split.weights, self.workers)),
+        }
+    }
+
+    fn versions(&mut self, service: &Service) -> Vec<VersionPlan> {
+        service
+            .versions
+            .iter()
+            .map(|version| VersionPlan {
+                role: version.role,
+                endpoints: version.endpoints.clone(),
+                protocol: version.protocol,
+                connect_timeout: version.connect_timeout,
+                slot: self.slot(service, &version.name, version.role, false),
+                shadow: self.slot(service, &version.name, version.role, true),
+            })
+            .collect()
+    }
+
+    fn slot(&mut self, service: &Service, version: &str, role: Role, shadow: bool) -> Arc<Slot> {
+        let key = SlotKey { service: service.name.clone(), version: version.to_owned(), role, shadow };
+        let known = self.slots.iter().chain(self.previous.iter().flat_map(|table| &table.slots));
+        let known = known.into_iter().find(|slot| slot.key == key).cloned();
+        let slot = known.unwrap_or_else(|| Slot::new(key.clone(), self.workers));
+        if !self.slots.iter().any(|other| other.key == key) {
+            self.slots.push(slot.clone());
+        }
+        slot
+    }
+}
+
+/// Puts in force the weights that `model` asks for anew. Called after the swap
+/// and not while compiling, which must change nothing.
+pub fn settle_weights(table: &Table, previous: &Model) {
+    for split in &table.model.splits {
+        let before = previous.splits.iter().find(|other| other.name == split.name);
+        let asked = before.is_none_or(|before| before.weights != split.weights);
+        if let Some(plan) = table.split(&split.name)
+            && asked
+            && plan.cell.generation.load().weights != split.weights
+        {
+            plan.cell.shift(&split.weights);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Counters: one shard per worker with that worker as its only writer, read and
+//! summed by anybody.
+//!
+//! A shard is made of atomics that are only ever stored by their worker, so an
+//! increment is a plain load and store: no lock prefix, no cache line shared
+//! with another writer. A reading is exact for what has ended; it is not a
+//! snapshot across counters.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::histogram;
+use crate::histogram::BUCKETS;
+use crate::histogram::Histogram;
+use crate::model::Role;
+use crate::outcome::Outcome;
+use crate::outcome::Verdict;
+use crate::reading::Counts;
+use crate::reading::VersionReading;
+
+/// A count with a single writer.
+#[derive(Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A histogram with a single writer; takes its memory at the first value.
+#[derive(Default)]
+pub struct Latency {
+    buckets: OnceLock<Box<[Count]>>,
+    sum_us: Count,
+}
+
+impl Latency {
+    pub fn record(&self, us: u64) {
+        let buckets = self.buckets.get_or_init(|| (0..BUCKETS).map(|_| Count::default()).collect());
+        buckets[histogram::index(us)].add(1);
+        self.sum_us.add(us);
+    }
+
+    pub fn add_to(&self, sum: &mut Histogram) {
+        let Some(buckets) = self.buckets.get() else { return };
+        for (i, count) in buckets.iter().enumerate() {
+            let n = count.get();
+            if n != 0 {
+                sum.add_count(i, n);
+            }
+        }
+        sum.add_sum(self.sum_us.get());
+    }
+}
+
+/// What is counted for one version in one role, over all workers.
+pub struct Slot {
+    pub key: SlotKey,
+    shards: Box<[Shard]>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotKey {
+    pub service: String,
+    pub version: String,
+    pub role: Role,
+    pub shadow: bool,
+}
+
+/// One worker's part. Aligned so that two workers never write one cache line.
+#[derive(Default)]
+#[repr(align(128))]
+pub struct Shard {
+    success: Count,
+    failure: Count,
+    uncounted: Count,
+    classes: [Count; 6],
+    begun: Count,
+    pub retries: Count,
+    pub shielded: Count,
+    pub mirrored: Count,
+    pub mirror_dropped: Count,
+    pub bytes_in: Count,
+    pub bytes_out: Count,
+    latency: Latency,
+}
+
+impl Shard {
+    pub fn begin(&self) {
+        self.begun.add(1);
+    }
+
+    pub fn end(&self, outcome: Outcome, age_us: u64) {
+        match outcome.verdict {
+            Verdict::Success => self.success.add(1),
+            Verdict::Failure => self.failure.add(1),
+            Verdict::Uncounted => self.uncounted.add(1),
+        }
+        self.classes[usize::from(outcome.class)].add(1);
+        if outcome.verdict != Verdict::Uncounted {
+            self.latency.record(age_us);
+        }
+    }
+
+    fn add_to(&self, sum: &mut VersionReading) {
+        let counts = &mut sum.counts;
+        let ended = [&self.success, &self.failure, &self.uncounted].map(Count::get);
+        counts.success += ended[0];
+        counts.failure += ended[1];
+        counts.uncounted += ended[2];
+        counts.in_flight += self.begun.get().saturating_sub(ended.iter().sum());
+        for (sum, class) in counts.classes.iter_mut().zip(&self.classes) {
+            *sum += class.get();
+        }
+        counts.retries += self.retries.get();
+        counts.shielded += self.shielded.get();
+        counts.mirrored += self.mirrored.get();
+        counts.mirror_dropped += self.mirror_dropped.get();
+        counts.bytes_in += self.bytes_in.get();
+        counts.bytes_out += self.bytes_out.get();
+        self.latency.add_to(&mut sum.latency);
+    }
+}
+
+impl Slot {
+    pub fn new(key: SlotKey, workers: usize) -> Arc<Slot> {
+        Arc::new(Slot { key, shards: (0..workers).map(|_| Shard::default()).collect() })
+    }
+
+    pub fn shard(&self, worker: usize) -> &Shard {
+        &self.shards[worker]
+    }
+
+    pub fn read(&self) -> VersionReading {
+        let mut sum = VersionReading {
+            service: self.key.service.clone(),
+            version: self.key.version.clone(),
+            role: self.key.role,
+            shadow: self.key.shadow,
+            counts: Counts::default(),
+            latency: Histogram::default(),
+        };
+        for shard in &self.shards {
+            shard.add_to(&mut sum);
+        }
+        sum
+    }
+}

@@ -1,0 +1,62 @@
+//! Dials an endpoint and starts the task that drives the connection.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hyper::client::conn::http1;
+use hyper::client::conn::http2;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::body::RequestBody;
+use crate::fault::Fault;
+use crate::fault::Kind;
+use crate::local::LocalExecutor;
+
+/// Room for an answer's head.
+const MAX_HEAD: usize = 256 * 1024;
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+pub async fn http1(address: SocketAddr, timeout: Duration) -> Result<http1::SendRequest<RequestBody>, Fault> {
+    let io = TokioIo::new(dial(address, timeout).await?);
+    let handshake = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(io).await;
+    let (sender, connection) = handshake.map_err(|_| Fault::upstream(Kind::ConnectFailure))?;
+    tokio::task::spawn_local(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%address, %error, "upstream connection ended");
+        }
+    });
+    Ok(sender)
+}
+
+pub async fn http2(address: SocketAddr, timeout: Duration) -> Result<http2::SendRequest<RequestBody>, Fault> {
+    let io = TokioIo::new(dial(address, timeout).await?);
+    let handshake = http2::Builder::new(LocalExecutor)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .handshake(io)
+        .await;
+    let (sender, connection) = handshake.map_err(|_| Fault::upstream(Kind::ConnectFailure))?;
+    tokio::task::spawn_local(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%address, %error, "upstream connection ended");
+        }
+    });
+    Ok(sender)
+}
+
+async fn dial(address: SocketAddr, timeout: Duration) -> Result<TcpStream, Fault> {
+    match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => {
+            // An endpoint that closes at once is met by the request that follows.
+            let _ = stream.set_nodelay(true);
+            Ok(stream)
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%address, %error, "cannot connect");
+            Err(Fault::upstream(Kind::ConnectFailure))
+        }
+        Err(_) => Err(Fault::upstream(Kind::ConnectTimeout)),
+    }
+}

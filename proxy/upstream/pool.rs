@@ -1,0 +1,177 @@
+//! One worker's connections to one endpoint.
+//!
+//! HTTP/1 connections are taken by one request at a time and wait here between
+//! requests, the most recently used on top. HTTP/2 requests share one.
+
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::client::conn::http2;
+use tokio::sync::Notify;
+
+use crate::body::RequestBody;
+use crate::clock;
+use crate::fault::Fault;
+use crate::model::Protocol;
+use crate::upstream::connect;
+
+/// A connection unused for longer is closed, before most servers would do it
+/// under a request of ours.
+const IDLE_US: u64 = 30_000_000;
+/// Connections kept between requests, per worker and endpoint.
+const MAX_IDLE: usize = 1024;
+
+pub struct Pool {
+    pub address: SocketAddr,
+    protocol: Protocol,
+    idle: RefCell<Vec<Idle>>,
+    shared: RefCell<Option<http2::SendRequest<RequestBody>>>,
+    dialing: Cell<bool>,
+    dialed: Notify,
+}
+
+struct Idle {
+    sender: http1::SendRequest<RequestBody>,
+    since_us: u64,
+}
+
+/// A connection given to one request.
+pub enum Lease {
+    Http1 { sender: http1::SendRequest<RequestBody>, pool: Rc<Pool>, reused: bool },
+    Http2 { sender: http2::SendRequest<RequestBody> },
+}
+
+/// Why a request got no answer, and the request itself if it was never sent.
+pub struct Unsent {
+    pub fault: Fault,
+    pub request: Option<Box<Request<RequestBody>>>,
+}
+
+impl Pool {
+    pub fn new(address: SocketAddr, protocol: Protocol) -> Rc<Pool> {
+        Rc::new(Pool {
+            address,
+            protocol,
+            idle: RefCell::default(),
+            shared: RefCell::default(),
+            dialing: Cell::new(false),
+            dialed: Notify::new(),
+        })
+    }
+
+    pub async fn lease(self: &Rc<Self>, connect_timeout: Duration) -> Result<Lease, Fault> {
+        match self.protocol {
+            Protocol::Http1 => match self.take_idle() {
+                Some(sender) => Ok(Lease::Http1 { sender, pool: self.clone(), reused: true }),
+                None => self.dial(connect_timeout).await,
+            },
+            Protocol::Http2 => self.share(connect_timeout).await,
+        }
+    }
+
+    /// A fresh HTTP/1 connection, whatever waits idle.
+    pub async fn dial(self: &Rc<Self>, connect_timeout: Duration) -> Result<Lease, Fault> {
+        match self.protocol {
+            Protocol::Http1 => {
+                let sender = connect::http1(self.address, connect_timeout).await?;
+                Ok(Lease::Http1 { sender, pool: self.clone(), reused: false })
+            }
+            Protocol::Http2 => self.share(connect_timeout).await,
+        }
+    }
+
+    fn take_idle(&self) -> Option<http1::SendRequest<RequestBody>> {
+        let mut idle = self.idle.borrow_mut();
+        let mut index = idle.len();
+        while index > 0 {
+            index -= 1;
+            if idle[index].sender.is_ready() {
+                return Some(idle.swap_remove(index).sender);
+            }
+            // Not ready and not closed: its last answer is still being read off.
+            if idle[index].sender.is_closed() {
+                idle.swap_remove(index);
+            }
+        }
+        None
+    }
+
+    async fn share(&self, connect_timeout: Duration) -> Result<Lease, Fault> {
+        loop {
+            let known = self.shared.borrow().clone();
+            if let Some(mut sender) = known {
+                if poll_fn(|cx| sender.poll_ready(cx)).await.is_ok() {
+                    return Ok(Lease::Http2 { sender });
+                }
+                self.shared.borrow_mut().take_if(|shared| shared.is_closed());
+            }
+            if self.dialing.replace(true) {
+                self.dialed.notified().await;
+                continue;
+            }
+            let dialing = Dialing(self);
+            let sender = connect::http2(self.address, connect_timeout).await?;
+            *self.shared.borrow_mut() = Some(sender);
+            drop(dialing);
+        }
+    }
+
+    /// Closes what has waited too long.
+    pub fn expire(&self, now_us: u64) {
+        self.idle.borrow_mut().retain(|idle| now_us < idle.since_us + IDLE_US && !idle.sender.is_closed());
+    }
+}
+
+/// Lets the waiting requests look again, also when the dial is given up.
+struct Dialing<'a>(&'a Pool);
+
+impl Drop for Dialing<'_> {
+    fn drop(&mut self) {
+        self.0.dialing.set(false);
+        self.0.dialed.notify_waiters();
+    }
+}
+
+impl Lease {
+    /// Has this connection carried a request before?
+    pub fn is_reused(&self) -> bool {
+        match self {
+            Lease::Http1 { reused, .. } => *reused,
+            Lease::Http2 { .. } => true,
+        }
+    }
+
+    pub fn is_http2(&self) -> bool {
+        matches!(self, Lease::Http2 { .. })
+    }
+
+    pub async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, Unsent> {
+        let sent = match self {
+            Lease::Http1 { sender, .. } => sender.try_send_request(request).await,
+            Lease::Http2 { sender } => sender.try_send_request(request).await,
+        };
+        sent.map_err(|mut error| Unsent {
+            request: error.take_message().map(Box::new),
+            fault: Fault::of_exchange(error.error()),
+        })
+    }
+
+    /// The answer has been read to its end: the connection may serve another.
+    pub fn give_back(self) {
+        if let Lease::Http1 { sender, pool, .. } = self
+            && !sender.is_closed()
+        {
+            let mut idle = pool.idle.borrow_mut();
+            if idle.len() < MAX_IDLE {
+                idle.push(Idle { sender, since_us: clock::now_us() });
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! One worker: an operating system thread that owns its runtime, its listening
+//! sockets, its connections both ways and its counters for life.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+
+use crate::alarm::Alarm;
+use crate::clock;
+use crate::connections::Connections;
+use crate::connections::Ending;
+use crate::flights::Flights;
+use crate::lane::Lane;
+use crate::lane::LaneCounts;
+use crate::listen;
+use crate::model::Limits;
+use crate::table::Table;
+
+/// How often idle connections and slow heads are looked for.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
+
+/// All that a worker is given at birth.
+pub struct Worker {
+    pub index: usize,
+    pub table: Arc<ArcSwap<Table>>,
+    pub counts: Arc<LaneCounts>,
+    pub alarm: Arc<Alarm>,
+    pub sockets: Vec<(std::net::TcpListener, Limits)>,
+    /// Turns true when the worker is to drain.
+    pub drain: watch::Receiver<Option<Duration>>,
+    /// Dropped when the worker has ended.
+    pub alive: mpsc::Sender<()>,
+}
+
+impl Worker {
+    pub fn spawn(self) -> io::Result<()> {
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        // A runtime that lives on one thread must be built there; this one only proves that it can be.
+        drop(runtime?);
+        let name = format!("serin-worker-{}", self.index);
+        std::thread::Builder::new().name(name).spawn(move || self.run()).map(drop)
+    }
+
+    fn run(self) {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+            .expect("the same runtime could be built a moment ago");
+        runtime.block_on(self.live());
+    }
+
+    async fn live(mut self) {
+        let flights = Rc::new(Flights::new(self.index, self.alarm.clone()));
+        tokio::task::spawn_local(flights.clone().sweep());
+        let lane = Rc::new(Lane::new(self.index, self.table.clone(), flights, self.counts.clone()));
+        let connections = Rc::new(Connections::default());
+        let mut accepting = Vec::new();
+        let mut strictest: Option<Limits> = None;
+        for (socket, limits) in std::mem::take(&mut self.sockets) {
+            let listener = TcpListener::from_std(socket).expect("a listening socket joins a live reactor");
+            strictest = Some(strictest.map_or(limits.clone(), |other| stricter(other, &limits)));
+            let accept = listen::accept(listener, lane.clone(), connections.clone(), Rc::new(limits));
+            accepting.push(tokio::task::spawn_local(accept));
+        }
+        tokio::task::spawn_local(keep_house(lane, connections.clone(), strictest.unwrap_or_default()));
+        // An error means that the handle is gone, and with it everybody who could ask for more.
+        let deadline = match self.drain.wait_for(Option::is_some).await {
+            Ok(deadline) => deadline.unwrap_or_default(),
+            Err(_) => Duration::ZERO,
+        };
+        for task in accepting {
+            task.abort();
+        }
+        drain(&connections, deadline).await;
+        drop(self.alive);
+    }
+}
+
+async fn drain(connections: &Connections, deadline: Duration) {
+    let until_us = clock::now_us() + clock::us(deadline);
+    while connections.len() > 0 && clock::now_us() < until_us {
+        connections.end_all(Ending::Graceful);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn keep_house(lane: Rc<Lane>, connections: Rc<Connections>, limits: Limits) {
+    loop {
+        tokio::time::sleep(HOUSEKEEPING).await;
+        let now_us = clock::now_us();
+        connections.sweep(&limits, now_us);
+        lane.expire(now_us);
+    }
+}
+
+fn stricter(a: Limits, b: &Limits) -> Limits {
+    Limits {
+        header_timeout: a.header_timeout.min(b.header_timeout),
+        idle_timeout: a.idle_timeout.min(b.idle_timeout),
+        ..a
+    }
+}
