@@ -194,6 +194,20 @@ impl Journal {
     }
 }
 
+#[cfg(test)]
+impl Journal {
+    /// From here on every write fails, as on a full disk.
+    pub fn break_down(&mut self) {
+        self.file = File::open(self.directory.join(FILE)).expect("an open journal has its file");
+    }
+
+    pub fn mend(&mut self) {
+        let path = self.directory.join(FILE);
+        self.file = OpenOptions::new().read(true).write(true).open(path).expect("it was writable before");
+        self.file.seek(SeekFrom::Start(self.length)).expect("files can be sought in");
+    }
+}
+
 fn lock(directory: &Path) -> Result<File, OpenError> {
     let unwritable = |cause| OpenError::Unwritable { directory: directory.to_owned(), cause };
     let file = File::create(directory.join(LOCK)).map_err(unwritable)?;

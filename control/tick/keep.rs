@@ -110,3 +110,90 @@ fn everything<'a>(fleet: &'a Fleet, checkpoints: &'a [Checkpoint], at: Moment) -
     }
     entries
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use serin_proxy::{Handle, Options};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config;
+    use crate::journal::{Journal, Past};
+    use crate::tick::ask::Refusal;
+    use crate::tick::{Fixed, Parts};
+
+    const FILE: &str = "listen: 127.0.0.1:0\nservices:\n  web:\n    primary: 127.0.0.1:9\n    canary: 127.0.0.1:9\n\
+                        rollouts:\n  web:\n    steps: [{weight: 20, for: 60s}, {weight: 50, for: 60s}]\n";
+
+    fn tick() -> (Tick, TempDir) {
+        let loaded = config::load("test.yaml", FILE).expect("the test's file is good");
+        let directory = tempfile::tempdir().unwrap();
+        let (journal, past) = Journal::open(directory.path()).unwrap();
+        assert_eq!(past, Past::default());
+        let clock = Clock::start(Moment::default());
+        let fleet = Fleet::restore(&loaded, past, clock.now());
+        let model = fleet.model_at_start(&loaded);
+        let (handle, _) = Handle::start(&model, &Options { workers: 1 }).unwrap();
+        let fixed = Fixed { admin: loaded.admin, workers: loaded.workers, state: loaded.state };
+        let (path, text) = (PathBuf::from("test.yaml"), FILE.to_owned());
+        let parts = Parts { handle, clock, fleet, journal, model, path, text, fixed, warnings: Vec::new() };
+        (Tick::new(parts), directory)
+    }
+
+    fn canary(tick: &Tick) -> u32 {
+        tick.handle.evidence()[0].weights.of("canary")
+    }
+
+    #[test]
+    fn weight_does_not_rise_while_the_journal_fails_and_rises_when_it_is_whole() {
+        let (mut tick, _directory) = tick();
+        tick.command("web", Command::Start).unwrap();
+        assert_eq!(canary(&tick), 2_000);
+        tick.journal.break_down();
+        tick.evaluate(Some(("web", Command::Promote)));
+        assert_eq!(canary(&tick), 2_000, "the rise is withheld");
+        assert_eq!(tick.fleet.rollouts[0].phase(), Phase::Paused);
+        let told = tick.events.subscribe(Some(0)).missed;
+        assert!(told.iter().any(|told| told.event.kind == EventKind::Held), "{told:?}");
+        tick.retry_journal();
+        assert_eq!(canary(&tick), 2_000, "it still fails");
+        assert!(matches!(tick.command("web", Command::Promote), Err(Refusal::Unavailable(_))));
+        tick.journal.mend();
+        tick.retry_journal();
+        assert_eq!(canary(&tick), 5_000);
+        assert_eq!(tick.fleet.rollouts[0].phase(), Phase::Running);
+    }
+
+    #[test]
+    fn weight_falls_while_the_journal_fails() {
+        let (mut tick, _directory) = tick();
+        tick.command("web", Command::Start).unwrap();
+        tick.journal.break_down();
+        tick.command("web", Command::Abort).unwrap();
+        assert_eq!(canary(&tick), 0);
+    }
+
+    #[test]
+    fn rise_is_in_the_journal_when_it_is_in_force() {
+        let (mut tick, directory) = tick();
+        tick.command("web", Command::Start).unwrap();
+        assert_eq!(canary(&tick), 2_000);
+        drop(tick);
+        let (_journal, past) = Journal::open(directory.path()).unwrap();
+        let loaded = config::load("test.yaml", FILE).expect("the test's file is good");
+        let fleet = Fleet::restore(&loaded, past, Moment(u64::MAX / 2));
+        assert_eq!(fleet.model_at_start(&loaded).splits[0].weights.of("canary"), 2_000);
+    }
+
+    #[test]
+    fn weights_that_moved_elsewhere_are_put_back_where_a_rollout_is_under_way() {
+        let (mut tick, _directory) = tick();
+        tick.command("web", Command::Start).unwrap();
+        tick.handle.shift("web", &serin_proxy::Weights::pair("primary", "canary", 9_000)).unwrap();
+        tick.evaluate(None);
+        assert_eq!(canary(&tick), 2_000);
+    }
+}
