@@ -63,7 +63,9 @@ impl Purse {
     /// Multiplies component j by `e^factors[j]`.
     pub fn bet(&mut self, factors: impl IntoIterator<Item = f64>) {
         for (sum, factor) in self.window.iter_mut().zip(factors) {
-            *sum += factor;
+            debug_assert!(factor.is_finite(), "a bet won {factor}");
+            // What is no number says nothing; it must not pass for a win at the cap.
+            *sum += if factor.is_finite() { factor } else { 0.0 };
         }
     }
 
@@ -109,6 +111,16 @@ impl Purse {
         self.parts = vec![even; n];
     }
 
+    /// Gives up what was won, so that no more than 1 is owned.
+    pub fn forgive(&mut self) {
+        self.close_window();
+        let won = self.log_e().max(0.0);
+        self.cash *= (-won).exp();
+        for base in &mut self.base {
+            *base -= won;
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.base.len()
     }
@@ -149,6 +161,18 @@ mod tests {
                 assert!(purse.cash >= 0.0 && purse.log_e() <= 1e-9, "planned {planned}: {purse:?}");
             }
         }
+    }
+
+    #[test]
+    fn forgiving_leaves_one_and_never_adds() {
+        let mut purse = Purse::new(&[0.5, 0.5], 60, None);
+        purse.bet([9.0, -2.0]);
+        purse.forgive();
+        assert!(purse.log_e().abs() < 1e-12);
+        purse.bet([-3.0, -3.0]);
+        let poor = purse.log_e();
+        purse.forgive();
+        assert_eq!(purse.log_e(), poor);
     }
 
     #[test]
