@@ -123,6 +123,7 @@ impl Rollout {
 
     fn arrive(&mut self, place: Place, parts: u32, now: Moment) {
         let state = &mut self.state;
+        let parts = parts.min(WHOLE);
         // Equal weights make no new generation: requests go on being of the present one.
         if parts != state.parts {
             state.floor = state.newest;
