@@ -1,2 +1,342 @@
-//! The judge. (Its author replaces this file.)
+//! The judge: is the canary worse than the primary, or than what was promised?
+//! Pure. It is told what came in and when, and answers with a verdict and one
+//! sentence; the same evidence always gives the same verdict, to the bit.
+//!
+//! It knows no weights, steps or commands. A verdict is about the canary; what
+//! follows from it is the rollout engine's to say.
+
+pub mod alternatives;
+pub mod analysis;
+pub mod coin;
 pub mod evidence;
+pub mod failures;
+pub mod history;
+pub mod interval;
+pub mod logs;
+pub mod mirrored;
+pub mod objective;
+pub mod panel;
+pub mod projection;
+pub mod promotion;
+pub mod purse;
+pub mod sentence;
+pub mod slowness;
+pub mod tally;
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::clock::Moment;
+use analysis::Analysis;
+use coin::Coin;
+use coin::Tosses;
+use evidence::Evidence;
+use history::History;
+use panel::Kind;
+use panel::Panel;
+use panel::Seat;
+use panel::View;
+use tally::Tally;
+
+/// Odds at which the relative tests say that the canary, and not something that
+/// both versions share, is to blame.
+const BLAME: f64 = 20.0;
+
+/// Within one window no test may win more than this factor.
+const CAP: f64 = 10.0;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The canary is worse. Certain to the error budget.
+    Rollback,
+    /// Something is wrong and it is not known to be the canary.
+    Hold(Cause),
+    /// It looks bad in this window alone: cut exposure, and ask again.
+    Suspend,
+    /// Nothing is certain. Not a success: only no reason to stop.
+    Continue,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Both versions are out of the objective.
+    Shared,
+    /// Routing does not follow the weights.
+    Coin,
+}
+
+/// Judges one rollout from its start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Judge {
+    alpha: f64,
+    probes: u64,
+    window_ms: u64,
+    top_up_ms: u64,
+    panel: Panel,
+    coin: Coin,
+    coin_trusted: bool,
+    tally: Tally,
+    /// Suspended, and how many canary answers in a row were clean since.
+    suspended: bool,
+    clean: u64,
+    /// The newest generation seen, and the one that was newest at suspension.
+    newest: u64,
+    suspect: u64,
+    /// The newest traffic has no primary beside it.
+    alone: bool,
+    at: Moment,
+    window_end: Moment,
+    next_top_up: Moment,
+    windows: u64,
+    warnings: Vec<String>,
+}
+
+impl Judge {
+    /// Objectives that the primary already breaks are left out, and said so.
+    pub fn new(analysis: &Analysis, planned: Duration, history: &History, now: Moment) -> Judge {
+        let mut analysis = analysis.clone();
+        let warnings = drop_broken(&mut analysis, history);
+        let window_ms = millis(analysis.window);
+        let (top_up_ms, top_ups) = pay_ins(millis(planned), window_ms);
+        let cap = (window_ms > 0).then(|| CAP.ln());
+        Judge {
+            alpha: analysis.alpha,
+            probes: u64::from(analysis.probes),
+            window_ms,
+            top_up_ms,
+            panel: Panel::new(&analysis, top_ups, cap),
+            coin: Coin::default(),
+            coin_trusted: true,
+            tally: Tally::default(),
+            suspended: false,
+            clean: 0,
+            newest: 0,
+            suspect: 0,
+            alone: false,
+            at: now,
+            window_end: Moment(now.0.saturating_add(window_ms)),
+            next_top_up: Moment(now.0.saturating_add(top_up_ms)),
+            windows: 0,
+            warnings,
+        }
+    }
+
+    /// After a restart: the time in between was not watched and counts for
+    /// nothing, and generations are numbered anew.
+    pub fn resume(&mut self, now: Moment) {
+        let gap = now.since(self.at);
+        self.window_end = self.window_end.after(gap);
+        self.next_top_up = self.next_top_up.after(gap);
+        self.at = now;
+        self.newest = 0;
+        self.suspect = 0;
+        self.coin = Coin::default();
+    }
+
+    /// Takes in what came since the last look. `history` does not know of it yet.
+    pub fn observe(&mut self, now: Moment, evidence: &Evidence, history: &History) {
+        self.end_windows(history);
+        self.at = self.at.max(now);
+        self.panel.tick(evidence, history);
+        self.tally.observe(evidence);
+        if self.coin_trusted && !evidence.sticky {
+            self.coin.observe(evidence);
+        }
+        self.count_probes(evidence);
+        for delta in &evidence.generations {
+            if delta.id >= self.newest && delta.canary.dispatched + delta.primary.dispatched > 0 {
+                self.alone = delta.w >= 1.0;
+            }
+            self.newest = self.newest.max(delta.id);
+        }
+    }
+
+    pub fn decide(&mut self) -> Verdict {
+        if self.distrusted().is_some() {
+            return Verdict::Hold(Cause::Coin);
+        }
+        if self.log_e(View::Capped) >= self.needed() {
+            return if self.blames(View::Capped) { Verdict::Rollback } else { Verdict::Hold(Cause::Shared) };
+        }
+        if self.suspended {
+            if self.clean < self.probes {
+                return Verdict::Suspend;
+            }
+            // What made the suspicion has been answered; it must not count twice.
+            self.suspended = false;
+            self.panel.close_window();
+        }
+        if self.log_e(View::Raw) >= self.needed() && self.blames(View::Raw) {
+            self.suspended = true;
+            self.clean = 0;
+            self.suspect = self.newest;
+            return Verdict::Suspend;
+        }
+        Verdict::Continue
+    }
+
+    /// The suspicion could not lower the canary's weight any further, so the
+    /// traffic that answers it is of the generation that raised it.
+    pub fn probe_same_generation(&mut self) {
+        self.suspect = 0;
+    }
+
+    /// Ends the present burst window. Time does so by itself.
+    pub fn close_window(&mut self) {
+        self.panel.close_window();
+        self.windows += 1;
+    }
+
+    /// Pays the next part of the cash in. Time does so by itself.
+    pub fn top_up(&mut self, history: &History) {
+        self.panel.top_up(history);
+    }
+
+    /// Goes on without what cannot be told apart: after a shared cause, without
+    /// the objectives; after unfair tosses, without the relative tests.
+    pub fn set_aside(&mut self, cause: Cause) {
+        match cause {
+            Cause::Shared => self.panel.drop(|kind| !kind.is_relative()),
+            Cause::Coin => {
+                self.panel.drop(Kind::is_relative);
+                self.coin = Coin::default();
+                self.coin_trusted = false;
+            }
+        }
+        let what = if cause == Cause::Shared { "objectives" } else { "comparisons with the primary" };
+        self.warnings.push(format!("{what} are set aside for the rest of this rollout"));
+    }
+
+    /// `ln E` of the whole panel.
+    pub fn log_e(&self, view: View) -> f64 {
+        self.panel.log_e(view)
+    }
+
+    pub fn log_relative(&self, view: View) -> f64 {
+        self.panel.log_relative(view)
+    }
+
+    /// The `ln E` at which the canary is rolled back.
+    pub fn needed(&self) -> f64 {
+        -self.alpha.ln()
+    }
+
+    pub fn tests(&self) -> &[Seat] {
+        self.panel.seats()
+    }
+
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Burst windows that have ended; a good moment for a checkpoint.
+    pub fn windows(&self) -> u64 {
+        self.windows
+    }
+
+    pub fn clean_probes(&self) -> (u64, u64) {
+        (self.clean.min(self.probes), self.probes)
+    }
+
+    pub fn distrusted(&self) -> Option<Tosses> {
+        self.coin.unfair()
+    }
+
+    /// The age at which a request under way is as slow as an answer can be.
+    pub fn reveal_us(&self) -> Option<u64> {
+        self.panel.slowness()?.reveal_us()
+    }
+
+    /// Is it the canary, and not something that both versions share? Where
+    /// nothing can be compared, the objective alone decides.
+    fn blames(&self, view: View) -> bool {
+        let nothing_shared = !self.panel.has(|kind| !kind.is_relative());
+        let nothing_beside = self.alone || self.tally.primary.requests == 0;
+        let nothing_to_compare = !self.panel.has(Kind::is_relative);
+        nothing_shared || nothing_beside || nothing_to_compare || self.panel.log_relative(view) >= BLAME.ln()
+    }
+
+    /// Windows hold whole ticks: a boundary that the last tick reached ends the
+    /// window before this one.
+    fn end_windows(&mut self, history: &History) {
+        if self.window_ms > 0 && self.at >= self.window_end {
+            self.close_window();
+            let passed = self.at.since(self.window_end).as_millis() as u64 / self.window_ms + 1;
+            self.window_end = Moment(self.window_end.0 + passed * self.window_ms);
+        }
+        if self.at >= self.next_top_up {
+            self.top_up(history);
+            let passed = self.at.since(self.next_top_up).as_millis() as u64 / self.top_up_ms + 1;
+            self.next_top_up = Moment(self.next_top_up.0 + passed * self.top_up_ms);
+        }
+    }
+
+    /// A clean probe is a good canary answer that was asked after the suspension
+    /// and is not among the slowest; a bad one starts the count again.
+    fn count_probes(&mut self, evidence: &Evidence) {
+        if !self.suspended {
+            return;
+        }
+        let slowness = self.panel.slowness();
+        let watches_slow = self.panel.has(|kind| kind == Kind::Latency);
+        let mut bad = false;
+        let mut clean = 0;
+        for delta in &evidence.generations {
+            let canary = &delta.canary;
+            let asked_since = delta.id > self.suspect;
+            bad |= canary.failed > 0 || (watches_slow && canary.slow > 0);
+            if asked_since {
+                bad |= slowness.is_some_and(|test| test.slowest(canary) > 0);
+                clean += canary.ok;
+            }
+        }
+        self.clean = if bad { 0 } else { self.clean + clean };
+    }
+}
+
+/// How often cash is paid in, and how many times while the plan lasts: sixty
+/// times, but not more often than each minute, and at whole windows.
+fn pay_ins(planned_ms: u64, window_ms: u64) -> (u64, u32) {
+    const COUNT: u64 = 60;
+    const LEAST_MS: u64 = 60_000;
+    let unit = window_ms.max(1);
+    let every = (planned_ms / COUNT).max(LEAST_MS).div_ceil(unit).saturating_mul(unit);
+    let count = if planned_ms == 0 { COUNT } else { planned_ms.div_ceil(every) };
+    (every, u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// An objective that the primary breaks would roll every release back.
+fn drop_broken(analysis: &mut Analysis, history: &History) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(asked) = analysis.success
+        && history.fails_more_than(1.0 - asked.min)
+    {
+        analysis.success = None;
+        let percent = 100.0 * asked.min;
+        warnings.push(format!(
+            "the primary itself is below the objective of {percent} % success; it is left out of this rollout"
+        ));
+    }
+    if let Some(asked) = analysis.latency
+        && history.slow_more_than(1.0 - asked.quantile)
+    {
+        analysis.latency = None;
+        let (percentile, ms) = (100.0 * asked.quantile, asked.threshold.as_millis());
+        warnings.push(format!(
+            "the primary itself breaks the objective p{percentile} <= {ms} ms; it is left out of this rollout"
+        ));
+    }
+    warnings
+}

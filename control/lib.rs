@@ -2,7 +2,9 @@
 //! may name only those below it.
 
 pub mod demo;
-
-pub mod clock;
-pub mod judge;
+pub mod rehearse;
+pub mod source;
+pub mod config;
 pub mod rollout;
+pub mod judge;
+pub mod clock;

@@ -1,28 +1,44 @@
 //! The rollout engine: a pure state machine over time, evidence and commands.
+//!
+//! It asks nobody and does nothing: it answers with actions, and repeating one
+//! changes nothing. The weights in force follow from the state alone, so that
+//! no path can forget to move them; a rollback is only another state.
 
+mod command;
+mod event;
+mod guard;
+mod ladder;
+mod phase;
 pub mod spec;
+mod status;
 
-use serde::{Deserialize, Serialize};
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::Serialize;
 
 use crate::clock::Moment;
+use crate::judge::Judge;
+use crate::judge::Verdict;
+use crate::judge::analysis::Analysis;
 use crate::judge::evidence::Evidence;
+use crate::judge::history::History;
 use serin_proxy::Weights;
+use serin_proxy::weights::WHOLE;
 
+pub use command::Command;
+pub use event::Event;
+pub use event::EventKind;
+pub use phase::Phase;
 pub use spec::Spec;
+pub use status::Status;
+pub use status::TestStatus;
 
-/// What an operator can ask of a rollout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Command {
-    Start,
-    /// Pass the present pause or step; at the last step, promote.
-    Promote,
-    Abort,
-    Pause,
-    Resume,
-    /// Start again after a rollback or abort.
-    Retry,
-}
+use guard::Guard;
+use phase::Place;
 
 /// What the engine wants done. Repeating any of these changes nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,124 +58,180 @@ pub enum Action {
     },
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Event {
-    pub at: Moment,
-    pub rollout: String,
-    /// A closed set of words: started, step, paused, resumed, suspended,
-    /// probed, held, released, promoted, baked, rolled_back, aborted, refused.
-    pub kind: EventKind,
-    /// One sentence for the operator: what, and why.
-    pub text: String,
-    pub canary_parts: u32,
+pub struct Rollout {
+    spec: Spec,
+    state: Checkpoint,
 }
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EventKind {
-    Started,
-    Step,
-    Paused,
-    Resumed,
-    Suspended,
-    Probed,
-    Held,
-    Released,
-    Promoted,
-    Baked,
-    RolledBack,
-    Aborted,
-    Refused,
-}
-
-pub struct Rollout {}
 
 /// Everything a rollout knows, as data: what the journal keeps and what a
-/// restarted process goes on from. (The engine's author fills it in.)
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Checkpoint {}
-
-/// What people see. (The engine's author extends it; these fields stand.)
-#[derive(Clone, Debug, Serialize)]
-pub struct Status {
-    pub name: String,
-    pub split: String,
-    pub primary: String,
-    pub canary: String,
-    pub phase: Phase,
-    /// Index into the spec's steps while running, and how many there are.
-    pub step: usize,
-    pub steps: usize,
-    /// Share of the present step's time that has passed, 0 to 1.
-    pub step_progress: f64,
-    pub canary_parts: u32,
-    pub since: Moment,
-    /// The judge's sentence of now.
-    pub sentence: String,
-    /// `ln E / ln(1/alpha)` clipped to 0..1.
-    pub rollback_meter: f64,
-    /// Per test: its name, weight, evidence as odds against the canary.
-    pub tests: Vec<TestStatus>,
-    pub canary_requests: u64,
-    pub canary_failures: u64,
-    pub primary_requests: u64,
-    pub primary_failures: u64,
-    pub warnings: Vec<String>,
+/// restarted process goes on from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    split: String,
+    primary: String,
+    canary: String,
+    place: Place,
+    /// Since when in this place.
+    since: Moment,
+    /// An operator asked to wait.
+    paused: bool,
+    /// The judge asked to wait.
+    guard: Option<Guard>,
+    /// The canary's weight while no guard lowers it.
+    parts: u32,
+    /// Time in this place that counts, and canary requests of it that ended.
+    elapsed_ms: u64,
+    ended: u64,
+    /// Requests of this place belong to generations after this one.
+    floor: u64,
+    newest: u64,
+    sticky: bool,
+    at: Moment,
+    history: History,
+    /// What the running judge was asked; a changed spec asks from the next start.
+    terms: Analysis,
+    judge: Option<Judge>,
+    verdict: Verdict,
+    /// Why it ended.
+    last_words: String,
 }
 
-#[derive(Clone, Debug, Serialize)]
-pub struct TestStatus {
-    pub test: String,
-    pub share: f64,
-    pub log_e: f64,
-    pub log_raw: f64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    Idle,
-    Running,
-    Paused,
-    Suspended,
-    Held,
-    Baking,
-    Succeeded,
-    RolledBack,
-    Aborted,
-}
-
-#[expect(unused_variables, clippy::unimplemented, reason = "signatures first")]
 impl Rollout {
     /// Idle, all traffic on primary.
     pub fn new(spec: Spec) -> Rollout {
-        unimplemented!()
+        let state = Checkpoint {
+            split: spec.split.clone(),
+            primary: spec.primary.clone(),
+            canary: spec.canary.clone(),
+            place: Place::Idle,
+            since: Moment::default(),
+            paused: false,
+            guard: None,
+            parts: 0,
+            elapsed_ms: 0,
+            ended: 0,
+            floor: 0,
+            newest: 0,
+            sticky: false,
+            at: Moment::default(),
+            history: History::default(),
+            terms: spec.analysis.clone(),
+            judge: None,
+            verdict: Verdict::Continue,
+            last_words: String::new(),
+        };
+        Rollout { spec, state }
     }
+
     /// Goes on from a checkpoint. A spec that differs from the checkpoint's
-    /// takes effect for what is still to come.
+    /// takes effect for what is still to come: later steps, and the next start's
+    /// analysis. One about other versions is another rollout and starts idle.
     pub fn restore(spec: Spec, checkpoint: Checkpoint, now: Moment) -> Rollout {
-        unimplemented!()
+        let same = (&spec.split, &spec.primary, &spec.canary)
+            == (&checkpoint.split, &checkpoint.primary, &checkpoint.canary);
+        if !same {
+            return Rollout::new(spec);
+        }
+        let mut rollout = Rollout { spec, state: checkpoint };
+        let now = now.max(rollout.state.at);
+        rollout.state.history.resume(now);
+        if let Some(judge) = &mut rollout.state.judge {
+            judge.resume(now);
+        }
+        rollout.state.at = now;
+        rollout.state.floor = 0;
+        rollout.state.newest = 0;
+        rollout.fit_to_spec();
+        rollout
     }
+
     pub fn checkpoint(&self) -> Checkpoint {
-        unimplemented!()
+        self.state.clone()
     }
+
     /// One evaluation. Called every 100 ms, at once after a canary failure and
     /// after each command; also while idle, so that the judge knows the
     /// primary's history before a start.
     pub fn step(&mut self, now: Moment, evidence: &Evidence, commands: &[Command]) -> Vec<Action> {
-        unimplemented!()
+        let (weights, marks) = (self.weights(), self.marks());
+        let now = now.max(self.state.at);
+        // Before the first look there was nothing to wait through.
+        let passed =
+            if self.state.at == Moment::default() { Duration::ZERO } else { now.since(self.state.at) };
+        let mut events = Vec::new();
+        self.observe(now, evidence);
+        self.heed(now, passed, &mut events);
+        self.progress(now, passed, &mut events);
+        for command in commands {
+            self.obey(now, *command, &mut events);
+        }
+        let mut actions = Vec::new();
+        if self.weights() != weights {
+            actions.push(Action::Shift { weights: self.weights() });
+        }
+        if self.marks() != marks {
+            let (slow_us, reveal_us) = self.marks();
+            actions.push(Action::Mark { slow_us, reveal_us });
+        }
+        actions.extend(events.into_iter().map(|event| Action::Tell { event }));
+        actions
     }
-    /// The weights that should be in force now (used once after a restore).
+
+    /// The weights that should be in force now.
     pub fn weights(&self) -> Weights {
-        unimplemented!()
+        Weights::pair(&self.spec.primary, &self.spec.canary, self.parts())
     }
+
+    /// The ages that the proxy should report on: slow, and revealed.
     pub fn marks(&self) -> (Option<u64>, Option<u64>) {
-        unimplemented!()
+        let active = self.state.place.is_active();
+        let analysis = if active { &self.state.terms } else { &self.spec.analysis };
+        let slow_us =
+            analysis.latency.map(|asked| u64::try_from(asked.threshold.as_micros()).unwrap_or(u64::MAX));
+        let reveal_us = self.state.judge.as_ref().filter(|_| active).and_then(Judge::reveal_us);
+        (slow_us, reveal_us)
     }
-    pub fn status(&self, now: Moment) -> Status {
-        unimplemented!()
-    }
+
     pub fn spec(&self) -> &Spec {
-        unimplemented!()
+        &self.spec
+    }
+
+    pub fn phase(&self) -> Phase {
+        let Checkpoint { place, guard, paused, .. } = &self.state;
+        let waits = matches!(place, Place::Step(i) if matches!(self.spec.steps.get(*i), Some(spec::Step::Pause { .. })));
+        place.phase(guard.as_ref(), *paused || waits)
+    }
+
+    /// Burst windows that have ended so far. When this changes, a checkpoint is
+    /// worth writing.
+    pub fn windows(&self) -> u64 {
+        self.state.judge.as_ref().map_or(0, Judge::windows)
+    }
+
+    /// The canary's weight in force.
+    fn parts(&self) -> u32 {
+        self.state.guard.as_ref().map_or(self.state.parts, |guard| guard.parts.min(self.state.parts))
+    }
+
+    fn observe(&mut self, now: Moment, evidence: &Evidence) {
+        let state = &mut self.state;
+        state.at = now;
+        state.sticky = evidence.sticky;
+        if let Some(judge) = state.judge.as_mut().filter(|_| state.place.is_active()) {
+            judge.observe(now, evidence, &state.history);
+        }
+        state.history.observe(now, evidence);
+        let share = f64::from(state.parts) / f64::from(WHOLE);
+        for delta in &evidence.generations {
+            if delta.id > state.floor && (delta.w - share).abs() < 1e-6 {
+                state.ended += delta.canary.ok + delta.canary.failed;
+            }
+            state.newest = state.newest.max(delta.id);
+        }
+    }
+
+    fn tell(&self, now: Moment, kind: EventKind, text: String, events: &mut Vec<Event>) {
+        let rollout = self.spec.name.clone();
+        events.push(Event { at: now, rollout, kind, text, canary_parts: self.parts() });
     }
 }

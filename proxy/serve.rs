@@ -34,8 +34,6 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const MAX_STREAMS: u32 = 1024;
-/// hyper's own floor for a connection's buffer.
-const MIN_BUFFER: usize = 8192;
 
 /// Returns when the connection has ended, for whatever reason.
 pub async fn serve(lane: Rc<Lane>, connection: Rc<Connection>, stream: TcpStream, limits: &Limits) {
@@ -67,7 +65,7 @@ pub async fn serve(lane: Rc<Lane>, connection: Rc<Connection>, stream: TcpStream
         drive(served, &connection, http2::Connection::graceful_shutdown).await
     } else {
         let served = http1::Builder::new()
-            .max_buf_size(limits.max_header_bytes.max(MIN_BUFFER))
+            .max_header_size(limits.max_header_bytes)
             .max_headers(max_headers)
             .serve_connection(io, service);
         drive(served, &connection, http1::Connection::graceful_shutdown).await

@@ -1,1 +1,5 @@
+//! The one integration binary.
 
+mod dialects;
+mod judge;
+mod simulation;

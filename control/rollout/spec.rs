@@ -2,7 +2,15 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde::Serialize;
+
+pub use crate::judge::analysis::Analysis;
+pub use crate::judge::analysis::LatencyObjective;
+pub use crate::judge::analysis::OnShared;
+pub use crate::judge::analysis::RelativeFailures;
+pub use crate::judge::analysis::RelativeLatency;
+pub use crate::judge::analysis::SuccessObjective;
 
 /// A rollout moves the traffic of one split from its primary to its canary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,94 +32,6 @@ pub enum Step {
     Weight { parts: u32, hold: Duration },
     /// Waits for the time, or for a resume or promote where there is none.
     Pause { hold: Option<Duration> },
-}
-
-/// What the judge looks at and how sure it has to be. Defaults are `JUDGE.md`'s.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Analysis {
-    /// Chance of a false rollback per rollout, over all tests and looks.
-    pub alpha: f64,
-    pub relative_failures: Option<RelativeFailures>,
-    pub relative_latency: Option<RelativeLatency>,
-    pub success: Option<SuccessObjective>,
-    pub latency: Option<LatencyObjective>,
-    /// Length of a burst window; zero switches the burst guard off.
-    pub window: Duration,
-    /// Canary requests per second while suspended.
-    pub trickle_per_second: f64,
-    /// Clean canary answers in a row that end a suspension.
-    pub probes: u32,
-    /// A step passes only after this many canary requests of its own have ended.
-    pub min_requests: u64,
-    pub hold_timeout: Duration,
-    pub on_shared: OnShared,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RelativeFailures {
-    /// Tolerated: `rho` times the primary's rate plus `delta`.
-    pub rho: f64,
-    pub delta: f64,
-    pub share: f64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RelativeLatency {
-    /// Tolerated slowdown, 0.1 for ten percent.
-    pub margin: f64,
-    pub share: f64,
-}
-
-/// At least this share of requests must succeed.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SuccessObjective {
-    /// 0.99 for 99 %.
-    pub min: f64,
-    pub share: f64,
-}
-
-/// This quantile of latency must not exceed the threshold.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LatencyObjective {
-    /// 0.99 for p99.
-    pub quantile: f64,
-    pub threshold: Duration,
-    pub share: f64,
-}
-
-/// What ends a hold that was caused by both versions failing alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnShared {
-    Hold,
-    Rollback,
-    Continue,
-}
-
-impl Default for Analysis {
-    fn default() -> Self {
-        Analysis {
-            alpha: 0.001,
-            relative_failures: Some(RelativeFailures { rho: 1.2, delta: 0.0005, share: 0.4 }),
-            relative_latency: Some(RelativeLatency { margin: 0.1, share: 0.3 }),
-            success: None,
-            latency: None,
-            window: Duration::from_secs(10),
-            trickle_per_second: 1.0,
-            probes: 20,
-            min_requests: 10,
-            hold_timeout: Duration::from_secs(600),
-            on_shared: OnShared::Rollback,
-        }
-    }
-}
-
-impl SuccessObjective {
-    pub const SHARE: f64 = 0.15;
-}
-
-impl LatencyObjective {
-    pub const SHARE: f64 = 0.15;
 }
 
 impl Spec {

@@ -1,0 +1,79 @@
+//! serin's own format, `serin.yaml`. Its reference with every field is
+//! `deploy/examples/full.yaml`.
+
+mod rollouts;
+
+mod analysis;
+
+mod routes;
+
+mod hosts;
+
+mod services;
+
+mod splits;
+
+mod site;
+
+mod listeners;
+
+mod matching;
+
+mod units;
+
+use std::net::SocketAddr;
+
+use serin_proxy::Model;
+use serin_proxy::model::Shield;
+
+use crate::config::fields::Spot;
+use crate::config::loaded::Loaded;
+use crate::rollout::Spec;
+use site::Site;
+
+const FIELDS: [&str; 8] =
+    ["listen", "listeners", "admin", "workers", "state", "services", "routes", "rollouts"];
+
+const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1)), 9901);
+
+/// What the document says; worth something only if no error was reported.
+pub fn read(root: &Spot) -> Option<Loaded> {
+    let fields = root.fields(&FIELDS)?;
+    let listeners = listeners::read(&fields);
+    let admin = fields.get("admin").and_then(|spot| {
+        let address = spot.parsed(units::address)?;
+        if address.port() != 0 && listeners.iter().any(|listener| listener.address == address) {
+            spot.error(format!("{address} is already a listener's address"));
+        }
+        Some(address)
+    });
+    let workers = fields.get("workers").and_then(|spot| spot.whole(1, 1024));
+    let mut sites = match fields.get("services") {
+        Some(spot) => services::read(&spot, &listeners),
+        None => Vec::new(),
+    };
+    let rollouts = match fields.get("rollouts") {
+        Some(spot) => rollouts::read(&spot, &sites),
+        None => Vec::new(),
+    };
+    shield_governed(&mut sites, &rollouts);
+    let hosts = routes::read(&fields, &sites);
+    let (services, splits) = sites.into_iter().map(|site| (site.service, site.split)).unzip();
+    Some(Loaded {
+        model: Model { listeners, hosts, splits, services },
+        rollouts,
+        admin: admin.unwrap_or(ADMIN),
+        workers: workers.and_then(|workers| usize::try_from(workers).ok()),
+        state: fields.get("state").and_then(|spot| spot.parsed(units::directory)),
+        warnings: Vec::new(),
+    })
+}
+
+/// Users of a service under a rollout are shielded unless the file says otherwise.
+fn shield_governed(sites: &mut [Site], rollouts: &[Spec]) {
+    for site in sites.iter_mut().filter(|site| !site.shield_said) {
+        if rollouts.iter().any(|rollout| rollout.split == site.split.name) {
+            site.split.shield = Some(Shield::default());
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What the judge looks at, and how sure it has to be.
+
+use crate::config::fields::Fields;
+use crate::config::fields::Spot;
+use crate::rollout::spec::Analysis;
+use crate::rollout::spec::LatencyObjective;
+use crate::rollout::spec::OnShared;
+use crate::rollout::spec::RelativeFailures;
+use crate::rollout::spec::RelativeLatency;
+use crate::rollout::spec::SuccessObjective;
+
+use super::units;
+
+const FIELDS: [&str; 11] = [
+    "falseRollbacks",
+    "success",
+    "latency",
+    "failures",
+    "slowdown",
+    "window",
+    "trickle",
+    "probes",
+    "minRequests",
+    "holdTimeout",
+    "onShared",
+];
+const FAILURES: [&str; 2] = ["ratio", "margin"];
+const ON_SHARED: [(&str, OnShared); 3] =
+    [("hold", OnShared::Hold), ("rollback", OnShared::Rollback), ("continue", OnShared::Continue)];
+
+/// An objective that allows fewer failures than this share of `falseRollbacks`
+/// can be refuted by a single one (JUDGE 3.4: its mean factor is 0.08 / q, of
+/// a purse that holds 0.15 of the budget).
+const ONE_FAILURE: f64 = 0.01;
+
+pub fn read(spot: &Spot) -> Analysis {
+    let mut analysis = Analysis::default();
+    let Some(fields) = spot.fields(&FIELDS) else {
+        return analysis;
+    };
+    if let Some(spot) = fields.get("falseRollbacks") {
+        analysis.alpha = between(&spot, 1e-9, 0.5, "a percentage from 0.0000001 to 50, for example 0.1%")
+            .unwrap_or(analysis.alpha);
+    }
+    tests(&fields, &mut analysis);
+    guards(&fields, &mut analysis);
+    let none = analysis.relative_failures.is_none()
+        && analysis.relative_latency.is_none()
+        && analysis.success.is_none()
+        && analysis.latency.is_none();
+    if none && !fields.has("success") && !fields.has("latency") {
+        spot.warn("every test is off, so nothing can roll this rollout back");
+    }
+    analysis
+}
+
+fn tests(fields: &Fields, analysis: &mut Analysis) {
+    if let Some(spot) = fields.get("success") {
+        let alpha = analysis.alpha;
+        analysis.success = success(&spot, alpha);
+    }
+    analysis.latency = fields.get("latency").and_then(|spot| latency(&spot));
+    if let Some(spot) = fields.get("failures") {
+        let default = analysis.relative_failures.take();
+        analysis.relative_failures = match spot.as_bool() {
+            Some(on) => default.filter(|_| on),
+            None => default.and_then(|default| failures(&spot, default)),
+        };
+    }
+    if let Some(spot) = fields.get("slowdown") {
+        let default = analysis.relative_latency.take();
+        analysis.relative_latency = match spot.as_bool() {
+            Some(on) => default.filter(|_| on),
+            None => default.and_then(|default| slowdown(&spot, default)),
+        };
+    }
+}
+
+fn guards(fields: &Fields, analysis: &mut Analysis) {
+    if let Some(window) = fields.get("window").and_then(|spot| spot.parsed(units::duration)) {
+        analysis.window = window;
+    }
+    if let Some(spot) = fields.get("trickle")
+        && let Some(rate) = spot.parsed(units::decimal)
+    {
+        if !(0.001..=1_000_000.0).contains(&rate) {
+            spot.error("expects requests per second, more than 0");
+        }
+        analysis.trickle_per_second = rate;
+    }
+    if let Some(probes) = fields.get("probes").and_then(|spot| spot.whole(1, 1_000_000)) {
+        analysis.probes = u32::try_from(probes).unwrap_or(analysis.probes);
+    }
+    // Not zero: a step without a single request has shown nothing.
+    if let Some(least) = fields.get("minRequests").and_then(|spot| spot.whole(1, 1_000_000_000_000)) {
+        analysis.min_requests = least;
+    }
+    if let Some(time) = fields.get("holdTimeout").and_then(|spot| spot.parsed(units::some_time)) {
+        analysis.hold_timeout = time;
+    }
+    if let Some(answer) = fields.get("onShared").and_then(|spot| spot.word(&ON_SHARED)) {
+        analysis.on_shared = answer;
+    }
+}
+
+fn success(spot: &Spot, alpha: f64) -> Option<SuccessObjective> {
+    let min = spot.parsed(units::fraction)?;
+    if min >= 1.0 {
+        spot.error("100 % leaves no room for a single failure; give for example 99.9%");
+        return None;
+    }
+    if min < 0.01 {
+        spot.error("expects the least share of requests that succeed, in percent, for example 99%");
+        return None;
+    }
+    if 1.0 - min < alpha * ONE_FAILURE {
+        spot.warn("this is so tight that one failed canary request can be evidence enough to act on");
+    }
+    Some(SuccessObjective { min, share: SuccessObjective::SHARE })
+}
+
+/// `{p99: 500ms}`.
+fn latency(spot: &Spot) -> Option<LatencyObjective> {
+    let entries = spot.entries();
+    let [(name, at)] = &entries[..] else {
+        if entries.len() > 1 {
+            spot.error("one percentile is one objective; give one");
+        }
+        return None;
+    };
+    let quantile = units::quantile(name).map_err(|text| at.error(text)).ok();
+    let threshold = at.parsed(units::some_time);
+    Some(LatencyObjective { quantile: quantile?, threshold: threshold?, share: LatencyObjective::SHARE })
+}
+
+fn failures(spot: &Spot, default: RelativeFailures) -> Option<RelativeFailures> {
+    if !spot.is_map() {
+        spot.wrong("true, false or fields (ratio, margin)");
+        return None;
+    }
+    let fields = spot.fields(&FAILURES)?;
+    let mut test = default;
+    if let Some(spot) = fields.get("ratio")
+        && let Some(ratio) = spot.parsed(units::decimal)
+    {
+        if !(1.0..=1000.0).contains(&ratio) {
+            spot.error("expects how many times the primary's failure rate is tolerated, 1 or more");
+        }
+        test.rho = ratio;
+    }
+    if let Some(margin) = fields
+        .get("margin")
+        .and_then(|spot| between(&spot, 0.0, 0.5, "a percentage from 0 to 50, for example 0.05%"))
+    {
+        test.delta = margin;
+    }
+    Some(test)
+}
+
+fn slowdown(spot: &Spot, default: RelativeLatency) -> Option<RelativeLatency> {
+    Some(RelativeLatency {
+        margin: between(spot, 0.0, 10.0, "a percentage from 0 to 1000, for example 10%")?,
+        ..default
+    })
+}
+
+/// A percentage as a fraction from `least` to `most`.
+fn between(spot: &Spot, least: f64, most: f64, expected: &str) -> Option<f64> {
+    let value = spot.parsed(units::fraction)?;
+    if (least..=most).contains(&value) {
+        return Some(value);
+    }
+    spot.error(format!("expects {expected}"));
+    None
+}

@@ -1,0 +1,80 @@
+//! Where to accept requests, and the bounds on what a client may ask.
+
+use serin_proxy::model::{Limits, Listener};
+
+use crate::config::fields::Fields;
+use crate::config::fields::Spot;
+
+use super::units;
+
+const FIELDS: [&str; 3] = ["name", "address", "limits"];
+const LIMITS: [&str; 5] = ["maxHeaderBytes", "maxHeaders", "headerTimeout", "idleTimeout", "maxConnections"];
+
+/// `listen` is short for one listener named `default`.
+pub fn read(document: &Fields) -> Vec<Listener> {
+    match document.one_of(&["listen", "listeners"]) {
+        Some(("listen", spot)) => match spot.parsed(units::address) {
+            Some(address) => {
+                vec![Listener { name: "default".to_owned(), address, limits: Limits::default() }]
+            }
+            None => Vec::new(),
+        },
+        Some((_, spot)) => {
+            let mut listeners = Vec::new();
+            for item in spot.list().unwrap_or_default() {
+                if let Some(listener) = listener(&item, &listeners) {
+                    listeners.push(listener);
+                }
+            }
+            listeners
+        }
+        None => Vec::new(),
+    }
+}
+
+fn listener(spot: &Spot, before: &[Listener]) -> Option<Listener> {
+    let fields = spot.fields(&FIELDS)?;
+    let name = fields.need("name").and_then(|spot| {
+        let name = spot.parsed(units::name)?;
+        if before.iter().any(|other| other.name == name) {
+            spot.error(format!("a listener named `{name}` stands above"));
+        }
+        Some(name)
+    });
+    let address = fields.need("address").and_then(|spot| {
+        let address = spot.parsed(units::address)?;
+        if address.port() != 0 && before.iter().any(|other| other.address == address) {
+            spot.error(format!("{address} is already another listener's address"));
+        }
+        Some(address)
+    });
+    let limits = fields.get("limits").map(|spot| limits(&spot)).unwrap_or_default();
+    Some(Listener { name: name?, address: address?, limits })
+}
+
+fn limits(spot: &Spot) -> Limits {
+    let mut limits = Limits::default();
+    let Some(fields) = spot.fields(&LIMITS) else {
+        return limits;
+    };
+    if let Some(spot) = fields.get("maxHeaderBytes") {
+        let bytes = spot.parsed(units::size).unwrap_or(limits.max_header_bytes);
+        if !(8 * 1024..=16 * 1024 * 1024).contains(&bytes) {
+            spot.error("must be from 8KiB to 16MiB");
+        }
+        limits.max_header_bytes = bytes;
+    }
+    if let Some(headers) = fields.get("maxHeaders").and_then(|spot| spot.whole(1, 10_000)) {
+        limits.max_headers = usize::try_from(headers).unwrap_or(limits.max_headers);
+    }
+    if let Some(time) = fields.get("headerTimeout").and_then(|spot| spot.parsed(units::some_time)) {
+        limits.header_timeout = time;
+    }
+    if let Some(time) = fields.get("idleTimeout").and_then(|spot| spot.parsed(units::some_time)) {
+        limits.idle_timeout = time;
+    }
+    if let Some(most) = fields.get("maxConnections").and_then(|spot| spot.whole(1, 10_000_000)) {
+        limits.max_connections = usize::try_from(most).unwrap_or(limits.max_connections);
+    }
+    limits
+}

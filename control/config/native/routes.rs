@@ -1,0 +1,197 @@
+//! Which request goes where.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use serin_proxy::model::{Host, Match, PathMatch, Route, Target};
+
+use crate::config::fields::Fields;
+use crate::config::fields::Spot;
+use crate::config::fields::nearest;
+
+use super::hosts;
+use super::hosts::Domain;
+use super::matching;
+use super::site::Site;
+use super::units;
+
+const FIELDS: [&str; 7] = ["name", "hosts", "match", "service", "direct", "timeout", "idleTimeout"];
+const DIRECT: [&str; 2] = ["status", "body"];
+
+const TIMEOUT: Duration = Duration::from_secs(15);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Routes of one file.
+const MOST: usize = 10_000;
+
+pub fn read(document: &Fields, sites: &[Site]) -> Vec<Host> {
+    if !document.has("routes") {
+        return only_service(document, sites);
+    }
+    let Some(spot) = document.get("routes") else {
+        return Vec::new();
+    };
+    let items = spot.list().unwrap_or_default();
+    if items.len() > MOST {
+        spot.error(format!("{} routes are more than the {MOST} that a file may have", items.len()));
+        return Vec::new();
+    }
+    let mut names = HashSet::new();
+    let mut routes = Vec::new();
+    let mut complete = true;
+    for (i, item) in items.iter().enumerate() {
+        match route(item, i, sites, &mut names) {
+            Some(route) => routes.push(route),
+            None => complete = false,
+        }
+    }
+    if complete {
+        warn_unreached(&items, &routes);
+        warn_unrouted(&routes, sites);
+    }
+    let (hosts, crossings) = hosts::build(&routes);
+    for crossing in crossings {
+        spot.error(format!(
+            "hosts {} and {} overlap and lead to different routes, so the order of routes cannot be kept \
+             for a host that is in both; name such hosts in full",
+            crossing.ending.text(),
+            crossing.beginning.text()
+        ));
+    }
+    hosts
+}
+
+/// Without routes every request goes to the only service.
+fn only_service(document: &Fields, sites: &[Site]) -> Vec<Host> {
+    let [site] = sites else {
+        let text = match sites.len() {
+            _ if document.has("services") && sites.is_empty() => return Vec::new(),
+            0 => "`services` is missing: what to send requests to".to_owned(),
+            n => format!("`routes` is missing: with {n} services it must say which request goes where"),
+        };
+        document.spot().error(text);
+        return Vec::new();
+    };
+    let route = Route {
+        name: site.service.name.clone(),
+        matches: Vec::new(),
+        target: Target::Split(site.split.name.clone()),
+        request_timeout: Some(TIMEOUT),
+        idle_timeout: Some(IDLE_TIMEOUT),
+    };
+    vec![Host { domains: vec!["*".to_owned()], routes: vec![route] }]
+}
+
+fn route(
+    spot: &Spot,
+    index: usize,
+    sites: &[Site],
+    names: &mut HashSet<String>,
+) -> Option<(Vec<Domain>, Route)> {
+    let fields = spot.fields(&FIELDS)?;
+    let named = fields.get("name");
+    let name = match &named {
+        Some(spot) => spot.parsed(units::name),
+        None => Some(format!("route-{}", index + 1)),
+    };
+    if let Some(name) = &name
+        && !names.insert(name.clone())
+    {
+        named.as_ref().unwrap_or(spot).error(format!("a route named `{name}` stands above"));
+    }
+    let domains = match fields.get("hosts") {
+        Some(spot) => spot.one_or_more().iter().filter_map(|spot| spot.parsed(Domain::parse)).collect(),
+        None => vec![Domain::Any],
+    };
+    let mut matches = Vec::new();
+    for spot in fields.get("match").map(|spot| spot.one_or_more()).unwrap_or_default() {
+        matches.extend(matching::one(&spot));
+    }
+    let target = fields.one_of(&["service", "direct"]).and_then(|(kind, spot)| match kind {
+        "service" => service(&spot, sites),
+        _ => direct(&spot),
+    });
+    let (mut request_timeout, mut idle_timeout) = (Some(TIMEOUT), Some(IDLE_TIMEOUT));
+    for (field, time) in [("timeout", &mut request_timeout), ("idleTimeout", &mut idle_timeout)] {
+        let Some(spot) = fields.get(field) else {
+            if fields.has("direct") {
+                *time = None;
+            }
+            continue;
+        };
+        if fields.has("direct") {
+            spot.error("a direct answer waits for nobody; drop this");
+        }
+        if let Some(given) = spot.parsed(units::timeout) {
+            *time = given;
+        }
+    }
+    Some((domains, Route { name: name?, matches, target: target?, request_timeout, idle_timeout }))
+}
+
+fn service(spot: &Spot, sites: &[Site]) -> Option<Target> {
+    let name = spot.text()?;
+    if !sites.iter().any(|site| site.split.name == name) {
+        let names: Vec<&str> = sites.iter().map(|site| site.split.name.as_str()).collect();
+        spot.error(match nearest(name, names.iter().copied()) {
+            Some(meant) => format!("there is no service `{name}`, did you mean `{meant}`?"),
+            None if names.is_empty() => format!("there is no service `{name}`; the file has none"),
+            None => format!("there is no service `{name}`; services are {}", names.join(", ")),
+        });
+        return None;
+    }
+    Some(Target::Split(name.to_owned()))
+}
+
+fn direct(spot: &Spot) -> Option<Target> {
+    let fields = spot.fields(&DIRECT)?;
+    let status = fields.need("status").and_then(|spot| spot.whole(200, 599));
+    let body = match fields.get("body") {
+        Some(spot) => spot.text()?,
+        None => "",
+    };
+    let status = u16::try_from(status?).ok()?;
+    if matches!(status, 204 | 304) && !body.is_empty() {
+        spot.error(format!("an answer of status {status} has no body"));
+    }
+    Some(Target::Direct { status, body: body.to_owned() })
+}
+
+fn warn_unreached(items: &[Spot], routes: &[(Vec<Domain>, Route)]) {
+    let all = routes.iter().enumerate().filter(|(_, (_, route))| takes_all(route));
+    let mut told = HashSet::new();
+    for (i, (wide, first)) in all {
+        for (j, (narrow, route)) in routes.iter().enumerate().skip(i + 1) {
+            let covered = narrow.iter().all(|domain| wide.iter().any(|other| other.covers(domain)));
+            if covered && told.insert(j) {
+                items[j].warn(format!(
+                    "route `{}` is never reached: `{}` above takes every request",
+                    route.name, first.name
+                ));
+            }
+        }
+        if told.len() + i + 1 >= routes.len() {
+            break;
+        }
+    }
+}
+
+fn takes_all(route: &Route) -> bool {
+    let free = |one: &Match| {
+        let path = match &one.path {
+            None => true,
+            Some(PathMatch::Prefix(prefix)) => prefix == "/",
+            Some(PathMatch::Exact(_) | PathMatch::Regex(_)) => false,
+        };
+        path && one.method.is_none() && one.predicates.is_empty()
+    };
+    route.matches.is_empty() || route.matches.iter().any(free)
+}
+
+fn warn_unrouted(routes: &[(Vec<Domain>, Route)], sites: &[Site]) {
+    for site in sites {
+        let target = Target::Split(site.split.name.clone());
+        if !routes.iter().any(|(_, route)| route.target == target) {
+            site.at.warn(format!("no route leads to service `{}`", site.split.name));
+        }
+    }
+}

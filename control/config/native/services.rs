@@ -1,0 +1,187 @@
+//! Services, their versions and where those answer.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serin_proxy::Weights;
+use serin_proxy::model::{Listener, Protocol, Role, Service, Split, Version};
+
+use crate::config::fields::Fields;
+use crate::config::fields::Spot;
+
+use super::site::Site;
+use super::splits;
+use super::units;
+
+const FIELDS: [&str; 8] = ["primary", "canary", "versions", "weights", "sticky", "force", "shield", "mirror"];
+const SHORT_VERSION: [&str; 3] = ["endpoints", "protocol", "connectTimeout"];
+const VERSION: [&str; 4] = ["role", "endpoints", "protocol", "connectTimeout"];
+const ROLES: [(&str, Role); 3] =
+    [("primary", Role::Primary), ("canary", Role::Canary), ("other", Role::Other)];
+const PROTOCOLS: [(&str, Protocol); 2] = [("http1", Protocol::Http1), ("http2", Protocol::Http2)];
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub fn read<'t>(spot: &Spot<'t>, listeners: &[Listener]) -> Vec<Site<'t>> {
+    spot.entries().into_iter().map(|(name, spot)| site(name, &spot, listeners)).collect()
+}
+
+/// Always a site, so that what refers to a service in trouble is not called
+/// wrong as well.
+fn site<'t>(name: &str, spot: &Spot<'t>, listeners: &[Listener]) -> Site<'t> {
+    if let Err(text) = units::name(name) {
+        spot.error(text);
+    }
+    let fields = spot.fields(&FIELDS);
+    let versions = fields.as_ref().and_then(|fields| versions(fields, listeners));
+    let broken = versions.is_none();
+    let versions = versions.unwrap_or_default();
+    let mut site = Site {
+        at: spot.clone(),
+        split: Split {
+            name: name.to_owned(),
+            service: name.to_owned(),
+            weights: all_on_primary(&versions),
+            sticky: None,
+            force: Vec::new(),
+            shield: None,
+            mirror: None,
+        },
+        service: Service { name: name.to_owned(), versions },
+        shield_said: false,
+        shared_out: false,
+        broken,
+    };
+    if let Some(fields) = fields {
+        splits::read(&fields, &mut site);
+    }
+    site
+}
+
+fn all_on_primary(versions: &[Version]) -> Weights {
+    let primary = versions.iter().position(|version| version.role == Role::Primary).unwrap_or(0);
+    let shares = versions.iter().enumerate().map(|(i, version)| {
+        let parts = if i == primary { serin_proxy::weights::WHOLE } else { 0 };
+        (version.name.clone(), parts)
+    });
+    // Only a service without versions fails here, and that is refused already.
+    Weights::new(shares.collect()).unwrap_or_else(|_| Weights::pair("primary", "canary", 0))
+}
+
+/// `None` where not even the names of the versions are known.
+fn versions(fields: &Fields, listeners: &[Listener]) -> Option<Vec<Version>> {
+    let short = fields.has("primary") || fields.has("canary");
+    let versions: Vec<Version> = match (short, fields.has("versions")) {
+        (true, true) => {
+            fields.spot().error("give either `primary` and `canary` or `versions`, not both");
+            return None;
+        }
+        (false, false) => {
+            fields.spot().error("`primary` is missing: where the version in use answers");
+            return None;
+        }
+        (true, false) => {
+            let primary = fields.need("primary").map(|spot| short_version(&spot, Role::Primary, listeners));
+            let canary = fields.get("canary").map(|spot| short_version(&spot, Role::Canary, listeners));
+            primary.into_iter().chain(canary).collect()
+        }
+        (false, true) => {
+            let spot = fields.get("versions")?;
+            let versions: Vec<Version> = spot
+                .entries()
+                .into_iter()
+                .filter_map(|(name, spot)| long_version(name, &spot, listeners))
+                .collect();
+            let primaries = versions.iter().filter(|version| version.role == Role::Primary).count();
+            if primaries != 1 && !versions.is_empty() {
+                spot.error(format!(
+                    "exactly one version has `role: primary`, here {}",
+                    if primaries == 0 { "none".to_owned() } else { format!("{primaries} have") }
+                ));
+            }
+            versions
+        }
+    };
+    warn_shared_endpoints(fields.spot(), &versions);
+    if versions.is_empty() { None } else { Some(versions) }
+}
+
+/// `primary: 127.0.0.1:9001`, a list of such, or a mapping.
+fn short_version(spot: &Spot, role: Role, listeners: &[Listener]) -> Version {
+    let mut version = Version {
+        name: role.as_str().to_owned(),
+        role,
+        endpoints: Vec::new(),
+        protocol: Protocol::Http1,
+        connect_timeout: CONNECT_TIMEOUT,
+    };
+    if !spot.is_map() {
+        version.endpoints = endpoints(spot, listeners);
+    } else if let Some(fields) = spot.fields(&SHORT_VERSION) {
+        fill(&mut version, &fields, listeners);
+    }
+    version
+}
+
+fn long_version(name: &str, spot: &Spot, listeners: &[Listener]) -> Option<Version> {
+    if let Err(text) = units::name(name) {
+        spot.error(text);
+    }
+    let fields = spot.fields(&VERSION)?;
+    let said = fields.get("role").and_then(|spot| spot.word(&ROLES));
+    // A version called `canary` is one, unless it says otherwise.
+    let named = ROLES.iter().find(|(word, _)| *word == name).map(|(_, role)| *role);
+    let mut version = Version {
+        name: name.to_owned(),
+        role: said.or(named).unwrap_or(Role::Other),
+        endpoints: Vec::new(),
+        protocol: Protocol::Http1,
+        connect_timeout: CONNECT_TIMEOUT,
+    };
+    fill(&mut version, &fields, listeners);
+    Some(version)
+}
+
+fn fill(version: &mut Version, fields: &Fields, listeners: &[Listener]) {
+    if let Some(spot) = fields.need("endpoints") {
+        version.endpoints = endpoints(&spot, listeners);
+    }
+    if let Some(protocol) = fields.get("protocol").and_then(|spot| spot.word(&PROTOCOLS)) {
+        version.protocol = protocol;
+    }
+    if let Some(time) = fields.get("connectTimeout").and_then(|spot| spot.parsed(units::some_time)) {
+        version.connect_timeout = time;
+    }
+}
+
+fn endpoints(spot: &Spot, listeners: &[Listener]) -> Vec<SocketAddr> {
+    let mut endpoints = Vec::new();
+    for spot in spot.one_or_more() {
+        let Some(address) = spot.parsed(units::endpoint) else { continue };
+        if listeners.iter().any(|listener| reaches(address, listener.address)) {
+            spot.error(format!("{address} is serin's own listener; requests would go round in a circle"));
+        }
+        if endpoints.contains(&address) {
+            spot.error(format!("{address} is listed twice"));
+        }
+        endpoints.push(address);
+    }
+    endpoints
+}
+
+fn reaches(endpoint: SocketAddr, listener: SocketAddr) -> bool {
+    let everywhere = listener.ip().is_unspecified() && endpoint.ip().is_loopback();
+    endpoint.port() == listener.port() && (everywhere || endpoint.ip() == listener.ip())
+}
+
+fn warn_shared_endpoints(spot: &Spot, versions: &[Version]) {
+    for (i, version) in versions.iter().enumerate() {
+        for other in &versions[i + 1..] {
+            if let Some(shared) = version.endpoints.iter().find(|at| other.endpoints.contains(at)) {
+                spot.warn(format!(
+                    "{shared} is an endpoint of both {} and {}, so they cannot differ there",
+                    version.name, other.name
+                ));
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! All tests of one rollout and the one error budget they share: the weighted
+//! mean of their evidence. The mean of such evidence is again evidence, however
+//! the tests depend on each other.
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use super::evidence::Evidence;
+use super::failures::Failed;
+use super::failures::Failures;
+use super::history::History;
+use super::logs::log_mean;
+use super::objective::Objective;
+use super::slowness::Slowness;
+use crate::judge::Analysis;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Panel {
+    seats: Vec<Seat>,
+}
+
+/// One test and its share of the budget.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Seat {
+    pub kind: Kind,
+    pub share: f64,
+    test: Test,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    RelativeFailures,
+    RelativeLatency,
+    Success,
+    Latency,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Test {
+    Failures(Failures),
+    Slowness(Slowness),
+    Objective(Objective),
+}
+
+/// Evidence as it decides, or as it would be without the burst guard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    Capped,
+    Raw,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::RelativeFailures => "relative_failures",
+            Kind::RelativeLatency => "relative_latency",
+            Kind::Success => "success",
+            Kind::Latency => "latency",
+        }
+    }
+
+    pub fn is_relative(self) -> bool {
+        matches!(self, Kind::RelativeFailures | Kind::RelativeLatency)
+    }
+}
+
+impl Panel {
+    /// The configured tests, their shares made to sum to one.
+    pub fn new(analysis: &Analysis, planned: u32, cap: Option<f64>) -> Panel {
+        let mut seats = Vec::new();
+        let mut sit = |kind, share, test| seats.push(Seat { kind, share, test });
+        if let Some(asked) = analysis.relative_failures {
+            let test = Failures::new(asked.rho, asked.delta, planned, cap);
+            sit(Kind::RelativeFailures, asked.share, Test::Failures(test));
+        }
+        if let Some(asked) = analysis.relative_latency {
+            let test = Slowness::new(asked.margin, planned, cap);
+            sit(Kind::RelativeLatency, asked.share, Test::Slowness(test));
+        }
+        if let Some(asked) = analysis.success {
+            let test = Objective::new(1.0 - asked.min, planned, cap);
+            sit(Kind::Success, asked.share, Test::Objective(test));
+        }
+        if let Some(asked) = analysis.latency {
+            let test = Objective::new(1.0 - asked.quantile, planned, cap);
+            sit(Kind::Latency, asked.share, Test::Objective(test));
+        }
+        let sum: f64 = seats.iter().map(|seat: &Seat| seat.share).sum();
+        for seat in &mut seats {
+            seat.share /= sum;
+        }
+        Panel { seats }
+    }
+
+    /// Bets on what came in. The history must not know of it yet.
+    pub fn tick(&mut self, evidence: &Evidence, history: &History) {
+        for seat in &mut self.seats {
+            match &mut seat.test {
+                Test::Failures(test) => {
+                    for delta in &evidence.generations {
+                        let failed =
+                            Failed { canary: delta.canary.failed, primary: delta.primary.failed, w: delta.w };
+                        test.tick(failed, history.failure_rate());
+                    }
+                }
+                Test::Slowness(test) => {
+                    test.begin(history.latency());
+                    for delta in &evidence.generations {
+                        test.tick(&delta.canary, &delta.primary, delta.w);
+                    }
+                }
+                Test::Objective(test) => {
+                    let (bad, good) = absolute(seat.kind, evidence);
+                    test.tick(bad, good);
+                }
+            }
+        }
+    }
+
+    pub fn close_window(&mut self) {
+        for seat in &mut self.seats {
+            match &mut seat.test {
+                Test::Failures(test) => test.purse.close_window(),
+                Test::Slowness(test) => test.close_window(),
+                Test::Objective(test) => test.purse.close_window(),
+            }
+        }
+    }
+
+    pub fn top_up(&mut self, history: &History) {
+        for seat in &mut self.seats {
+            match &mut seat.test {
+                Test::Failures(test) => test.purse.top_up(),
+                Test::Slowness(test) => test.top_up(history.latency()),
+                Test::Objective(test) => test.purse.top_up(),
+            }
+        }
+    }
+
+    /// Takes tests out. Their shares are not handed on: that would be choosing
+    /// the weights after having seen the evidence.
+    pub fn drop(&mut self, out: impl Fn(Kind) -> bool) {
+        self.seats.retain(|seat| !out(seat.kind));
+    }
+
+    pub fn seats(&self) -> &[Seat] {
+        &self.seats
+    }
+
+    pub fn has(&self, kind: impl Fn(Kind) -> bool) -> bool {
+        self.seats.iter().any(|seat| kind(seat.kind))
+    }
+
+    /// Evidence of the whole panel; with no test left there is none.
+    pub fn log_e(&self, view: View) -> f64 {
+        let parts: Vec<(f64, f64)> = self.seats.iter().map(|seat| (seat.share, seat.log_e(view))).collect();
+        log_mean(&parts)
+    }
+
+    /// Evidence of the relative tests alone.
+    pub fn log_relative(&self, view: View) -> f64 {
+        let relative = || self.seats.iter().filter(|seat| seat.kind.is_relative());
+        let sum: f64 = relative().map(|seat| seat.share).sum();
+        let parts: Vec<(f64, f64)> = relative().map(|seat| (seat.share / sum, seat.log_e(view))).collect();
+        log_mean(&parts)
+    }
+
+    /// The test that says most.
+    pub fn loudest(&self, view: View) -> Option<&Seat> {
+        let weight = |seat: &Seat| seat.share.ln() + seat.log_e(view);
+        self.seats.iter().max_by(|a, b| weight(a).total_cmp(&weight(b)))
+    }
+
+    pub fn slowness(&self) -> Option<&Slowness> {
+        self.seats.iter().find_map(|seat| match &seat.test {
+            Test::Slowness(test) => Some(test),
+            _ => None,
+        })
+    }
+
+    pub fn failures(&self) -> Option<&Failures> {
+        self.seats.iter().find_map(|seat| match &seat.test {
+            Test::Failures(test) => Some(test),
+            _ => None,
+        })
+    }
+}
+
+impl Seat {
+    pub fn log_e(&self, view: View) -> f64 {
+        let purse = match &self.test {
+            Test::Failures(test) => &test.purse,
+            Test::Objective(test) => &test.purse,
+            Test::Slowness(test) => match test.purse() {
+                Some(purse) => purse,
+                None => return 0.0,
+            },
+        };
+        match view {
+            View::Capped => purse.log_e(),
+            View::Raw => purse.log_raw(),
+        }
+    }
+}
+
+/// New bad requests of the canary, forced ones included, and by how many the
+/// good ones grew. What the client or we broke off was never a failure, so it is
+/// taken out of the success test; it may well have been slow, so in the latency
+/// test it stays good until its age says otherwise.
+fn absolute(kind: Kind, evidence: &Evidence) -> (i64, i64) {
+    let mut sums = (0, 0);
+    for delta in &evidence.generations {
+        for arm in [&delta.canary, &delta.canary_forced] {
+            let (bad, out) = if kind == Kind::Success { (arm.failed, arm.aborted) } else { (arm.slow, 0) };
+            sums.0 += bad as i64;
+            sums.1 += arm.dispatched as i64 - out as i64 - bad as i64;
+        }
+    }
+    sums
+}

@@ -1,0 +1,288 @@
+//! The relative latency test. Latencies fall into a few categories, cut where
+//! the primary's tail is thin; given the category, whose request was it? Slow
+//! categories that are the canary's more often than the coin explains are
+//! evidence. A failure counts as slowest.
+//!
+//! The margin moves the canary's cuts up to the next bucket edge, so the test is
+//! never stricter than asked. Until a thousand latencies of the primary are
+//! known, no stake is in play.
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use serin_proxy::histogram::BUCKETS;
+use serin_proxy::histogram::index;
+use serin_proxy::histogram::lower_us;
+
+use super::evidence::ArmDelta;
+use super::history::Fading;
+use super::history::late_failures;
+use super::logs::from_odds;
+use super::logs::odds;
+use super::purse::Purse;
+
+/// Tails of the primary at which latencies are cut.
+const TAILS: [f64; 7] = [0.5, 0.25, 0.1, 0.03, 0.01, 0.001, 0.0001];
+
+/// By how much the odds of the whole distribution may have moved.
+const SHIFTS: [f64; 4] = [1.5, 2.5, 5.0, 20.0];
+
+/// Fewer latencies than this are no ground to cut on.
+const LEAST: f64 = 1000.0;
+
+/// By how much the odds of one tail may have grown.
+fn growths(tau: f64) -> &'static [f64] {
+    match tau {
+        0.1 | 0.03 => &[2.0, 5.0],
+        0.01 => &[2.0, 5.0, 20.0],
+        0.001 => &[5.0, 20.0, 100.0],
+        0.0001 => &[30.0, 300.0],
+        _ => &[],
+    }
+}
+
+/// Where latencies are cut, and the bets that follow from it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Vec<Cut>", into = "Vec<Cut>")]
+pub struct Cuts {
+    cuts: Vec<Cut>,
+    rows: Vec<Vec<f64>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cut {
+    /// The last bucket below the cut.
+    pub bucket: usize,
+    /// The primary's estimated share above it, and the share that was sought.
+    pub tail: f64,
+    pub tau: f64,
+}
+
+impl Cuts {
+    /// From the primary's counts per bucket, the last bucket having no end.
+    pub fn of(counts: &[f64]) -> Cuts {
+        let n: f64 = counts.iter().sum();
+        let finite = counts.len() - 1;
+        let mut cuts: Vec<Cut> = Vec::with_capacity(TAILS.len());
+        for tau in TAILS {
+            let mut above = n;
+            for (bucket, count) in counts[..finite].iter().enumerate() {
+                above -= count;
+                let tail = (above + 0.5) / (n + 1.0);
+                if tail <= tau || bucket == finite - 1 {
+                    if cuts.iter().all(|cut| cut.bucket != bucket) {
+                        cuts.push(Cut { bucket, tail, tau });
+                    }
+                    break;
+                }
+            }
+        }
+        Cuts::from(cuts)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Cut> {
+        self.cuts.iter()
+    }
+
+    /// Per bet and category: how much likelier a request of the category is
+    /// under "slower" than under "the same". Each row rises, so that a faster
+    /// canary cannot profit.
+    pub fn rows(&self) -> &[Vec<f64>] {
+        &self.rows
+    }
+
+    /// What each bet wins on requests per category that a coin `w` assigned.
+    pub fn factors(&self, canary: &[u64], primary: &[u64], w: f64) -> Vec<f64> {
+        let win = |row: &Vec<f64>| {
+            let mut sum = 0.0;
+            for (category, odds) in row.iter().enumerate() {
+                let mean = w * odds + 1.0 - w;
+                if canary[category] > 0 {
+                    sum += canary[category] as f64 * (odds / mean).ln();
+                }
+                if primary[category] > 0 {
+                    sum -= primary[category] as f64 * mean.ln();
+                }
+            }
+            sum
+        };
+        self.rows.iter().map(win).collect()
+    }
+
+    /// First bucket of each category but the lowest, for answers that may be
+    /// slower by `margin`.
+    fn edges(&self, margin: f64) -> Vec<usize> {
+        self.cuts.iter().map(|cut| stretch(cut.bucket + 1, margin)).collect()
+    }
+}
+
+impl From<Vec<Cut>> for Cuts {
+    fn from(cuts: Vec<Cut>) -> Cuts {
+        let tails: Vec<f64> = cuts.iter().map(|cut| cut.tail).collect();
+        let bounds: Vec<f64> = std::iter::once(1.0).chain(tails).chain(std::iter::once(0.0)).collect();
+        let mut rows = Vec::new();
+        for shift in SHIFTS {
+            let moved = |s: f64| shift * s / (1.0 + (shift - 1.0) * s);
+            let row = bounds.windows(2).map(|ends| (moved(ends[0]) - moved(ends[1])) / (ends[0] - ends[1]));
+            rows.push(row.collect());
+        }
+        for (below, cut) in cuts.iter().enumerate() {
+            for growth in growths(cut.tau) {
+                let (s, t) = (cut.tail, from_odds(growth * odds(cut.tail)));
+                let row = (0..=cuts.len()).map(|k| if k <= below { (1.0 - t) / (1.0 - s) } else { t / s });
+                rows.push(row.collect());
+            }
+        }
+        Cuts { cuts, rows }
+    }
+}
+
+impl From<Cuts> for Vec<Cut> {
+    fn from(cuts: Cuts) -> Vec<Cut> {
+        cuts.cuts
+    }
+}
+
+/// The first bucket whose every latency is at least `1 + margin` times the
+/// lower edge of `bucket`; beyond the last bucket where none is.
+fn stretch(bucket: usize, margin: f64) -> usize {
+    let us = (lower_us(bucket) as f64 * (1.0 + margin)).ceil() as u64;
+    let at = index(us);
+    if lower_us(at) < us { at + 1 } else { at }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Slowness {
+    margin: f64,
+    planned: u32,
+    cap: Option<f64>,
+    playing: Option<Playing>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Playing {
+    cuts: Cuts,
+    purse: Purse,
+}
+
+impl Slowness {
+    pub fn new(margin: f64, planned: u32, cap: Option<f64>) -> Slowness {
+        Slowness { margin, planned, cap, playing: None }
+    }
+
+    /// Starts to play once enough is known of the primary.
+    pub fn begin(&mut self, primary: &Fading) {
+        if self.playing.is_none()
+            && let Some(cuts) = cut(primary)
+        {
+            let bets = cuts.rows.len();
+            let purse = Purse::new(&vec![1.0 / bets as f64; bets], self.planned, self.cap);
+            self.playing = Some(Playing { cuts, purse });
+        }
+    }
+
+    /// Cuts anew where the primary's latencies lie now, and pays in.
+    pub fn top_up(&mut self, primary: &Fading) {
+        let Some(playing) = &mut self.playing else { return };
+        if let Some(cuts) = cut(primary) {
+            let same = cuts.iter().map(|cut| cut.tau).eq(playing.cuts.iter().map(|cut| cut.tau));
+            if !same {
+                playing.purse.spread(cuts.rows.len());
+            }
+            playing.cuts = cuts;
+        }
+        playing.purse.top_up();
+    }
+
+    pub fn tick(&mut self, canary: &ArmDelta, primary: &ArmDelta, w: f64) {
+        let Some(playing) = &mut self.playing else { return };
+        if !(w > 0.0 && w < 1.0) || !(has_ended(canary) || has_ended(primary)) {
+            return;
+        }
+        let canary = categories(canary, &playing.cuts.edges(self.margin));
+        let primary = categories(primary, &playing.cuts.edges(0.0));
+        playing.purse.bet(playing.cuts.factors(&canary, &primary, w));
+    }
+
+    pub fn purse(&self) -> Option<&Purse> {
+        self.playing.as_ref().map(|playing| &playing.purse)
+    }
+
+    pub fn close_window(&mut self) {
+        if let Some(playing) = &mut self.playing {
+            playing.purse.close_window();
+        }
+    }
+
+    /// The age at which a request under way is already in the slowest category
+    /// that an answer can be in.
+    pub fn reveal_us(&self) -> Option<u64> {
+        let edges = self.playing.as_ref()?.cuts.edges(self.margin);
+        edges.into_iter().filter(|edge| *edge < BUCKETS - 1).max().map(lower_us)
+    }
+
+    /// How many of these canary answers are slower than the primary's slowest
+    /// hundredth, margin included.
+    pub fn slowest(&self, canary: &ArmDelta) -> u64 {
+        let Some(playing) = &self.playing else { return 0 };
+        let hundredth = playing.cuts.iter().find(|cut| cut.tail <= 0.01).or(playing.cuts.cuts.last());
+        let Some(edge) = hundredth.map(|cut| stretch(cut.bucket + 1, self.margin)) else { return 0 };
+        canary.latency.iter().filter(|(bucket, _)| *bucket as usize >= edge).map(|(_, n)| n).sum()
+    }
+}
+
+fn cut(primary: &Fading) -> Option<Cuts> {
+    let counts = primary.counts();
+    (counts.iter().sum::<f64>() >= LEAST).then(|| Cuts::of(&counts))
+}
+
+fn has_ended(arm: &ArmDelta) -> bool {
+    !arm.latency.is_empty() || late_failures(arm) > 0
+}
+
+/// Requests per category; `edges` are the first buckets of all but the lowest.
+fn categories(arm: &ArmDelta, edges: &[usize]) -> Vec<u64> {
+    let mut counts = vec![0; edges.len() + 1];
+    for (bucket, n) in &arm.latency {
+        counts[edges.iter().filter(|edge| **edge <= *bucket as usize).count()] += n;
+    }
+    counts[edges.len()] += late_failures(arm);
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn margin_is_never_stricter_than_asked() {
+        for bucket in 1..BUCKETS {
+            let edge = stretch(bucket, 0.1);
+            if edge < BUCKETS {
+                assert!(lower_us(edge) as f64 >= lower_us(bucket) as f64 * 1.1, "bucket {bucket}");
+                assert!(lower_us(edge - 1) as f64 <= lower_us(bucket) as f64 * 1.1 + 1.0, "bucket {bucket}");
+            }
+        }
+        assert_eq!(stretch(BUCKETS - 1, 0.1), BUCKETS);
+    }
+
+    #[test]
+    fn failures_are_in_the_slowest_category_unless_already_revealed() {
+        let arm = ArmDelta {
+            failed: 5,
+            failed_revealed: 2,
+            latency: vec![(10, 7), (90, 3)],
+            ..ArmDelta::default()
+        };
+        assert_eq!(categories(&arm, &[50, 200]), [7, 3, 3]);
+    }
+
+    #[test]
+    fn every_row_rises() {
+        let counts: Vec<f64> =
+            (0..200).map(|i| 1000.0 * (-(f64::from(i) - 60.0).abs() / 9.0).exp()).collect();
+        for row in Cuts::of(&counts).rows() {
+            assert!(row.windows(2).all(|pair| pair[0] <= pair[1] + 1e-12), "{row:?}");
+        }
+    }
+}

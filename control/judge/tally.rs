@@ -1,0 +1,54 @@
+//! Plain counts since the start of a rollout: for sentences and status, never
+//! for verdicts.
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use super::evidence::ArmDelta;
+use super::evidence::Evidence;
+use super::history::add_sparse;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tally {
+    pub canary: Arm,
+    pub primary: Arm,
+    /// Failures that the canary's share of traffic explains.
+    pub explained: f64,
+    latency: Vec<(u32, u64)>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Arm {
+    pub requests: u64,
+    pub failures: u64,
+}
+
+impl Tally {
+    pub fn observe(&mut self, evidence: &Evidence) {
+        for delta in &evidence.generations {
+            self.canary.add(&delta.canary);
+            self.primary.add(&delta.primary);
+            self.explained += delta.w * (delta.canary.failed + delta.primary.failed) as f64;
+            for (bucket, n) in &delta.canary.latency {
+                add_sparse(&mut self.latency, *bucket, *n);
+            }
+        }
+    }
+
+    /// The canary's latencies per bucket.
+    pub fn latency(&self) -> &[(u32, u64)] {
+        &self.latency
+    }
+}
+
+impl Arm {
+    fn add(&mut self, delta: &ArmDelta) {
+        self.requests = (self.requests + delta.dispatched).saturating_sub(delta.aborted);
+        self.failures += delta.failed;
+    }
+
+    /// Share that failed, in percent.
+    pub fn percent(&self) -> Option<f64> {
+        (self.requests > 0).then(|| 100.0 * self.failures as f64 / self.requests as f64)
+    }
+}

@@ -1,0 +1,157 @@
+//! A rollout as people see it.
+
+use serde::Serialize;
+
+use super::Phase;
+use super::Rollout;
+use super::phase::Place;
+use crate::clock::Moment;
+use crate::judge::Judge;
+use crate::judge::Verdict;
+use crate::judge::panel::View;
+use serin_proxy::weights::WHOLE;
+
+/// What people see.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    pub name: String,
+    pub split: String,
+    pub primary: String,
+    pub canary: String,
+    pub phase: Phase,
+    /// Index into the spec's steps while running, and how many there are.
+    pub step: usize,
+    pub steps: usize,
+    /// Share of the present step's time that has passed, 0 to 1.
+    pub step_progress: f64,
+    pub canary_parts: u32,
+    pub since: Moment,
+    /// The judge's sentence of now.
+    pub sentence: String,
+    /// `ln E / ln(1/alpha)` clipped to 0..1.
+    pub rollback_meter: f64,
+    /// Per test: its name, weight, evidence as odds against the canary.
+    pub tests: Vec<TestStatus>,
+    pub canary_requests: u64,
+    pub canary_failures: u64,
+    pub primary_requests: u64,
+    pub primary_failures: u64,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct TestStatus {
+    pub test: String,
+    pub share: f64,
+    pub log_e: f64,
+    pub log_raw: f64,
+}
+
+/// Logarithms this small read as "none at all"; JSON has no infinity.
+const NOTHING: f64 = -700.0;
+
+impl Rollout {
+    pub fn status(&self, now: Moment) -> Status {
+        let state = &self.state;
+        let judge = state.judge.as_ref();
+        let tally = judge.map(Judge::tally).cloned().unwrap_or_default();
+        let meter = judge.map_or(0.0, |judge| judge.log_e(View::Capped) / judge.needed());
+        Status {
+            name: self.spec.name.clone(),
+            split: self.spec.split.clone(),
+            primary: self.spec.primary.clone(),
+            canary: self.spec.canary.clone(),
+            phase: self.phase(),
+            step: self.step_number(),
+            steps: self.spec.steps.len(),
+            step_progress: self.step_progress(now),
+            canary_parts: self.parts(),
+            since: state.since,
+            sentence: self.sentence(),
+            rollback_meter: meter.clamp(0.0, 1.0),
+            tests: judge.map(test_statuses).unwrap_or_default(),
+            canary_requests: tally.canary.requests,
+            canary_failures: tally.canary.failures,
+            primary_requests: tally.primary.requests,
+            primary_failures: tally.primary.failures,
+            warnings: self.warnings(),
+        }
+    }
+
+    fn step_number(&self) -> usize {
+        match self.state.place {
+            Place::Step(at) => at,
+            Place::Bake | Place::Succeeded => self.spec.steps.len(),
+            Place::Idle | Place::RolledBack | Place::Aborted => 0,
+        }
+    }
+
+    fn step_progress(&self, now: Moment) -> f64 {
+        let Some(lasts) = self.lasts() else {
+            return if self.state.place == Place::Succeeded { 1.0 } else { 0.0 };
+        };
+        let runs = self.state.guard.is_none() && !self.state.paused;
+        let since = if runs { now.since(self.state.at).as_millis() as u64 } else { 0 };
+        let passed = (self.state.elapsed_ms + since) as f64;
+        if lasts.is_zero() { 1.0 } else { (passed / lasts.as_millis() as f64).min(1.0) }
+    }
+
+    fn sentence(&self) -> String {
+        let state = &self.state;
+        let Some(judge) = state.judge.as_ref().filter(|_| state.place.is_active()) else {
+            return match state.place {
+                Place::Idle => format!("idle: all traffic goes to {}", self.spec.primary),
+                _ => state.last_words.clone(),
+            };
+        };
+        let mut sentence = self.explain();
+        match state.verdict {
+            Verdict::Suspend => {
+                let (clean, needed) = judge.clean_probes();
+                sentence.push_str(&format!("; {clean} of {needed} clean answers"));
+            }
+            Verdict::Continue => {
+                let w = f64::from(self.parts()) / f64::from(WHOLE);
+                if let Some(forecast) = judge.forecast(w, &state.history) {
+                    sentence.push_str(&format!("; {forecast}"));
+                }
+                if self.missing() > 0 {
+                    let missing = self.missing();
+                    sentence
+                        .push_str(&format!("; {missing} more canary answers needed before this can pass"));
+                }
+            }
+            Verdict::Rollback | Verdict::Hold(_) => {}
+        }
+        sentence
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let judge = self.state.judge.as_ref();
+        let mut warnings = judge.map(|judge| judge.warnings().to_vec()).unwrap_or_default();
+        if self.state.sticky {
+            warnings.push(
+                "requests are pinned to users: the error bound holds per user, not per request".to_owned(),
+            );
+        }
+        let a = &self.spec.analysis;
+        if a.relative_failures.is_none()
+            && a.relative_latency.is_none()
+            && a.success.is_none()
+            && a.latency.is_none()
+        {
+            warnings.push("no test is configured: nothing can roll this rollout back".to_owned());
+        }
+        warnings
+    }
+}
+
+fn test_statuses(judge: &Judge) -> Vec<TestStatus> {
+    let status = |seat: &crate::judge::panel::Seat| TestStatus {
+        test: seat.kind.name().to_owned(),
+        share: seat.share,
+        log_e: seat.log_e(View::Capped).max(NOTHING),
+        log_raw: seat.log_e(View::Raw).max(NOTHING),
+    };
+    judge.tests().iter().map(status).collect()
+}

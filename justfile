@@ -1,0 +1,41 @@
+# Everything one does with this repository; `just` lists it.
+
+# list the recipes
+default:
+    @just --list
+
+# watch a good release promoted and bad ones rolled back
+demo:
+    cargo run --release -- demo
+
+# all that CI runs
+check:
+    ./tests/run
+
+# format the code
+fmt:
+    cargo fmt --all
+
+# lints, warnings as errors
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# the tests alone, without setting anything up
+test:
+    cargo test --workspace
+
+# rewrite the expected outputs of the config cases after looking at them
+expect:
+    UPDATE_EXPECT=1 cargo test --test integration dialects
+
+# serin against its peers: CPU per request and requests/s
+versus *ARGS:
+    cargo run --release -p serin-bench -- versus {{ARGS}}
+
+# the judge's scenarios: requests and failures until rollback
+judge *ARGS:
+    cargo run --release -p serin-bench -- judge {{ARGS}}
+
+# licences and sources of the dependencies (needs cargo-deny)
+deny:
+    cargo deny check licenses bans sources
