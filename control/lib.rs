@@ -1,10 +1,21 @@
 //! serin: everything that is not a request. Modules stand in layer order; each
 //! may name only those below it.
 
+pub mod cli;
 pub mod demo;
-pub mod rehearse;
+pub mod app;
+pub mod admin;
+pub mod tick;
+pub mod fleet;
+pub mod act;
+pub mod events;
+pub mod journal;
+pub mod figures;
+pub mod window;
 pub mod source;
 pub mod config;
+pub mod rehearse;
 pub mod rollout;
 pub mod judge;
+pub mod names;
 pub mod clock;

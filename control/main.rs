@@ -1,1 +1,5 @@
-fn main() {}
+//! The `serin` command.
+
+fn main() -> std::process::ExitCode {
+    serin::cli::main()
+}

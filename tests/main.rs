@@ -1,5 +1,22 @@
-//! The one integration binary.
+//! The one integration binary: serin as its users meet it, over real sockets.
 
+mod harness;
+
+mod admin;
+mod crash;
 mod dialects;
+mod faults;
 mod judge;
+mod metrics;
+mod mirror;
+mod nginx;
+mod protocol;
+mod reload;
+mod rollout;
+mod routing;
+mod shield;
 mod simulation;
+mod split;
+mod sticky;
+mod tidy;
+mod weights;

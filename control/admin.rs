@@ -1,0 +1,134 @@
+//! The admin server: HTTP and JSON around questions to the tick.
+//!
+//! It listens apart from the traffic, on loopback unless told otherwise, and holds
+//! no state of its own. Only POST and PUT change anything, and a browser page of
+//! another origin cannot send those.
+
+pub mod events;
+pub mod inspect;
+pub mod metrics;
+pub mod openapi;
+pub mod rollouts;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use utoipa::ToSchema;
+
+use crate::clock::{Clock, Moment};
+use crate::tick::ask::{Desk, Refusal};
+
+/// Where in its life the process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    Starting,
+    Live,
+    Draining,
+}
+
+/// What does not change while the process runs.
+pub struct Facts {
+    pub clock: Clock,
+    pub started: Moment,
+    pub workers: usize,
+    pub config: PathBuf,
+    pub state: PathBuf,
+    pub admin: SocketAddr,
+    pub listeners: Vec<(String, SocketAddr)>,
+}
+
+#[derive(Clone)]
+pub struct Admin {
+    pub desk: Desk,
+    pub facts: Arc<Facts>,
+    pub life: watch::Receiver<Life>,
+}
+
+/// An error as every endpoint writes it.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Failure {
+    pub error: String,
+}
+
+/// A status and its reason.
+pub struct Refused(StatusCode, String);
+
+/// Serves until the process leaves its runtime.
+pub async fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<()> {
+    axum::serve(listener, router(admin)).await
+}
+
+fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/ready", get(inspect::ready))
+        .route("/server_info", get(inspect::server_info))
+        .route("/config_dump", get(inspect::config_dump))
+        .route("/reload", post(inspect::reload))
+        .route("/metrics", get(metrics::metrics))
+        .route("/stats/prometheus", get(metrics::stats_prometheus))
+        .route("/rollouts", get(rollouts::list))
+        .route("/rollouts/{name}", get(rollouts::show))
+        .route("/rollouts/{name}/{command}", post(rollouts::command))
+        .route("/splits", get(rollouts::splits))
+        .route("/splits/{name}/weights", put(rollouts::weights))
+        .route("/events", get(events::events))
+        .route("/openapi.json", get(openapi::document))
+        .fallback(nowhere)
+        .method_not_allowed_fallback(not_so)
+        .layer(axum::middleware::from_fn(same_origin))
+        .with_state(admin)
+}
+
+async fn nowhere(request: Request) -> Refused {
+    Refused(StatusCode::NOT_FOUND, format!("there is nothing at {}", request.uri().path()))
+}
+
+async fn not_so(request: Request) -> Refused {
+    let text = format!("{} is not for {}", request.uri().path(), request.method());
+    Refused(StatusCode::METHOD_NOT_ALLOWED, text)
+}
+
+/// A page from elsewhere in an operator's browser may not act in their name.
+async fn same_origin(request: Request, next: Next) -> Response {
+    if is_foreign(&request) {
+        let text = "the request comes from another origin".to_owned();
+        return Refused(StatusCode::FORBIDDEN, text).into_response();
+    }
+    next.run(request).await
+}
+
+fn is_foreign(request: &Request) -> bool {
+    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let origin = text(header::ORIGIN).map(|origin| origin.rsplit("//").next().unwrap_or(origin));
+    !is_safe && origin.is_some() && origin != text(header::HOST)
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let Refused(status, error) = self;
+        (status, axum::Json(Failure { error })).into_response()
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Refused {
+        let status = match &refusal {
+            Refusal::Unknown { .. } => StatusCode::NOT_FOUND,
+            Refusal::Conflict(_) => StatusCode::CONFLICT,
+            Refusal::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::Unavailable(_) | Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Refused(status, refusal.to_string())
+    }
+}

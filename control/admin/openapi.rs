@@ -1,0 +1,62 @@
+//! The description of the admin API, generated from its handlers.
+
+use axum::Json;
+use utoipa::OpenApi;
+
+use super::{events, inspect, metrics, rollouts};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "serin",
+        description = "Admin API of serin, a traffic-splitting proxy with canary analysis"
+    ),
+    paths(
+        inspect::ready,
+        inspect::server_info,
+        inspect::config_dump,
+        inspect::reload,
+        metrics::metrics,
+        metrics::stats_prometheus,
+        rollouts::list,
+        rollouts::show,
+        rollouts::command,
+        rollouts::splits,
+        rollouts::weights,
+        events::events,
+        document,
+    )
+)]
+struct Api;
+
+/// This document.
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "process",
+    responses((status = 200, content_type = "application/json", body = Object)),
+)]
+pub async fn document() -> Json<utoipa::openapi::OpenApi> {
+    Json(Api::openapi())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn document_names_every_path_of_the_router() {
+        let source = include_str!("../admin.rs");
+        let routed: Vec<&str> = source
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix(".route(\"")?.split_once('"'))
+            .map(|(path, _)| path)
+            .collect();
+        let document = Api::openapi();
+        let mut described: Vec<&str> = document.paths.paths.keys().map(String::as_str).collect();
+        let mut routed_sorted = routed.clone();
+        routed_sorted.sort_unstable();
+        described.sort_unstable();
+        assert!(routed.len() > 10, "the router is not read");
+        assert_eq!(described, routed_sorted);
+        assert_eq!(document.info.title, "serin");
+    }
+}

@@ -1,0 +1,216 @@
+//! The command line: `serin run` is the server, everything else asks it.
+
+mod client;
+mod command;
+mod run;
+mod status;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::demo;
+
+const EXITS: &str = "Exit codes: 0 done; 1 error, also in the usage; 2 the rollout was rolled back or aborted; \
+3 timed out; 4 the admin API cannot be reached.";
+
+#[derive(Parser)]
+#[command(name = "serin", version, about = "A traffic-splitting HTTP proxy with canary analysis built in", after_help = EXITS)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run the proxy
+    Run(Run),
+    /// Print all problems of a configuration file
+    Check(Config),
+    /// Show rollouts, or one in full
+    #[command(after_help = EXITS)]
+    Status(Status),
+    /// Start a rollout
+    Start(Named),
+    /// Pass the present pause or step; at the last step, promote
+    Promote(Named),
+    /// Take all traffic back to the primary
+    Abort(Named),
+    /// Keep a rollout at its present weight
+    Pause(Named),
+    /// End a pause
+    Resume(Named),
+    /// Start again after a rollback or abort
+    Retry(Named),
+    /// Set the weights of a split that no rollout holds
+    Weights(Weights),
+    /// Watch a good release being promoted and a bad one being rolled back
+    Demo(Demo),
+}
+
+#[derive(Args)]
+struct Config {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", default_value = "serin.yaml")]
+    config: PathBuf,
+}
+
+#[derive(Args)]
+struct Run {
+    #[command(flatten)]
+    config: Config,
+    /// Serve the admin API here instead of where the file says
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<SocketAddr>,
+    /// Print one line of JSON with all addresses once ready
+    #[arg(long)]
+    announce: bool,
+    /// How log lines look; what is logged is set by RUST_LOG
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Where the serin is that is asked.
+#[derive(Args)]
+struct Ask {
+    /// Address of the admin API
+    #[arg(long, env = "SERIN_ADMIN", value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
+    admin: String,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Named {
+    /// The rollout
+    name: String,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+#[derive(Args)]
+struct Status {
+    /// The rollout; without it all of them
+    name: Option<String>,
+    /// Show again every second until interrupted
+    #[arg(long, conflicts_with = "wait")]
+    watch: bool,
+    /// Return when the rollout has succeeded, or was rolled back or aborted
+    #[arg(long, requires = "name")]
+    wait: bool,
+    /// Longest time to wait, such as 90s or 10m
+    #[arg(long, requires = "wait", value_parser = duration)]
+    timeout: Option<Duration>,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+#[derive(Args)]
+struct Weights {
+    /// The split
+    split: String,
+    /// Percent by version; versions left out get none
+    #[arg(required = true, value_name = "VERSION=PERCENT", value_parser = share)]
+    shares: Vec<(String, f64)>,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+#[derive(Args)]
+struct Demo {
+    /// Keep everything running at the end
+    #[arg(long)]
+    keep: bool,
+    /// Print the figures as one object on the last line
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a command ended, as a script sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    Done = 0,
+    Error = 1,
+    RolledBack = 2,
+    TimedOut = 3,
+    Unreachable = 4,
+}
+
+/// Parses the arguments of this process and does what they say.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => {
+            // Nothing is left to do when even the usage cannot be printed.
+            let _ = told.print();
+            return exit_code(if told.use_stderr() { Exit::Error } else { Exit::Done });
+        }
+    };
+    let exit = obey(cli.verb).unwrap_or_else(|error| {
+        eprintln!("serin: {error:#}");
+        if error.is::<client::Unreachable>() { Exit::Unreachable } else { Exit::Error }
+    });
+    exit_code(exit)
+}
+
+fn obey(verb: Verb) -> anyhow::Result<Exit> {
+    match verb {
+        Verb::Run(run) => run::run(&run),
+        Verb::Check(config) => run::check(&config.config),
+        Verb::Status(status) => status::status(&status),
+        Verb::Start(named) => command::command(&named, "start"),
+        Verb::Promote(named) => command::command(&named, "promote"),
+        Verb::Abort(named) => command::command(&named, "abort"),
+        Verb::Pause(named) => command::command(&named, "pause"),
+        Verb::Resume(named) => command::command(&named, "resume"),
+        Verb::Retry(named) => command::command(&named, "retry"),
+        Verb::Weights(weights) => command::weights(&weights),
+        Verb::Demo(options) => demo::run(options.keep, options.json).map(|()| Exit::Done),
+    }
+}
+
+fn exit_code(exit: Exit) -> ExitCode {
+    ExitCode::from(exit as u8)
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let signed: jiff::SignedDuration = text.parse().map_err(|cause: jiff::Error| cause.to_string())?;
+    Duration::try_from(signed).map_err(|_| "a time to wait cannot be negative".to_owned())
+}
+
+fn share(text: &str) -> Result<(String, f64), String> {
+    let (version, percent) = text.split_once('=').ok_or("expected VERSION=PERCENT")?;
+    let percent =
+        percent.trim_end_matches('%').parse().map_err(|_| format!("{percent:?} is no percentage"))?;
+    Ok((version.to_owned(), percent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_and_shares_are_read_as_people_write_them() {
+        assert_eq!(duration("90s").unwrap(), Duration::from_secs(90));
+        assert_eq!(duration("1m 30s").unwrap(), Duration::from_secs(90));
+        assert!(duration("-1s").is_err());
+        assert_eq!(share("canary=2.5%").unwrap(), ("canary".to_owned(), 2.5));
+        assert!(share("canary").is_err());
+    }
+}

@@ -1,0 +1,408 @@
+//! The append-only record of what was decided and why, and the way back from it.
+//!
+//! One JSON object per line. It knows files and lines; what a checkpoint means is
+//! the engine's business. A line that a crash tore off at the end is cut away when
+//! the journal is opened; damage anywhere else is refused, because a fall of a
+//! weight could be among what is lost. The file is bounded: past a size its owner
+//! rewrites it from what still matters, and one older file is kept.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serin_proxy::Weights;
+
+use crate::clock::Moment;
+use crate::judge::evidence::Evidence;
+use crate::rollout::{Action, Checkpoint, Command, Spec};
+
+/// Past this many bytes the owner is asked to rewrite.
+const LIMIT: u64 = 16 << 20;
+/// What the lines mean; a journal of another version is refused.
+const VERSION: u32 = 1;
+const FILE: &str = "journal.jsonl";
+const OLDER: &str = "journal.old.jsonl";
+const FRESH: &str = "journal.new.jsonl";
+const LOCK: &str = "lock";
+
+/// One line.
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Entry<'a> {
+    Journal {
+        version: u32,
+    },
+    /// A rollout governs its split from now on, for the release at `canary`.
+    Governs {
+        at: Moment,
+        rollout: &'a str,
+        spec: &'a Spec,
+        canary: &'a [SocketAddr],
+    },
+    /// A rollout is no longer configured.
+    Dropped {
+        at: Moment,
+        rollout: &'a str,
+    },
+    Decision {
+        at: Moment,
+        rollout: &'a str,
+        evidence: &'a Evidence,
+        commands: &'a [Command],
+        actions: &'a [Action],
+        checkpoint: &'a Checkpoint,
+    },
+    Checkpoint {
+        at: Moment,
+        rollout: &'a str,
+        checkpoint: &'a Checkpoint,
+    },
+    /// An operator set weights by hand while the file asked for `asked`; no
+    /// weights: the file's word counts again.
+    Weights {
+        at: Moment,
+        split: &'a str,
+        asked: &'a Weights,
+        weights: Option<&'a Weights>,
+    },
+}
+
+/// What the journal said when it was opened: for everything the last word.
+#[derive(Debug, Default, PartialEq)]
+pub struct Past {
+    pub latest: Moment,
+    pub rollouts: BTreeMap<String, PastRollout>,
+    pub weights: BTreeMap<String, Manual>,
+    /// Bytes of a torn last line that were cut away.
+    pub cut: u64,
+}
+
+#[derive(Debug, Default, PartialEq)]
+pub struct PastRollout {
+    pub canary: Vec<SocketAddr>,
+    /// Left as JSON: whether today's engine understands it is not ours to say.
+    pub checkpoint: Option<Value>,
+}
+
+/// Weights set by hand, and what the file asked for when they were.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manual {
+    pub asked: Weights,
+    pub weights: Weights,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("cannot write to the state directory {}: {cause}", .directory.display())]
+    Unwritable { directory: PathBuf, cause: std::io::Error },
+    #[error("the state directory {} is in use by another serin", .0.display())]
+    InUse(PathBuf),
+    #[error("{}:{line} is damaged: {cause}; move the file away to start without its rollouts", .file.display())]
+    Damaged { file: PathBuf, line: usize, cause: String },
+}
+
+pub struct Journal {
+    directory: PathBuf,
+    file: File,
+    /// Bytes that are whole lines; what a failed write left beyond it is cut.
+    length: u64,
+    torn: bool,
+    limit: u64,
+    /// Held for as long as the journal is open.
+    _lock: File,
+}
+
+impl Journal {
+    /// Opens or begins the journal of a state directory, for this process alone.
+    pub fn open(directory: &Path) -> Result<(Journal, Past), OpenError> {
+        let unwritable = |cause| OpenError::Unwritable { directory: directory.to_owned(), cause };
+        std::fs::create_dir_all(directory).map_err(unwritable)?;
+        let lock = lock(directory)?;
+        let path = directory.join(FILE);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(unwritable)?;
+        let (past, length) = read(&path, &file)?;
+        file.set_len(length).map_err(unwritable)?;
+        file.seek(SeekFrom::Start(length)).map_err(unwritable)?;
+        let directory = directory.to_owned();
+        let mut journal = Journal { directory, file, length, torn: false, limit: LIMIT, _lock: lock };
+        if length == 0 {
+            let directory = journal.directory.clone();
+            journal
+                .append(&[Entry::Journal { version: VERSION }])
+                .and_then(|()| journal.sync())
+                .and_then(|()| File::open(&directory)?.sync_all())
+                .map_err(|cause| OpenError::Unwritable { directory, cause })?;
+        }
+        Ok((journal, past))
+    }
+
+    /// Appends whole lines: after a kill of this process they are there.
+    pub fn append(&mut self, entries: &[Entry<'_>]) -> std::io::Result<()> {
+        if self.torn {
+            self.file.set_len(self.length)?;
+            self.file.seek(SeekFrom::Start(self.length))?;
+            self.torn = false;
+        }
+        let lines = lines(entries)?;
+        let written = self.file.write_all(&lines);
+        self.torn = written.is_err();
+        written?;
+        self.length += lines.len() as u64;
+        Ok(())
+    }
+
+    /// Makes what was appended outlive the machine's power too.
+    pub fn sync(&mut self) -> std::io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Whether it is time for [`Journal::rewrite`].
+    pub fn is_oversized(&self) -> bool {
+        self.length > self.limit
+    }
+
+    /// Begins a fresh file that holds only `entries`; the present one becomes the
+    /// older one. At every moment one of them stands under the journal's name.
+    pub fn rewrite(&mut self, entries: &[Entry<'_>]) -> std::io::Result<()> {
+        let path = self.directory.join(FILE);
+        let fresh = self.directory.join(FRESH);
+        let older = self.directory.join(OLDER);
+        let mut content = lines(&[Entry::Journal { version: VERSION }])?;
+        content.extend(lines(entries)?);
+        let mut file = File::create(&fresh)?;
+        file.write_all(&content)?;
+        file.sync_all()?;
+        if older.exists() {
+            std::fs::remove_file(&older)?;
+        }
+        std::fs::hard_link(&path, &older)?;
+        std::fs::rename(&fresh, &path)?;
+        (self.file, self.length, self.torn) = (file, content.len() as u64, false);
+        // A file of live checkpoints alone above the limit must not be rewritten for ever.
+        self.limit = self.limit.max(self.length * 2);
+        File::open(&self.directory)?.sync_all()
+    }
+}
+
+fn lock(directory: &Path) -> Result<File, OpenError> {
+    let unwritable = |cause| OpenError::Unwritable { directory: directory.to_owned(), cause };
+    let file = File::create(directory.join(LOCK)).map_err(unwritable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(directory.to_owned())),
+        Err(TryLockError::Error(cause)) => Err(unwritable(cause)),
+    }
+}
+
+fn lines(entries: &[Entry<'_>]) -> std::io::Result<Vec<u8>> {
+    let mut lines = Vec::new();
+    for entry in entries {
+        serde_json::to_writer(&mut lines, entry)?;
+        lines.push(b'\n');
+    }
+    Ok(lines)
+}
+
+/// A line as it is read: only what a restart needs.
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Line {
+    Journal { version: u32 },
+    Governs { at: Moment, rollout: String, canary: Vec<SocketAddr> },
+    Dropped { at: Moment, rollout: String },
+    Decision { at: Moment, rollout: String, checkpoint: Value },
+    Checkpoint { at: Moment, rollout: String, checkpoint: Value },
+    Weights { at: Moment, split: String, asked: Weights, weights: Option<Weights> },
+}
+
+/// Reads every line. A last line that is not whole is left out of the length;
+/// one that is damaged before a whole one is an error.
+fn read(path: &Path, file: &File) -> Result<(Past, u64), OpenError> {
+    let damaged = |line, cause| OpenError::Damaged { file: path.to_owned(), line, cause };
+    let mut past = Past::default();
+    let mut reader = BufReader::new(file);
+    let mut length = 0;
+    let mut torn: Option<(usize, String)> = None;
+    let mut bytes = Vec::new();
+    for number in 1.. {
+        bytes.clear();
+        let read =
+            reader.read_until(b'\n', &mut bytes).map_err(|cause| damaged(number, cause.to_string()))?;
+        if read == 0 {
+            break;
+        }
+        let whole = bytes.ends_with(b"\n");
+        match serde_json::from_slice::<Line>(&bytes) {
+            Ok(_) if !whole => past.cut += read as u64,
+            Ok(_) if torn.is_some() => {
+                let (line, cause) = torn.expect("the guard has seen it");
+                return Err(damaged(line, cause));
+            }
+            Ok(Line::Journal { version }) if version != VERSION => {
+                return Err(damaged(number, format!("it is of version {version}, not {VERSION}")));
+            }
+            Ok(line) => {
+                past.take(line);
+                length += read as u64;
+            }
+            Err(cause) => {
+                past.cut += read as u64;
+                torn.get_or_insert((number, cause.to_string()));
+            }
+        }
+    }
+    Ok((past, length))
+}
+
+impl Past {
+    fn take(&mut self, line: Line) {
+        let at = match line {
+            Line::Journal { .. } => return,
+            Line::Governs { at, rollout, canary } => {
+                self.rollouts.entry(rollout).or_default().canary = canary;
+                at
+            }
+            Line::Dropped { at, rollout } => {
+                self.rollouts.remove(&rollout);
+                at
+            }
+            Line::Decision { at, rollout, checkpoint } | Line::Checkpoint { at, rollout, checkpoint } => {
+                self.rollouts.entry(rollout).or_default().checkpoint = Some(checkpoint);
+                at
+            }
+            Line::Weights { at, split, asked, weights: Some(weights) } => {
+                self.weights.insert(split, Manual { asked, weights });
+                at
+            }
+            Line::Weights { at, split, weights: None, .. } => {
+                self.weights.remove(&split);
+                at
+            }
+        };
+        self.latest = self.latest.max(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weights(parts: u32) -> Weights {
+        Weights::pair("primary", "canary", parts)
+    }
+
+    /// Weights stand in for checkpoints: any line will do to be torn.
+    fn append(journal: &mut Journal, at: u64, parts: u32) {
+        let (asked, weights) = (weights(0), weights(parts));
+        let entry = Entry::Weights { at: Moment(at), split: "web", asked: &asked, weights: Some(&weights) };
+        journal.append(&[entry]).unwrap();
+    }
+
+    fn canary_of(past: &Past) -> Option<u32> {
+        past.weights.get("web").map(|manual| manual.weights.of("canary"))
+    }
+
+    #[test]
+    fn torn_at_any_byte_it_says_what_its_whole_lines_say_and_goes_on() {
+        let original = tempfile::tempdir().unwrap();
+        let path = original.path().join(FILE);
+        // How long the file is after each line, and what it then says.
+        let mut known = Vec::new();
+        {
+            let (mut journal, _) = Journal::open(original.path()).unwrap();
+            known.push((journal.length, None));
+            for i in 1..=4 {
+                append(&mut journal, u64::from(i), i * 100);
+                known.push((journal.length, Some(i * 100)));
+            }
+        }
+        let content = std::fs::read(&path).unwrap();
+        for cut in 0..=content.len() {
+            let copy = tempfile::tempdir().unwrap();
+            std::fs::write(copy.path().join(FILE), &content[..cut]).unwrap();
+            let said = known.iter().rev().find(|(length, _)| *length <= cut as u64);
+            {
+                let (mut journal, past) = Journal::open(copy.path()).unwrap();
+                assert_eq!(canary_of(&past), said.and_then(|(_, parts)| *parts), "cut at {cut}");
+                append(&mut journal, 9, 7);
+            }
+            let (_, past) = Journal::open(copy.path()).unwrap();
+            assert_eq!((canary_of(&past), past.latest, past.cut), (Some(7), Moment(9), 0), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn damage_before_a_whole_line_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        {
+            let (mut journal, _) = Journal::open(directory.path()).unwrap();
+            append(&mut journal, 1, 100);
+            append(&mut journal, 2, 0);
+        }
+        let path = directory.path().join(FILE);
+        let text = std::fs::read_to_string(&path).unwrap().replacen("\"at\":1", "\"at\":!", 1);
+        std::fs::write(&path, text).unwrap();
+        let refusal = Journal::open(directory.path()).err().unwrap();
+        assert!(matches!(refusal, OpenError::Damaged { line: 2, .. }), "{refusal}");
+    }
+
+    #[test]
+    fn two_processes_cannot_share_a_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = Journal::open(directory.path()).unwrap();
+        assert!(matches!(Journal::open(directory.path()), Err(OpenError::InUse(_))));
+        drop(held);
+        assert!(Journal::open(directory.path()).is_ok());
+    }
+
+    #[test]
+    fn directory_that_cannot_be_written_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let refusal = Journal::open(&file.join("state")).err().unwrap();
+        assert!(refusal.to_string().contains("file/state"), "{refusal}");
+    }
+
+    #[test]
+    fn rewritten_journal_says_the_same_and_keeps_one_older_file() {
+        let directory = tempfile::tempdir().unwrap();
+        {
+            let (mut journal, _) = Journal::open(directory.path()).unwrap();
+            for round in 0..2 {
+                append(&mut journal, round, 100);
+                let (asked, now) = (weights(0), weights(250));
+                let entry =
+                    Entry::Weights { at: Moment(8), split: "web", asked: &asked, weights: Some(&now) };
+                journal.rewrite(&[entry]).unwrap();
+            }
+            append(&mut journal, 9, 300);
+        }
+        let (journal, past) = Journal::open(directory.path()).unwrap();
+        assert_eq!(canary_of(&past), Some(300));
+        assert!(!journal.is_oversized());
+        let mut names: Vec<_> = std::fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, [FILE, OLDER, LOCK]);
+    }
+
+    #[test]
+    fn journal_of_another_version_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(FILE), "{\"kind\":\"journal\",\"version\":2}\n").unwrap();
+        assert!(matches!(Journal::open(directory.path()), Err(OpenError::Damaged { line: 1, .. })));
+    }
+}

@@ -1,0 +1,44 @@
+//! Every metric and label name that serin shows the world, in one place.
+
+pub const REQUESTS_TOTAL: &str = "serin_requests_total";
+pub const RESPONSES_TOTAL: &str = "serin_responses_total";
+pub const REQUESTS_IN_FLIGHT: &str = "serin_requests_in_flight";
+pub const RETRIES_TOTAL: &str = "serin_retries_total";
+pub const SHIELDED_TOTAL: &str = "serin_shielded_total";
+pub const MIRRORED_TOTAL: &str = "serin_mirrored_total";
+pub const MIRROR_DROPPED_TOTAL: &str = "serin_mirror_dropped_total";
+pub const BYTES_TOTAL: &str = "serin_bytes_total";
+pub const REQUEST_DURATION_SECONDS: &str = "serin_request_duration_seconds";
+pub const WEIGHT_PERCENT: &str = "serin_weight_percent";
+pub const ROLLOUT_PHASE: &str = "serin_rollout_phase";
+pub const ROLLOUT_EVIDENCE: &str = "serin_rollout_evidence";
+pub const CONNECTIONS: &str = "serin_connections";
+pub const UNROUTED_REQUESTS_TOTAL: &str = "serin_unrouted_requests_total";
+pub const CONFIG_RELOADS_TOTAL: &str = "serin_config_reloads_total";
+pub const JOURNAL_WRITABLE: &str = "serin_journal_writable";
+pub const BUILD_INFO: &str = "serin_build_info";
+
+/// The names that Prometheus client libraries agree on for the process itself.
+pub const PROCESS_RESIDENT_MEMORY_BYTES: &str = "process_resident_memory_bytes";
+pub const PROCESS_CPU_SECONDS_TOTAL: &str = "process_cpu_seconds_total";
+pub const PROCESS_OPEN_FDS: &str = "process_open_fds";
+pub const PROCESS_START_TIME_SECONDS: &str = "process_start_time_seconds";
+
+pub mod label {
+    pub const SERVICE: &str = "service";
+    pub const VERSION: &str = "version";
+    pub const ROLE: &str = "role";
+    pub const OUTCOME: &str = "outcome";
+    pub const CLASS: &str = "class";
+    pub const DIRECTION: &str = "direction";
+    pub const SPLIT: &str = "split";
+    pub const ROLLOUT: &str = "rollout";
+    pub const PHASE: &str = "phase";
+    pub const TEST: &str = "test";
+    pub const RESULT: &str = "result";
+}
+
+/// What the `role` label says of mirrored copies.
+pub const ROLE_SHADOW: &str = "shadow";
+/// The `class` label by index of `Counts::classes`.
+pub const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];

@@ -1,0 +1,387 @@
+//! The loop: one task that owns all rollouts, so that nothing needs a lock.
+//!
+//! Every 100 ms, at once when a canary fails or grows slow, and at once for every
+//! command: read the clock once, read the counters once, step each rollout, and
+//! do what it decided in the order that `act` explains. It waits for nothing but
+//! its own journal.
+
+pub mod ask;
+mod keep;
+mod manual;
+mod reload;
+pub mod view;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serin_proxy::reading::SplitReading;
+use serin_proxy::{Handle, Model, Weights};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::act::{self, Plan, Shift};
+use crate::clock::{Clock, Moment};
+use crate::config::Loaded;
+use crate::events::Events;
+use crate::figures::Ring;
+use crate::fleet::{Fleet, Governed};
+use crate::journal::{Entry, Journal};
+use crate::judge::evidence::Evidence;
+use crate::rollout::{Action, Checkpoint, Command, Event, EventKind};
+use crate::source::Change;
+use ask::{Ask, Refusal};
+use view::{Reload, Reloads};
+
+const INTERVAL: Duration = Duration::from_millis(100);
+/// Alarms are answered at most this often.
+const REST: Duration = Duration::from_millis(1);
+/// An active rollout's checkpoint is written at least this often.
+const KEEP: Duration = Duration::from_secs(10);
+/// A journal that failed is tried again this often.
+const RETRY: Duration = Duration::from_secs(1);
+
+pub struct Tick {
+    handle: Handle,
+    clock: Clock,
+    fleet: Fleet,
+    journal: Journal,
+    /// Set while the journal cannot be written: weights may fall but not rise.
+    down: Option<Down>,
+    events: Events,
+    ring: Ring,
+    /// The model in force, with the weights it was applied with.
+    model: Model,
+    path: PathBuf,
+    /// What was last read of the file, whether it was taken or not.
+    text: String,
+    fixed: Fixed,
+    reloads: Reloads,
+    last_reload: Reload,
+}
+
+/// Settings that a reload cannot change.
+pub struct Fixed {
+    pub admin: std::net::SocketAddr,
+    pub workers: Option<usize>,
+    pub state: Option<PathBuf>,
+}
+
+/// What the composition root has put together.
+pub struct Parts {
+    pub handle: Handle,
+    pub clock: Clock,
+    pub fleet: Fleet,
+    pub journal: Journal,
+    pub model: Model,
+    pub path: PathBuf,
+    pub text: String,
+    pub fixed: Fixed,
+    pub warnings: Vec<String>,
+}
+
+struct Down {
+    cause: String,
+    retried: Moment,
+}
+
+/// What one rollout decided in one evaluation.
+struct Decision {
+    index: usize,
+    evidence: Evidence,
+    commands: Vec<Command>,
+    actions: Vec<Action>,
+    checkpoint: Checkpoint,
+    plan: Plan,
+    in_force_us: Option<u64>,
+}
+
+impl Decision {
+    /// Weights set by hand end where a rollout takes over.
+    fn ends_manual(&self, governed: &Governed) -> bool {
+        self.plan.shift.is_some() || governed.is_active()
+    }
+}
+
+impl Tick {
+    pub fn new(parts: Parts) -> Tick {
+        let now = parts.clock.now();
+        let last_reload =
+            Reload { at: now.0, accepted: true, problems: Vec::new(), warnings: parts.warnings };
+        let mut tick = Tick {
+            handle: parts.handle,
+            clock: parts.clock,
+            fleet: parts.fleet,
+            journal: parts.journal,
+            down: None,
+            events: Events::new(now),
+            ring: Ring::default(),
+            model: parts.model,
+            path: parts.path,
+            text: parts.text,
+            fixed: parts.fixed,
+            reloads: Reloads::default(),
+            last_reload,
+        };
+        tick.mark_all();
+        if let Err(cause) = tick.keep_everything() {
+            tick.journal_failed(&cause);
+        }
+        tick
+    }
+
+    /// Runs until told to stop, then leaves a last checkpoint.
+    pub async fn run(
+        mut self,
+        mut asks: mpsc::Receiver<Ask>,
+        mut changes: mpsc::Receiver<Change>,
+        mut stop: oneshot::Receiver<()>,
+    ) {
+        let handle = self.handle.clone();
+        let mut pace = interval(INTERVAL);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut rested = Instant::now();
+        loop {
+            let alarm = async {
+                sleep_until(rested).await;
+                handle.alarm().await;
+            };
+            tokio::select! {
+                biased;
+                _ = &mut stop => break,
+                () = alarm => {
+                    self.evaluate(None);
+                    rested = Instant::now() + REST;
+                }
+                _ = pace.tick() => self.pace(),
+                Some(ask) = asks.recv() => self.answer(ask),
+                Some(change) = changes.recv() => self.notice(change),
+            }
+        }
+        if let Err(cause) = self.keep_everything() {
+            tracing::error!(%cause, "the last checkpoints are not written");
+        }
+    }
+
+    fn pace(&mut self) {
+        self.evaluate(None);
+        let now = self.clock.now();
+        let reading = self.handle.readings();
+        self.ring.keep(now, &reading, |_| true);
+        self.keep_active(now);
+        if self.down.as_ref().is_some_and(|down| now.since(down.retried) >= RETRY) {
+            self.retry_journal();
+        }
+    }
+
+    fn answer(&mut self, ask: Ask) {
+        // Who asked may have gone away meanwhile; that is no failure of ours.
+        match ask {
+            Ask::Command { rollout, command, reply } => drop(reply.send(self.command(&rollout, command))),
+            Ask::Weights { split, shares, reply } => drop(reply.send(self.set_weights(&split, &shares))),
+            Ask::Reload { reply } => drop(reply.send(self.reload_file())),
+            Ask::Rollouts { reply } => drop(reply.send(self.details())),
+            Ask::Rollout { name, reply } => drop(reply.send(self.detail_of(&name))),
+            Ask::Splits { reply } => drop(reply.send(self.splits())),
+            Ask::Metrics { reply } => drop(reply.send(self.metrics())),
+            Ask::Dump { reply } => drop(reply.send(self.dump())),
+            Ask::Subscribe { last, reply } => drop(reply.send(self.events.subscribe(last))),
+        }
+    }
+
+    fn command(&mut self, rollout: &str, command: Command) -> Result<view::Detail, Refusal> {
+        self.detail_of(rollout)?;
+        let may_raise = match command {
+            Command::Start | Command::Promote | Command::Resume | Command::Retry => true,
+            Command::Abort | Command::Pause => false,
+        };
+        if let Some(down) = self.down.as_ref().filter(|_| may_raise) {
+            return Err(Refusal::Unavailable(format!("the journal cannot be written: {}", down.cause)));
+        }
+        let told = self.evaluate(Some((rollout, command)));
+        match told.into_iter().find(|event| event.kind == EventKind::Refused) {
+            Some(refused) => Err(Refusal::Conflict(refused.text)),
+            None => self.detail_of(rollout),
+        }
+    }
+
+    /// One evaluation of every rollout. Answers with what the rollout that was
+    /// asked for had to tell.
+    fn evaluate(&mut self, asked: Option<(&str, Command)>) -> Vec<Event> {
+        let started = Instant::now();
+        let now = self.clock.now();
+        let live = self.handle.evidence();
+        let mut decisions = Vec::new();
+        for (index, governed) in self.fleet.rollouts.iter_mut().enumerate() {
+            let name = governed.spec().name.as_str();
+            let commands: Vec<Command> =
+                asked.iter().filter(|(asked, _)| *asked == name).map(|(_, command)| *command).collect();
+            let split = live.iter().find(|live| live.split == governed.spec().split);
+            if let Some(decision) = decide(&self.handle, index, governed, split, now, started, commands) {
+                decisions.push(decision);
+            }
+        }
+        self.conclude(now, started, &mut decisions);
+        let of_asked = |decision: &&Decision| {
+            asked.is_some_and(|(name, _)| self.fleet.rollouts[decision.index].spec().name == name)
+        };
+        decisions.iter().filter(of_asked).flat_map(|decision| decision.plan.tells.clone()).collect()
+    }
+
+    /// Falls are in force already. Now the journal, then rises, then the world.
+    fn conclude(&mut self, now: Moment, started: Instant, decisions: &mut [Decision]) {
+        if decisions.is_empty() {
+            return;
+        }
+        let is_written = self.record(now, decisions);
+        for decision in decisions.iter_mut() {
+            let governed = &mut self.fleet.rollouts[decision.index];
+            let split = governed.rollout.spec().split.clone();
+            match &decision.plan.shift {
+                Some(Shift::Rise(weights)) if is_written => {
+                    decision.in_force_us = put_in_force(&self.handle, &split, weights, started);
+                }
+                Some(Shift::Rise(_)) => governed.withheld = true,
+                Some(Shift::Fall(_)) | None => {}
+            }
+            if decision.ends_manual(governed) {
+                self.fleet.manual.remove(&split);
+            }
+            if let Some(marks) = decision.plan.marks {
+                reload::mark(&self.handle, &split, marks);
+            }
+        }
+        for decision in decisions.iter() {
+            for event in &decision.plan.tells {
+                self.tell(event.clone(), decision.in_force_us);
+            }
+        }
+        self.hold_withheld();
+    }
+
+    /// Writes the decisions; a shift is made to outlive the machine.
+    fn record(&mut self, at: Moment, decisions: &[Decision]) -> bool {
+        let mut entries = Vec::new();
+        for decision in decisions {
+            let governed = &mut self.fleet.rollouts[decision.index];
+            (governed.kept, governed.windows) = (at, governed.rollout.windows());
+        }
+        for decision in decisions {
+            let governed = &self.fleet.rollouts[decision.index];
+            let spec = governed.spec();
+            if decision.ends_manual(governed)
+                && let Some(manual) = self.fleet.manual.get(&spec.split)
+            {
+                entries.push(Entry::Weights { at, split: &spec.split, asked: &manual.asked, weights: None });
+            }
+            entries.push(Entry::Decision {
+                at,
+                rollout: &spec.name,
+                evidence: &decision.evidence,
+                commands: &decision.commands,
+                actions: &decision.actions,
+                checkpoint: &decision.checkpoint,
+            });
+        }
+        let must_last = decisions.iter().any(|decision| decision.plan.shift.is_some());
+        let written = self.journal.append(&entries).and_then(|()| match must_last {
+            true => self.journal.sync(),
+            false => Ok(()),
+        });
+        match written {
+            Ok(()) => self.down.is_none(),
+            Err(cause) => {
+                self.journal_failed(&cause);
+                false
+            }
+        }
+    }
+
+    fn tell(&mut self, event: Event, in_force_us: Option<u64>) {
+        let Event { rollout, kind, text, canary_parts, .. } = &event;
+        let percent = serin_proxy::weights::percent(*canary_parts);
+        tracing::info!(rollout, ?kind, canary_percent = percent, in_force_us, "{text}");
+        self.events.tell(event, in_force_us);
+    }
+
+    fn keep_active(&mut self, now: Moment) {
+        let mut kept = Vec::new();
+        for governed in &mut self.fleet.rollouts {
+            let windows = governed.rollout.windows();
+            let is_due = now.since(governed.kept) >= KEEP || windows != governed.windows;
+            if is_due && governed.is_active() {
+                (governed.kept, governed.windows) = (now, windows);
+                kept.push((governed.spec().name.clone(), governed.rollout.checkpoint()));
+            }
+        }
+        if kept.is_empty() {
+            return;
+        }
+        let entry = |(rollout, checkpoint)| Entry::Checkpoint { at: now, rollout, checkpoint };
+        let entries: Vec<_> =
+            kept.iter().map(|(name, checkpoint)| entry((name.as_str(), checkpoint))).collect();
+        if let Err(cause) = self.journal.append(&entries) {
+            self.journal_failed(&cause);
+        }
+        if self.journal.is_oversized() {
+            self.rewrite_journal();
+        }
+    }
+}
+
+/// Steps one rollout; a fall is in force when this returns. `None` when there is
+/// nothing to do and nothing to record.
+fn decide(
+    handle: &Handle,
+    index: usize,
+    governed: &mut Governed,
+    live: Option<&SplitReading>,
+    now: Moment,
+    started: Instant,
+    commands: Vec<Command>,
+) -> Option<Decision> {
+    let evidence = live.map(|live| governed.window.take(live)).unwrap_or_default();
+    let mut actions = governed.rollout.step(now, &evidence, &commands);
+    let wanted = governed.rollout.weights();
+    let is_shifting = actions.iter().any(|action| matches!(action, Action::Shift { .. }));
+    // A rollout under way has the last word even where someone else moved the
+    // weights since: by hand before it began, or a proxy that forgot them.
+    let in_force = live.map_or(&wanted, |live| &live.weights);
+    if governed.is_active() && !governed.withheld && !is_shifting && !act::same(in_force, &wanted) {
+        actions.push(Action::Shift { weights: wanted.clone() });
+    }
+    if actions.is_empty() && commands.is_empty() {
+        return None;
+    }
+    let spec = governed.spec();
+    let plan = act::plan(&spec.canary, in_force, &actions);
+    let mut in_force_us = None;
+    if let Some(Shift::Fall(weights)) = &plan.shift {
+        in_force_us = put_in_force(handle, &spec.split, weights, started);
+    }
+    let checkpoint = governed.rollout.checkpoint();
+    Some(Decision { index, evidence, commands, actions, checkpoint, plan, in_force_us })
+}
+
+/// Puts weights in force and answers how long that took since `started`.
+fn put_in_force(handle: &Handle, split: &str, weights: &Weights, started: Instant) -> Option<u64> {
+    match handle.shift(split, weights) {
+        Ok(_) => u64::try_from(started.elapsed().as_micros()).ok(),
+        Err(cause) => {
+            tracing::error!(split, %cause, "weights are not in force");
+            None
+        }
+    }
+}
+
+impl Fixed {
+    /// What a new file asks for that only a restart can give.
+    fn changed(&self, loaded: &Loaded) -> Vec<String> {
+        let changed = [
+            ("admin", self.admin != loaded.admin),
+            ("workers", self.workers != loaded.workers),
+            ("state", self.state != loaded.state),
+        ];
+        let warning = |(field, _): &(&str, bool)| format!("{field}: a change takes effect at the next start");
+        changed.iter().filter(|(_, changed)| *changed).map(warning).collect()
+    }
+}

@@ -1,0 +1,126 @@
+//! A changed file, taken whole or not at all.
+
+use serin_proxy::{Handle, Marks};
+
+use super::Tick;
+use super::view::Reload;
+use crate::act;
+use crate::config;
+use crate::config::Loaded;
+use crate::config::problem::Problem;
+use crate::journal::Entry;
+use crate::source;
+use crate::source::Change;
+
+impl Tick {
+    /// Reads the file again, changed or not.
+    pub(super) fn reload_file(&mut self) -> Reload {
+        match source::file::read(&self.path) {
+            Ok(text) => self.reload(text),
+            Err(cause) => self.reject(vec![format!("{}: {cause}", self.path.display())]),
+        }
+    }
+
+    /// The file has changed, or can no longer be read.
+    pub(super) fn notice(&mut self, change: Change) {
+        match change.text {
+            // We were asked to read it before its watcher was.
+            Ok(text) if text == self.text => {}
+            Ok(text) => drop(self.reload(text)),
+            Err(cause) => drop(self.reject(vec![format!("{}: {cause}", change.origin)])),
+        }
+    }
+
+    /// On any problem everything stays as it is.
+    fn reload(&mut self, text: String) -> Reload {
+        let origin = self.path.display().to_string();
+        self.text = text;
+        let loaded = match config::load(&origin, &self.text) {
+            Ok(loaded) => loaded,
+            Err(problems) => return self.reject(problems.iter().map(Problem::to_string).collect()),
+        };
+        let (now, reading) = (self.clock.now(), self.handle.readings());
+        let model = self.fleet.model_after(&loaded, &reading);
+        if let Err(problems) = self.handle.apply(&model) {
+            let line =
+                |problem: serin_proxy::Problem| format!("{origin}: {}: {}", problem.path, problem.text);
+            return self.reject(problems.into_iter().map(line).collect());
+        }
+        // The proxy keeps live weights where the model did not change its mind; a
+        // rollout that was dropped under way is such a case.
+        for split in &model.splits {
+            let live = reading.splits.iter().find(|reading| reading.split == split.name);
+            if live.is_some_and(|live| !act::same(&live.weights, &split.weights))
+                && let Err(cause) = self.handle.shift(&split.name, &split.weights)
+            {
+                tracing::error!(split = split.name, %cause, "weights of the new file are not in force");
+            }
+        }
+        let adopted = self.fleet.adopt(&loaded, &reading, now);
+        for rollout in &adopted.dropped {
+            tracing::info!(rollout, "rollout is no longer configured");
+        }
+        self.model = model;
+        self.mark_all();
+        self.record_adopted(&adopted.dropped, &adopted.changed);
+        self.accept(&loaded)
+    }
+
+    /// Tells the proxy of every rollout's ages anew.
+    pub(super) fn mark_all(&self) {
+        for governed in &self.fleet.rollouts {
+            let (slow_us, reveal_us) = governed.rollout.marks();
+            mark(&self.handle, &governed.spec().split, Marks { slow_us, reveal_us });
+        }
+    }
+
+    fn record_adopted(&mut self, dropped: &[String], changed: &[String]) {
+        let at = self.clock.now();
+        let mut entries: Vec<Entry<'_>> =
+            dropped.iter().map(|rollout| Entry::Dropped { at, rollout }).collect();
+        let checkpoints: Vec<_> =
+            self.fleet.rollouts.iter().map(|governed| governed.rollout.checkpoint()).collect();
+        for (governed, checkpoint) in self.fleet.rollouts.iter().zip(&checkpoints) {
+            let spec = governed.spec();
+            if changed.contains(&spec.name) {
+                entries.push(Entry::Governs { at, rollout: &spec.name, spec, canary: &governed.canary });
+                entries.push(Entry::Checkpoint { at, rollout: &spec.name, checkpoint });
+            }
+        }
+        if entries.is_empty() {
+            return;
+        }
+        let written = self.journal.append(&entries).and_then(|()| self.journal.sync());
+        if let Err(cause) = written {
+            self.journal_failed(&cause);
+        }
+    }
+
+    fn accept(&mut self, loaded: &Loaded) -> Reload {
+        self.reloads.accepted += 1;
+        let mut warnings: Vec<String> = loaded.warnings.iter().map(Problem::to_string).collect();
+        warnings.extend(self.fixed.changed(loaded));
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        tracing::info!(rollouts = loaded.rollouts.len(), "configuration reloaded");
+        self.last_reload = Reload { at: self.clock.now().0, accepted: true, problems: Vec::new(), warnings };
+        self.last_reload.clone()
+    }
+
+    fn reject(&mut self, problems: Vec<String>) -> Reload {
+        self.reloads.rejected += 1;
+        for problem in &problems {
+            tracing::error!("{problem}");
+        }
+        tracing::error!(problems = problems.len(), "configuration refused, everything stays as it is");
+        self.last_reload = Reload { at: self.clock.now().0, accepted: false, problems, warnings: Vec::new() };
+        self.last_reload.clone()
+    }
+}
+
+pub(super) fn mark(handle: &Handle, split: &str, marks: Marks) {
+    if let Err(cause) = handle.mark(split, marks) {
+        tracing::error!(split, %cause, "ages are not marked");
+    }
+}

@@ -1,0 +1,197 @@
+//! What the tick shows of itself: plain answers, ready to be written as JSON.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serin_proxy::weights::percent;
+use serin_proxy::{Model, Reading, Weights};
+use utoipa::ToSchema;
+
+use super::Tick;
+use super::ask::Refusal;
+use crate::clock::Moment;
+use crate::figures::Figures;
+use crate::fleet::Governed;
+use crate::rollout::{Phase, Spec, Status};
+
+/// A rollout as people see it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Detail {
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    pub status: Status,
+    /// Whether it holds the weights of its split now.
+    pub active: bool,
+    /// Live figures by version.
+    pub versions: BTreeMap<String, Figures>,
+    /// Percent in force by version.
+    pub weights: BTreeMap<String, f64>,
+}
+
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct SplitView {
+    pub name: String,
+    pub service: String,
+    /// Percent in force by version.
+    pub weights: BTreeMap<String, f64>,
+    /// Grows with every change of the weights.
+    pub generation: u64,
+    /// The rollout that may govern this split.
+    pub rollout: Option<String>,
+    /// Whether that rollout holds the weights now.
+    pub governed: bool,
+    /// Whether the weights were set by hand.
+    pub manual: bool,
+    pub versions: BTreeMap<String, Figures>,
+}
+
+/// How the last reading of the configuration went.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
+pub struct Reload {
+    /// Milliseconds since the Unix epoch.
+    pub at: u64,
+    pub accepted: bool,
+    /// One line each, with file, line and field.
+    pub problems: Vec<String>,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reloads {
+    pub accepted: u64,
+    pub rejected: u64,
+}
+
+/// What `/metrics` shows besides the proxy's counters.
+pub struct MetricsView {
+    pub rollouts: Vec<Status>,
+    pub reloads: Reloads,
+    pub is_journal_writable: bool,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Dump {
+    #[schema(value_type = Object)]
+    pub model: Model,
+    #[schema(value_type = Vec<Object>)]
+    pub rollouts: Vec<Spec>,
+    pub last_reload: Reload,
+}
+
+/// Every phase, in the order that a rollout meets them.
+pub const PHASES: [Phase; 9] = [
+    Phase::Idle,
+    Phase::Running,
+    Phase::Paused,
+    Phase::Suspended,
+    Phase::Held,
+    Phase::Baking,
+    Phase::Succeeded,
+    Phase::RolledBack,
+    Phase::Aborted,
+];
+
+/// A phase as JSON and metrics write it.
+pub fn phase_word(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Idle => "idle",
+        Phase::Running => "running",
+        Phase::Paused => "paused",
+        Phase::Suspended => "suspended",
+        Phase::Held => "held",
+        Phase::Baking => "baking",
+        Phase::Succeeded => "succeeded",
+        Phase::RolledBack => "rolled_back",
+        Phase::Aborted => "aborted",
+    }
+}
+
+impl Tick {
+    pub(super) fn detail(&self, governed: &Governed, reading: &Reading, now: Moment) -> Detail {
+        let status = governed.rollout.status(now);
+        let split = reading.splits.iter().find(|split| split.split == status.split);
+        Detail {
+            active: governed.is_active(),
+            versions: split.map(|split| self.versions(&split.service, reading, now)).unwrap_or_default(),
+            weights: split.map(|split| percents(&split.weights)).unwrap_or_default(),
+            status,
+        }
+    }
+
+    pub(super) fn details(&self) -> Vec<Detail> {
+        let (reading, now) = (self.handle.readings(), self.clock.now());
+        self.fleet.rollouts.iter().map(|governed| self.detail(governed, &reading, now)).collect()
+    }
+
+    pub(super) fn detail_of(&self, name: &str) -> Result<Detail, Refusal> {
+        let governed = self.fleet.rollouts.iter().find(|governed| governed.spec().name == name);
+        let governed = governed.ok_or_else(|| unknown("rollout", name))?;
+        Ok(self.detail(governed, &self.handle.readings(), self.clock.now()))
+    }
+
+    pub(super) fn splits(&self) -> Vec<SplitView> {
+        let (reading, now) = (self.handle.readings(), self.clock.now());
+        let view = |split: &serin_proxy::reading::SplitReading| {
+            let governed = self.fleet.governing(&split.split);
+            SplitView {
+                name: split.split.clone(),
+                service: split.service.clone(),
+                weights: percents(&split.weights),
+                generation: split.current,
+                rollout: governed.map(|governed| governed.spec().name.clone()),
+                governed: governed.is_some_and(|governed| governed.is_active()),
+                manual: self.fleet.manual.contains_key(&split.split),
+                versions: self.versions(&split.service, &reading, now),
+            }
+        };
+        reading.splits.iter().map(view).collect()
+    }
+
+    pub(super) fn metrics(&self) -> (Reading, MetricsView) {
+        let now = self.clock.now();
+        let view = MetricsView {
+            rollouts: self.fleet.rollouts.iter().map(|governed| governed.rollout.status(now)).collect(),
+            reloads: self.reloads,
+            is_journal_writable: self.down.is_none(),
+        };
+        (self.handle.readings(), view)
+    }
+
+    pub(super) fn dump(&self) -> Dump {
+        Dump {
+            model: self.model.clone(),
+            rollouts: self.fleet.rollouts.iter().map(|governed| governed.spec().clone()).collect(),
+            last_reload: self.last_reload.clone(),
+        }
+    }
+
+    fn versions(&self, service: &str, reading: &Reading, now: Moment) -> BTreeMap<String, Figures> {
+        let versions =
+            reading.versions.iter().filter(|version| version.service == service && !version.shadow);
+        versions.map(|version| (version.version.clone(), self.ring.of(now, version))).collect()
+    }
+}
+
+pub(super) fn unknown(what: &'static str, name: &str) -> Refusal {
+    Refusal::Unknown { what, name: name.to_owned() }
+}
+
+fn percents(weights: &Weights) -> BTreeMap<String, f64> {
+    weights.iter().map(|(version, parts)| (version.to_owned(), percent(parts))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_are_all_there_and_written_as_json_writes_them() {
+        for phase in PHASES {
+            assert_eq!(serde_json::to_value(phase).unwrap(), phase_word(phase));
+        }
+        let mut words = PHASES.map(phase_word).to_vec();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), PHASES.len());
+    }
+}

@@ -1,0 +1,233 @@
+//! Turns the proxy's cumulative counters into what is new since the last look.
+//!
+//! It remembers, per generation and arm, what it has counted already. Absence is
+//! never evidence: an arm whose counters went back is counted afresh from there
+//! and adds nothing now, a generation that is missing adds nothing, and one that
+//! comes back adds only what is new.
+
+use std::collections::BTreeMap;
+
+use serin_proxy::reading::{ArmReading, GenerationReading, SplitReading};
+
+use crate::judge::evidence::{ArmDelta, Evidence, GenerationDelta};
+
+/// Generations remembered; the proxy lists far fewer at once.
+const GENERATIONS: usize = 256;
+
+pub struct Window {
+    primary: String,
+    canary: String,
+    seen: BTreeMap<u64, Seen>,
+    /// The newest generation that was forgotten to stay within the bound. It and
+    /// older ones are ignored: counting one again would count it twice.
+    forgotten: Option<u64>,
+}
+
+/// The last reading of the arms that matter.
+#[derive(Default)]
+struct Seen {
+    canary: Option<ArmReading>,
+    primary: Option<ArmReading>,
+    canary_forced: Option<ArmReading>,
+}
+
+impl Window {
+    pub fn new(primary: &str, canary: &str) -> Window {
+        Window {
+            primary: primary.to_owned(),
+            canary: canary.to_owned(),
+            seen: BTreeMap::new(),
+            forgotten: None,
+        }
+    }
+
+    /// What came in since the last call. A generation with nothing new is left out.
+    pub fn take(&mut self, reading: &SplitReading) -> Evidence {
+        let mut generations = Vec::new();
+        for generation in &reading.generations {
+            if self.forgotten.is_some_and(|forgotten| generation.id <= forgotten) {
+                continue;
+            }
+            let delta = self.delta_of(generation);
+            if [&delta.canary, &delta.primary, &delta.canary_forced].iter().any(|arm| !is_empty(arm)) {
+                generations.push(delta);
+            }
+        }
+        while self.seen.len() > GENERATIONS {
+            self.forgotten = self.seen.pop_first().map(|(id, _)| id).max(self.forgotten);
+        }
+        Evidence { generations, sticky: reading.sticky }
+    }
+
+    fn delta_of(&mut self, generation: &GenerationReading) -> GenerationDelta {
+        let arm = |version: &str, forced: bool| {
+            generation.arms.iter().find(|arm| arm.version == version && arm.forced == forced)
+        };
+        let canary = generation.weights.of(&self.canary);
+        let both = canary + generation.weights.of(&self.primary);
+        let seen = self.seen.entry(generation.id).or_default();
+        GenerationDelta {
+            id: generation.id,
+            w: if both == 0 { 0.0 } else { f64::from(canary) / f64::from(both) },
+            canary: advance(&mut seen.canary, arm(&self.canary, false)),
+            primary: advance(&mut seen.primary, arm(&self.primary, false)),
+            canary_forced: advance(&mut seen.canary_forced, arm(&self.canary, true)),
+        }
+    }
+}
+
+/// Moves `last` on to `now` and answers with the difference.
+fn advance(last: &mut Option<ArmReading>, now: Option<&ArmReading>) -> ArmDelta {
+    let Some(now) = now else { return ArmDelta::default() };
+    let delta = match last.as_ref() {
+        None => Some(difference(now, None)),
+        Some(before) if went_back(now, before) => None,
+        Some(before) => Some(difference(now, Some(before))),
+    };
+    match delta {
+        Some(delta) if is_empty(&delta) && last.is_some() => delta,
+        delta => {
+            *last = Some(now.clone());
+            delta.unwrap_or_default()
+        }
+    }
+}
+
+fn columns(arm: &ArmReading) -> [u64; 6] {
+    [arm.dispatched, arm.ok, arm.failed, arm.aborted, arm.slow, arm.failed_revealed]
+}
+
+fn went_back(now: &ArmReading, before: &ArmReading) -> bool {
+    let fell = |(now, before): (&u64, &u64)| now < before;
+    columns(now).iter().zip(&columns(before)).any(fell)
+        || now.latency.counts().iter().zip(before.latency.counts()).any(fell)
+}
+
+/// Callers have checked that nothing went back.
+fn difference(now: &ArmReading, before: Option<&ArmReading>) -> ArmDelta {
+    let zero = [0; 6];
+    let earlier = before.map_or(zero, columns);
+    let [dispatched, ok, failed, aborted, slow, failed_revealed] =
+        std::array::from_fn(|i| columns(now)[i] - earlier[i]);
+    let mut latency = Vec::new();
+    for (bucket, count) in now.latency.counts().iter().enumerate() {
+        let new = count - before.map_or(0, |before| before.latency.counts()[bucket]);
+        if new > 0 {
+            latency.push((u32::try_from(bucket).expect("there are under a thousand buckets"), new));
+        }
+    }
+    ArmDelta { dispatched, ok, failed, aborted, slow, failed_revealed, latency }
+}
+
+fn is_empty(delta: &ArmDelta) -> bool {
+    *delta == ArmDelta::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serin_proxy::Weights;
+    use serin_proxy::histogram::{Histogram, index};
+
+    use super::*;
+
+    fn arm(version: &str, forced: bool, dispatched: u64, ok: u64, failed: u64) -> ArmReading {
+        let mut latency = Histogram::default();
+        latency.add_count(index(1000), ok);
+        let version = version.to_owned();
+        ArmReading {
+            version,
+            forced,
+            dispatched,
+            ok,
+            failed,
+            aborted: 0,
+            slow: 0,
+            failed_revealed: 0,
+            latency,
+        }
+    }
+
+    fn split(generations: Vec<(u64, u32, Vec<ArmReading>)>) -> SplitReading {
+        SplitReading {
+            split: "web".into(),
+            service: "web".into(),
+            current: 0,
+            weights: Weights::pair("primary", "canary", 0),
+            generations: generations
+                .into_iter()
+                .map(|(id, parts, arms)| GenerationReading {
+                    id,
+                    weights: Weights::pair("primary", "canary", parts),
+                    arms,
+                })
+                .collect(),
+            sticky: false,
+        }
+    }
+
+    #[test]
+    fn sum_of_deltas_is_the_whole() {
+        let mut window = Window::new("primary", "canary");
+        let first =
+            split(vec![(7, 2500, vec![arm("canary", false, 10, 6, 3), arm("primary", false, 30, 29, 0)])]);
+        let second =
+            split(vec![(7, 2500, vec![arm("canary", false, 15, 10, 5), arm("primary", false, 30, 30, 0)])]);
+        let a = window.take(&first);
+        let b = window.take(&second);
+        assert_eq!(a.generations[0].w, 0.25);
+        assert_eq!((a.generations[0].canary.failed, b.generations[0].canary.failed), (3, 2));
+        assert_eq!((a.generations[0].primary.ok, b.generations[0].primary.ok), (29, 1));
+        assert_eq!(b.generations[0].canary.latency, vec![(index(1000) as u32, 4)]);
+        assert!(window.take(&second).generations.is_empty(), "nothing new is no evidence");
+    }
+
+    #[test]
+    fn counter_that_went_back_adds_nothing_and_counts_from_there() {
+        let mut window = Window::new("primary", "canary");
+        window.take(&split(vec![(1, 5000, vec![arm("canary", false, 100, 90, 10)])]));
+        let after = window.take(&split(vec![(1, 5000, vec![arm("canary", false, 40, 40, 0)])]));
+        assert!(after.generations.is_empty());
+        let next = window.take(&split(vec![(1, 5000, vec![arm("canary", false, 42, 40, 2)])]));
+        assert_eq!(next.generations[0].canary.failed, 2);
+        assert_eq!(next.generations[0].canary.ok, 0);
+    }
+
+    #[test]
+    fn missing_generation_adds_nothing_and_is_not_counted_twice() {
+        let mut window = Window::new("primary", "canary");
+        let reading = split(vec![(1, 5000, vec![arm("canary", false, 9, 9, 0)])]);
+        window.take(&reading);
+        assert!(window.take(&split(vec![])).generations.is_empty());
+        assert!(window.take(&reading).generations.is_empty(), "it came back unchanged");
+    }
+
+    #[test]
+    fn missing_arm_is_no_success() {
+        let mut window = Window::new("primary", "canary");
+        window.take(&split(vec![(1, 5000, vec![arm("canary", false, 9, 5, 0)])]));
+        assert!(window.take(&split(vec![(1, 5000, vec![])])).generations.is_empty());
+        let back = window.take(&split(vec![(1, 5000, vec![arm("canary", false, 9, 5, 4)])]));
+        assert_eq!(back.generations[0].canary, ArmDelta { failed: 4, ..ArmDelta::default() });
+    }
+
+    #[test]
+    fn forced_requests_stay_out_of_the_coin_arm() {
+        let mut window = Window::new("primary", "canary");
+        let evidence = window.take(&split(vec![(1, 0, vec![arm("canary", true, 5, 4, 1)])]));
+        assert_eq!(evidence.generations[0].canary, ArmDelta::default());
+        assert_eq!(evidence.generations[0].canary_forced.failed, 1);
+        assert_eq!(evidence.generations[0].w, 0.0);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_a_forgotten_generation_is_never_counted_again() {
+        let mut window = Window::new("primary", "canary");
+        for id in 0..1000 {
+            window.take(&split(vec![(id, 100, vec![arm("canary", false, 1, 1, 0)])]));
+        }
+        assert!(window.seen.len() <= GENERATIONS);
+        assert!(
+            window.take(&split(vec![(3, 100, vec![arm("canary", false, 2, 2, 0)])])).generations.is_empty()
+        );
+    }
+}

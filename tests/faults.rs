@@ -1,0 +1,235 @@
+//! Upstreams that fail in every way they do in life, and clients that vanish.
+//! Each fault has its own answer, and each request is counted once, to whom it belongs.
+
+use std::io::Read;
+use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
+
+use crate::harness::app::{head, quiet, single, timed};
+use crate::harness::raw::{Manner, Raw, closed, full};
+use crate::harness::{Answer, App, Ask, Conn, Origin, eventually};
+
+fn counted(app: &App, outcome: &str) -> u64 {
+    app.requests(&[("outcome", outcome)])
+}
+
+/// With a route that sets these timeouts.
+fn timed_app(upstream: SocketAddr, timeouts: &str) -> App {
+    App::start(&format!("{}routes:\n  - {{name: all, service: web, {timeouts}}}\n", single(upstream)))
+}
+
+/// One GET through a fresh proxy: its status and cause, and that it was counted once, as a failure.
+fn failing(app: &App) -> (u16, String) {
+    let reply = app.conn().get("/");
+    quiet(app);
+    assert_eq!(counted(app, "failure"), 1, "{} {}", reply.status, reply.cause());
+    assert_eq!(app.requests(&[]), 1);
+    (reply.status, reply.cause().to_owned())
+}
+
+#[test]
+fn a_refused_connection_is_a_connect_failure() {
+    let dead = closed();
+    let app = App::start(&single(dead.address));
+    assert_eq!(failing(&app), (503, "connect-failure".into()));
+    assert_eq!(app.metric("serin_responses_total", &[("class", "5xx")]), 1.0, "the user saw a 5xx");
+}
+
+#[test]
+fn a_connection_that_does_not_come_up_times_out() {
+    let full = full();
+    let app = App::start(&format!(
+        "{}services:\n  web:\n    versions:\n      v1: {{role: primary, endpoints: [\"{}\"], connectTimeout: 300ms}}\n",
+        head(1),
+        full.address
+    ));
+    let (answer, took) = timed(|| failing(&app));
+    assert_eq!(answer, (503, "connect-timeout".into()));
+    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(10), "{took:?}");
+}
+
+#[test]
+fn an_upstream_that_resets_or_leaves_is_a_reset() {
+    for manner in [Manner::ResetAtOnce, Manner::ResetAfterHead, Manner::CloseAfterHead, Manner::HalfClose] {
+        let upstream = Raw::start(manner);
+        let app = App::start(&single(upstream.address));
+        assert_eq!(failing(&app), (503, "reset".into()), "{manner:?}");
+    }
+}
+
+#[test]
+fn garbage_from_upstream_is_never_passed_on() {
+    let upstream = Raw::start(Manner::Garbage);
+    let app = App::start(&single(upstream.address));
+    let (status, cause) = failing(&app);
+    assert!((502..=503).contains(&status), "{status}");
+    assert_ne!(cause, "none");
+}
+
+#[test]
+fn an_upstream_that_stalls_meets_the_request_timeout() {
+    let upstream = Raw::start(Manner::Stall);
+    let app = timed_app(upstream.address, "timeout: 400ms");
+    let (answer, took) = timed(|| failing(&app));
+    assert_eq!(answer, (504, "timeout".into()));
+    assert!(took >= Duration::from_millis(400) && took < Duration::from_secs(10), "{took:?}");
+}
+
+#[test]
+fn a_body_that_falls_silent_meets_the_idle_timeout() {
+    let upstream = Raw::start(Manner::SilentBody);
+    let app = timed_app(upstream.address, "timeout: 0s, idleTimeout: 400ms");
+    let (reply, took) = timed(|| app.conn().try_ask(&Ask::get("/")));
+    assert!(reply.is_err(), "a cut answer must look cut");
+    assert!(took >= Duration::from_millis(400) && took < Duration::from_secs(10), "{took:?}");
+    quiet(&app);
+    assert_eq!(counted(&app, "failure"), 1);
+}
+
+#[test]
+fn a_slow_but_living_body_is_no_fault() {
+    let origin = Origin::answering("a", |_| Answer::stream(10 * 16 * 1024).every(Duration::from_millis(100)));
+    let app = timed_app(origin.address, "timeout: 500ms, idleTimeout: 1s");
+    let (reply, took) = timed(|| app.conn().get("/"));
+    assert_eq!(reply.body.len(), 10 * 16 * 1024);
+    assert!(
+        took > Duration::from_millis(500),
+        "the request timeout ends with the head, and this took {took:?}"
+    );
+    let drip = Raw::start(Manner::Drip);
+    let dripped = App::start(&single(drip.address));
+    assert_eq!(dripped.conn().get("/").text(), "0123456789");
+    quiet(&dripped);
+    assert_eq!(counted(&dripped, "success"), 1);
+}
+
+#[test]
+fn an_answer_that_is_cut_short_looks_cut_to_the_user_and_is_a_failure() {
+    for manner in [Manner::PartialLength, Manner::PartialChunked] {
+        let upstream = Raw::start(manner);
+        let app = App::start(&single(upstream.address));
+        let mut conn = app.conn();
+        conn.write(&Ask::get("/").bytes());
+        let mut reply = conn.read_head().expect("the head had come whole");
+        assert_eq!(reply.status, 200);
+        assert!(conn.read_body("GET", &mut reply).is_err(), "{manner:?} was passed off as whole");
+        quiet(&app);
+        assert_eq!((counted(&app, "failure"), counted(&app, "success")), (1, 0), "{manner:?}");
+    }
+}
+
+#[test]
+fn an_upstream_that_closes_kept_connections_fails_no_get() {
+    let upstream = Raw::start(Manner::CloseAfterAnswer);
+    let app = App::start(&single(upstream.address));
+    let mut conn = app.conn();
+    for nth in 0..300 {
+        let reply = conn.get("/");
+        assert_eq!(reply.status, 200, "request {nth}: {}", reply.cause());
+    }
+    quiet(&app);
+    assert_eq!((counted(&app, "success"), app.requests(&[])), (300, 300));
+    assert!(upstream.accepted() >= 300);
+}
+
+#[test]
+fn a_dead_endpoint_comes_back_to_life_without_a_restart() {
+    let address = {
+        let origin = Origin::start("first");
+        origin.address
+    };
+    let app = App::start(&single(address));
+    assert_eq!(app.conn().get("/").status, 503);
+    let listener = std::net::TcpListener::bind(address).expect("the port is free again");
+    let server = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("the proxy dials again");
+        let mut conn = stream;
+        let _ = conn.read(&mut [0; 1024]);
+        let _ = std::io::Write::write_all(&mut conn, b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nback");
+    });
+    assert_eq!(app.conn().get("/").text(), "back");
+    server.join().expect("it served one");
+}
+
+/// A request under way that the client leaves: counted `uncounted`, never a failure.
+fn vanishes(origin: &Origin, leave: impl FnOnce(&App, Conn)) {
+    let app = App::start(&single(origin.address));
+    leave(&app, app.conn());
+    eventually("the vanished client is counted once", || app.requests(&[]) == 1);
+    quiet(&app);
+    assert_eq!((counted(&app, "uncounted"), counted(&app, "failure"), counted(&app, "success")), (1, 0, 0));
+    assert_eq!(app.conn().get("/alive").status, 200, "the next client is served");
+}
+
+#[test]
+fn a_client_that_vanishes_before_the_answer_is_nobodys_failure() {
+    let slow = |seen: &crate::harness::origin::Seen| match seen.path.as_str() {
+        "/alive" => Answer::ok(),
+        _ => Answer::ok().after(Duration::from_secs(60)),
+    };
+    let origin = Origin::answering("a", slow);
+    vanishes(&origin, |_, mut conn| {
+        conn.write(&Ask::get("/wait").bytes());
+        eventually("the origin is asked", || origin.requests() == 1);
+        conn.reset();
+    });
+}
+
+#[test]
+fn a_client_that_vanishes_amid_its_upload_is_nobodys_failure() {
+    let origin = Origin::start("a");
+    vanishes(&origin, |_, mut conn| {
+        conn.write(b"POST /up HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\nonly so much");
+        eventually("the origin is asked", || origin.requests() == 1);
+        conn.reset();
+    });
+}
+
+#[test]
+fn a_client_that_vanishes_amid_the_answer_is_nobodys_failure() {
+    let endless = |seen: &crate::harness::origin::Seen| match seen.path.as_str() {
+        "/alive" => Answer::ok(),
+        _ => Answer::stream(1 << 40),
+    };
+    let origin = Origin::answering("a", endless);
+    vanishes(&origin, |_, mut conn| {
+        conn.write(&Ask::get("/endless").bytes());
+        assert_eq!(conn.read_head().expect("a head").status, 200);
+        conn.reset();
+    });
+}
+
+#[test]
+fn a_client_that_never_finishes_its_head_is_turned_away_and_counted_nowhere() {
+    let origin = Origin::start("a");
+    let app = App::start(&format!(
+        "listeners:\n  - {{name: default, address: \"127.0.0.1:0\", limits: {{headerTimeout: 400ms}}}}\n\
+         admin: 127.0.0.1:0\nservices:\n  web:\n    primary: {}\n",
+        origin.address
+    ));
+    let mut conn = app.conn();
+    conn.write(b"GET / HTTP/1.1\r\nhost: a\r\nx-slow: ");
+    let (closed, took) = timed(|| conn.is_closed_by_peer());
+    assert!(closed && took < Duration::from_secs(10), "still open after {took:?}");
+    assert_eq!((origin.requests(), app.requests(&[])), (0, 0));
+}
+
+#[test]
+fn a_client_may_end_its_sending_side_and_still_be_answered() {
+    let origin = Origin::answering("a", |_| Answer::ok().after(Duration::from_millis(200)));
+    let app = App::start(&single(origin.address));
+    let mut conn = app.conn();
+    conn.write(&Ask::get("/").header("connection", "close").bytes());
+    conn.stream.shutdown(Shutdown::Write).expect("the socket is ours");
+    assert_eq!(conn.read_reply("GET").expect("an answer").status, 200);
+}
+
+#[test]
+fn a_failing_version_without_a_shield_shows_its_own_answer() {
+    let origin = Origin::answering("a", |_| Answer::status(500).text("own words"));
+    let app = App::start(&single(origin.address));
+    let reply = app.conn().get("/");
+    assert_eq!((reply.status, reply.text().as_str(), reply.cause()), (500, "own words", "none"));
+    quiet(&app);
+    assert_eq!(counted(&app, "failure"), 1);
+}

@@ -1,0 +1,96 @@
+//! The real Prometheus, scraping one target every fifth of a second.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::client::{Ask, Conn, once};
+use super::eventually;
+use super::nginx::free;
+
+pub struct Prometheus {
+    pub address: SocketAddr,
+    child: Child,
+    _folder: TempDir,
+}
+
+impl Prometheus {
+    pub fn start(program: &Path, target: SocketAddr) -> Prometheus {
+        for _ in 0..10 {
+            let folder = tempfile::tempdir().expect("a temporary folder can be made");
+            let config = folder.path().join("prometheus.yml");
+            std::fs::write(
+                &config,
+                format!(
+                    "global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}\n\
+                     scrape_configs:\n  - job_name: serin\n    static_configs: [{{targets: [\"{target}\"]}}]\n"
+                ),
+            )
+            .expect("the folder is ours");
+            let address = free();
+            let mut child = Command::new(program)
+                .arg(format!("--config.file={}", config.display()))
+                .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
+                .arg(format!("--web.listen-address={address}"))
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("prometheus can be run");
+            let mut up = false;
+            eventually("prometheus is ready or gone", || {
+                up = Conn::try_open(address)
+                    .and_then(|mut conn| conn.try_ask(&Ask::get("/-/ready")))
+                    .is_ok_and(|reply| reply.status == 200);
+                up || matches!(child.try_wait(), Ok(Some(_)))
+            });
+            if up {
+                return Prometheus { address, child, _folder: folder };
+            }
+        }
+        panic!("prometheus did not start in ten attempts");
+    }
+
+    /// The value of an instant query that gives one number, if it gives any yet.
+    pub fn query(&self, expression: &str) -> Option<f64> {
+        let encoded: String = expression.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let answer = self.json(&format!("/api/v1/query?query={encoded}"));
+        answer["data"]["result"][0]["value"][1].as_str().and_then(|text| text.parse().ok())
+    }
+
+    /// The scrape's own account of its target: health, and the last error.
+    pub fn target(&self) -> (String, String) {
+        let target = &self.json("/api/v1/targets")["data"]["activeTargets"][0];
+        let text = |name: &str| target[name].as_str().unwrap_or_default().to_owned();
+        (text("health"), text("lastError"))
+    }
+
+    fn json(&self, path: &str) -> Value {
+        once(self.address, &Ask::get(path)).json()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn prometheus_scrapes_and_answers_queries() {
+    use super::{Answer, Origin, require};
+    let Some(program) = require("prometheus") else { return };
+    let target = Origin::answering("target", |_| {
+        Answer::ok()
+            .header("content-type", "text/plain; version=0.0.4")
+            .text("# TYPE a gauge\na{b=\"c\"} 7\n")
+    });
+    let prometheus = Prometheus::start(&program, target.address);
+    eventually("the series is there", || prometheus.query("sum(a{b=\"c\"})") == Some(7.0));
+    assert_eq!(prometheus.query("nothing"), None);
+    assert_eq!(prometheus.target(), ("up".into(), String::new()));
+}
