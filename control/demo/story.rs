@@ -30,7 +30,7 @@ pub const ROLLOUT: &str = "web";
 
 /// Canary's percent and seconds of each step, as the config has them.
 const STEPS: [(u32, u32); 3] = [(5, 5), (25, 3), (50, 3)];
-const BAKE_SECONDS: u32 = 3;
+const BAKE_SECONDS: u32 = 2;
 
 /// The relative latency test needs a thousand answers of the primary before it
 /// knows what is usual; more make it surer.
@@ -42,7 +42,7 @@ const BEATS: usize = 20;
 /// Longer than any rollout of the story takes.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// After a verdict, until the last answers have come and a watcher has read it.
-const SETTLE: Duration = Duration::from_millis(2000);
+const SETTLE: Duration = Duration::from_millis(1500);
 
 struct Act {
     key: &'static str,
