@@ -33,6 +33,7 @@ const REQUESTS_PER_SECOND: f64 = 800.0;
 /// All that runs. The users leave first, then the proxy goes, then the origins.
 pub(crate) struct Stage {
     load: Load,
+    clock: Arc<Clock>,
     admin: Admin,
     process: Process,
     primary: Origin,
@@ -82,7 +83,7 @@ impl Stage {
     fn set(screen: &mut Screen) -> anyhow::Result<Stage> {
         let clock = Arc::new(Clock::start(Moment(0)));
         let primary = Origin::start("primary", Release::good("v1"), Arc::clone(&clock))?;
-        let canary = Origin::start("canary", Release::good("v1"), clock)?;
+        let canary = Origin::start("canary", Release::good("v1"), Arc::clone(&clock))?;
         let config = story::config(primary.address, canary.address);
         let process = Process::start(&config).context("cannot start the proxy")?;
         screen.say("serin runs as a process of its own with this file:");
@@ -96,7 +97,7 @@ impl Stage {
         }
         screen.say("");
         let load = Load::start(process.listener, REQUESTS_PER_SECOND)?;
-        Ok(Stage { load, admin: Admin { address: process.admin }, process, primary, canary })
+        Ok(Stage { load, clock, admin: Admin { address: process.admin }, process, primary, canary })
     }
 
     fn introduce(&self, screen: &mut Screen) {

@@ -42,6 +42,8 @@ impl Process {
         let mut child = Command::new(&program)
             .args(["run", "--announce", "-c"])
             .arg(&file)
+            // Its last words are shown; a backtrace would push out the message.
+            .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -2,7 +2,7 @@
 //! and again for its slowness, played over the admin API.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::sync::mpsc::Receiver;
@@ -30,7 +30,7 @@ pub const ROLLOUT: &str = "web";
 
 /// Canary's percent and seconds of each step, as the config has them.
 const STEPS: [(u32, u32); 3] = [(5, 5), (25, 3), (50, 3)];
-const BAKE_SECONDS: u32 = 3;
+const BAKE_SECONDS: u32 = 2;
 
 /// The relative latency test needs a thousand answers of the primary before it
 /// knows what is usual; more make it surer.
@@ -42,7 +42,7 @@ const BEATS: usize = 20;
 /// Longer than any rollout of the story takes.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// After a verdict, until the last answers have come and a watcher has read it.
-const SETTLE: Duration = Duration::from_millis(2000);
+const SETTLE: Duration = Duration::from_millis(1500);
 
 struct Act {
     key: &'static str,
@@ -109,21 +109,22 @@ pub async fn play(stage: &mut Stage, screen: &mut Screen) -> anyhow::Result<Summ
         }
         outcomes.push(outcome);
     }
-    Ok(Summary { outcomes, took: teller.began.elapsed() })
+    Ok(Summary { outcomes, took: teller.elapsed(stage) })
 }
 
 /// What is carried from one beat to the next.
 struct Teller {
-    began: Instant,
+    began: Moment,
     events: Receiver<Told>,
     title: String,
     recent: VecDeque<Sample>,
+    ladder: Vec<Step>,
     zero_at: Option<Moment>,
 }
 
 /// All cumulative counts at one moment.
 struct Sample {
-    at: Instant,
+    at: Moment,
     users: Tally,
     versions: BTreeMap<String, Figures>,
 }
@@ -131,19 +132,19 @@ struct Sample {
 impl Teller {
     async fn new(stage: &Stage) -> anyhow::Result<Teller> {
         Ok(Teller {
-            began: Instant::now(),
+            began: stage.clock.now(),
             events: stage.admin.events().await?,
             title: String::new(),
             recent: VecDeque::new(),
+            ladder: Vec::new(),
             zero_at: None,
         })
     }
 
     async fn warm_up(&mut self, stage: &mut Stage, screen: &mut Screen) -> anyhow::Result<()> {
         self.title = "all traffic on the primary; serin learns what is usual".to_owned();
-        let deadline = Instant::now() + DEADLINE;
         while stage.load.tally().primary.requests < HISTORY {
-            if Instant::now() > deadline {
+            if self.elapsed(stage) > DEADLINE {
                 bail!("the proxy answered too few of the demo's requests");
             }
             self.beat(stage, screen).await?;
@@ -158,12 +159,12 @@ impl Teller {
         screen: &mut Screen,
     ) -> anyhow::Result<Outcome> {
         self.title = format!("{}: {}", act.release.name, act.title);
-        let headline = format!("{}  {}", view::seconds(self.began.elapsed()), self.title);
+        let headline = format!("{}  {}", view::seconds(self.elapsed(stage)), self.title);
         screen.say(&console::Style::new().bold().apply_to(headline).to_string());
         self.zero_at = None;
         // What is shown of a canary is of this release alone.
         self.recent.clear();
-        let begun = Instant::now();
+        let begun = stage.clock.now();
         self.start(stage).await?;
         // Only now: after a promotion the canary had all the traffic until here.
         stage.canary.deploy(act.release);
@@ -176,13 +177,12 @@ impl Teller {
                 parts = status.canary_parts;
             }
             let over = matches!(status.phase, Phase::Succeeded | Phase::RolledBack | Phase::Aborted);
-            if over || begun.elapsed() > DEADLINE {
+            if over || stage.clock.now().since(begun) > DEADLINE {
                 break status;
             }
         };
-        let took = begun.elapsed();
-        let settled = Instant::now() + SETTLE;
-        while Instant::now() < settled {
+        let ended = stage.clock.now();
+        while stage.clock.now().since(ended) < SETTLE {
             self.beat(stage, screen).await?;
         }
         let rolled_back = status.phase == Phase::RolledBack;
@@ -191,8 +191,8 @@ impl Teller {
             release: act.release,
             fault: act.fault,
             phase: status.phase,
-            took,
-            watched: begun.elapsed(),
+            took: ended.since(begun),
+            watched: stage.clock.now().since(begun),
             users: stage.load.tally().since(&before),
             ledger: stage.canary.ledger(),
             zero_at: rolled_back.then(|| self.zero_at.unwrap_or(status.since)),
@@ -220,10 +220,10 @@ impl Teller {
             },
         };
         while let Ok(told) = self.events.try_recv() {
-            self.tell(&told, screen);
+            self.tell(&told, stage, screen);
         }
         self.recent.push_back(Sample {
-            at: Instant::now(),
+            at: stage.clock.now(),
             users: stage.load.tally(),
             versions: status.versions.clone(),
         });
@@ -235,7 +235,7 @@ impl Teller {
         Ok(status)
     }
 
-    fn tell(&mut self, told: &Told, screen: &mut Screen) {
+    fn tell(&mut self, told: &Told, stage: &Stage, screen: &mut Screen) {
         let event = &told.event;
         if event.kind == EventKind::RolledBack {
             self.zero_at = Some(told.in_force());
@@ -243,15 +243,23 @@ impl Teller {
         if event.kind == EventKind::Probed {
             return;
         }
-        screen.tell(&format!("{}    ", view::seconds(self.began.elapsed())), &event.text);
+        screen.tell(&format!("{}    ", view::seconds(self.elapsed(stage))), &event.text);
     }
 
-    fn frame(&self, stage: &Stage, status: &Status) -> Frame {
+    fn elapsed(&self, stage: &Stage) -> Duration {
+        stage.clock.now().since(self.began)
+    }
+
+    fn frame(&mut self, stage: &Stage, status: &Status) -> Frame {
+        // A rollout that was rolled back shows how far it had come.
+        if !matches!(status.phase, Phase::RolledBack | Phase::Aborted) {
+            self.ladder = ladder(status);
+        }
         Frame {
             title: self.title.clone(),
-            elapsed: self.began.elapsed(),
+            elapsed: self.elapsed(stage),
             phase: status.phase,
-            steps: ladder(status),
+            steps: self.ladder.clone(),
             canary_parts: status.canary_parts,
             rows: self.rows(stage, status),
             sentence: status.sentence.clone(),
@@ -261,7 +269,7 @@ impl Teller {
 
     fn rows(&self, stage: &Stage, status: &Status) -> Vec<Row> {
         let (Some(first), Some(last)) = (self.recent.front(), self.recent.back()) else { return Vec::new() };
-        let seconds = last.at.duration_since(first.at).as_secs_f64().max(BEAT.as_secs_f64());
+        let seconds = last.at.since(first.at).as_secs_f64().max(BEAT.as_secs_f64());
         let users = last.users.since(&first.users);
         let version = |name: &str, origin: &super::origin::Origin, parts: u32, seen: &Seen| {
             let now = last.versions.get(name).copied().unwrap_or_default();
@@ -301,7 +309,7 @@ fn row(name: &str, parts: Option<u32>, seconds: f64, counts: (u64, u64), seen: &
 fn ladder(status: &Status) -> Vec<Step> {
     let done = |step: usize| match status.phase {
         Phase::Baking | Phase::Succeeded => 1.0,
-        Phase::Idle => 0.0,
+        Phase::Idle | Phase::RolledBack | Phase::Aborted => 0.0,
         _ if step < status.step => 1.0,
         _ if step == status.step => status.step_progress,
         _ => 0.0,
@@ -339,9 +347,35 @@ mod tests {
         };
         assert_eq!(done(Phase::Idle, 0, 0.0), [0.0, 0.0, 0.0, 0.0]);
         assert_eq!(done(Phase::Running, 1, 0.25), [1.0, 0.25, 0.0, 0.0]);
-        assert_eq!(done(Phase::RolledBack, 0, 0.5), [0.5, 0.0, 0.0, 0.0]);
+        assert_eq!(done(Phase::Suspended, 0, 0.5), [0.5, 0.0, 0.0, 0.0]);
         assert_eq!(done(Phase::Baking, 2, 0.5), [1.0, 1.0, 1.0, 0.5]);
         assert_eq!(done(Phase::Succeeded, 2, 1.0), [1.0, 1.0, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn config_is_good_and_says_what_the_view_shows() {
+        let (primary, canary) = (([127, 0, 0, 1], 1000).into(), ([127, 0, 0, 1], 1001).into());
+        let loaded = crate::config::load("serin.yaml", &config(primary, canary)).unwrap();
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+        let [spec] = &loaded.rollouts[..] else { panic!("one rollout, not {:?}", loaded.rollouts) };
+        assert_eq!(
+            (spec.name.as_str(), spec.primary.as_str(), spec.canary.as_str()),
+            (ROLLOUT, "primary", "canary")
+        );
+        assert_eq!(spec.analysis.window, Duration::ZERO);
+        let planned: u32 = STEPS.iter().map(|(_, seconds)| seconds).sum();
+        assert_eq!(spec.planned().as_secs(), u64::from(planned));
+        assert_eq!(spec.steps.len(), STEPS.len());
+    }
+
+    #[test]
+    fn status_is_what_the_engine_gives() {
+        let (primary, canary) = (([127, 0, 0, 1], 1000).into(), ([127, 0, 0, 1], 1001).into());
+        let loaded = crate::config::load("serin.yaml", &config(primary, canary)).unwrap();
+        let rollout = crate::rollout::Rollout::new(loaded.rollouts[0].clone());
+        let json = serde_json::to_value(rollout.status(Moment(5))).unwrap();
+        let status: Status = serde_json::from_value(json).unwrap();
+        assert_eq!((status.phase, status.canary_parts), (Phase::Idle, 0));
     }
 
     #[test]
