@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serin_proxy::{Bound, Handle};
+use serin_proxy::{Bound, Handle, Model};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -100,8 +100,8 @@ impl App {
         let admin = listener.local_addr().map_err(|cause| StartError::Admin(address, cause))?;
         let signals = Signals::listen().map_err(StartError::Signals)?;
         let workers = loaded.workers.unwrap_or_else(cores);
-        let (handle, bound) = Handle::start(&model, &serin_proxy::Options { workers })
-            .map_err(|cause| proxy_error(&options.config, cause))?;
+        let (handle, bound) =
+            start_proxy(&model, workers).await.map_err(|cause| proxy_error(&options.config, cause))?;
         let (desk, asks) = Desk::new();
         let (life, living) = watch::channel(Life::Starting);
         let facts = Facts {
@@ -194,6 +194,13 @@ fn load(path: &Path) -> Result<(Loaded, String), StartError> {
         tracing::warn!("{warning}");
     }
     Ok((loaded, text))
+}
+
+/// Starting workers blocks, which a runtime's own thread may not.
+async fn start_proxy(model: &Model, workers: usize) -> Result<(Handle, Bound), serin_proxy::StartError> {
+    let model = model.clone();
+    let start = move || Handle::start(&model, &serin_proxy::Options { workers });
+    tokio::task::spawn_blocking(start).await.expect("starting the proxy does not panic")
 }
 
 /// Relative to the file that names it, wherever serin is started from.

@@ -30,24 +30,22 @@ pub struct Told {
     pub in_force_us: Option<u64>,
 }
 
-impl Told {
-    /// The kind as JSON writes it.
-    pub fn word(&self) -> &'static str {
-        match self.event.kind {
-            EventKind::Started => "started",
-            EventKind::Step => "step",
-            EventKind::Paused => "paused",
-            EventKind::Resumed => "resumed",
-            EventKind::Suspended => "suspended",
-            EventKind::Probed => "probed",
-            EventKind::Held => "held",
-            EventKind::Released => "released",
-            EventKind::Promoted => "promoted",
-            EventKind::Baked => "baked",
-            EventKind::RolledBack => "rolled_back",
-            EventKind::Aborted => "aborted",
-            EventKind::Refused => "refused",
-        }
+/// A kind as JSON writes it.
+pub fn word(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::Started => "started",
+        EventKind::Step => "step",
+        EventKind::Paused => "paused",
+        EventKind::Resumed => "resumed",
+        EventKind::Suspended => "suspended",
+        EventKind::Probed => "probed",
+        EventKind::Held => "held",
+        EventKind::Released => "released",
+        EventKind::Promoted => "promoted",
+        EventKind::Baked => "baked",
+        EventKind::RolledBack => "rolled_back",
+        EventKind::Aborted => "aborted",
+        EventKind::Refused => "refused",
     }
 }
 

@@ -88,6 +88,8 @@ pub struct Judge {
     suspect: u64,
     /// The newest traffic has no primary beside it.
     alone: bool,
+    /// Without its cap the present window would have been enough, or the one before.
+    troubled: [bool; 2],
     at: Moment,
     window_end: Moment,
     next_top_up: Moment,
@@ -117,6 +119,7 @@ impl Judge {
             newest: 0,
             suspect: 0,
             alone: false,
+            troubled: [false; 2],
             at: now,
             window_end: Moment(now.0.saturating_add(window_ms)),
             next_top_up: Moment(now.0.saturating_add(top_up_ms)),
@@ -147,12 +150,8 @@ impl Judge {
             self.coin.observe(evidence);
         }
         self.count_probes(evidence);
-        for delta in &evidence.generations {
-            if delta.id >= self.newest && delta.canary.dispatched + delta.primary.dispatched > 0 {
-                self.alone = delta.w >= 1.0;
-            }
-            self.newest = self.newest.max(delta.id);
-        }
+        self.watch_company(evidence);
+        self.troubled[0] |= self.log_e(View::Raw) >= self.needed();
     }
 
     pub fn decide(&mut self) -> Verdict {
@@ -189,6 +188,13 @@ impl Judge {
     pub fn close_window(&mut self) {
         self.panel.close_window();
         self.windows += 1;
+        self.troubled = [false, self.troubled[0]];
+    }
+
+    /// Something was badly wrong within the present window or the last, whoever
+    /// is to blame: no time to give the canary more.
+    pub fn is_troubled(&self) -> bool {
+        self.troubled.contains(&true)
     }
 
     /// Pays the next part of the cash in. Time does so by itself.
@@ -262,6 +268,21 @@ impl Judge {
         let nothing_beside = self.alone || self.tally.primary.requests == 0;
         let nothing_to_compare = !self.panel.has(Kind::is_relative);
         nothing_shared || nothing_beside || nothing_to_compare || self.panel.log_relative(view) >= BLAME.ln()
+    }
+
+    /// Is there a primary beside the newest traffic? When it leaves, what the
+    /// objectives have against the canary may stem from causes that both shared,
+    /// and nothing will tell them apart any more: it is forgiven.
+    fn watch_company(&mut self, evidence: &Evidence) {
+        for delta in &evidence.generations {
+            if delta.id >= self.newest && delta.canary.dispatched + delta.primary.dispatched > 0 {
+                let was_alone = std::mem::replace(&mut self.alone, delta.w >= 1.0);
+                if self.alone && !was_alone {
+                    self.panel.forgive_objectives();
+                }
+            }
+            self.newest = self.newest.max(delta.id);
+        }
     }
 
     /// Windows hold whole ticks: a boundary that the last tick reached ends the

@@ -1,1 +1,273 @@
-//! Synthetic traffic.
+//! A rollout on synthetic traffic and a virtual clock: the same engine as in
+//! production, a proxy that only counts. Time moves by the millisecond; the same
+//! seed gives the same rehearsal.
+//!
+//! Requests take time and end out of order, fail, are revealed while under way,
+//! and belong to the generation whose coin assigned them, as the real proxy
+//! counts them. What is not here: connections, retries, sticky users.
+
+use std::f64::consts::TAU;
+
+use rand::RngExt;
+use rand::SeedableRng;
+use rand::rngs::Xoshiro256PlusPlus;
+
+use crate::clock::Moment;
+use crate::judge::evidence::ArmDelta;
+use crate::judge::evidence::Evidence;
+use crate::judge::evidence::GenerationDelta;
+use crate::judge::history::add_sparse;
+use crate::rollout::Action;
+use crate::rollout::Command;
+use crate::rollout::Rollout;
+use serin_proxy::histogram::index;
+use serin_proxy::weights::WHOLE;
+
+/// Regular looks come this often; a canary that fails or grows slow is looked at
+/// in the same millisecond.
+const LOOK_MS: u64 = 100;
+
+/// No request takes longer than this; also the length of the ring of endings.
+const LONGEST_MS: usize = 1 << 14;
+
+/// How traffic and versions are at one moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct World {
+    pub requests_per_second: f64,
+    pub primary: Version,
+    pub canary: Version,
+}
+
+/// How a version answers: log-normal times, and independent failures.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Version {
+    pub failure: f64,
+    pub median_ms: f64,
+    /// Standard deviation of the time's logarithm.
+    pub spread: f64,
+}
+
+impl Version {
+    /// Median 50 ms, p99 near 200 ms.
+    pub fn failing(failure: f64) -> Version {
+        Version { failure, median_ms: 50.0, spread: 0.6 }
+    }
+
+    pub fn slower(self, factor: f64) -> Version {
+        Version { median_ms: self.median_ms * factor, ..self }
+    }
+}
+
+/// What the canary really got, as no judge sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub requests: u64,
+    pub canary_requests: u64,
+    pub canary_ok: u64,
+    pub canary_failures: u64,
+}
+
+pub struct Rehearsal<W> {
+    pub rollout: Rollout,
+    pub totals: Totals,
+    world: W,
+    random: Xoshiro256PlusPlus,
+    start: Moment,
+    now: Moment,
+    next_arrival_ms: f64,
+    generation: u64,
+    parts: u32,
+    marks: (Option<u64>, Option<u64>),
+    /// What happens in each coming millisecond.
+    ring: Vec<Vec<Happening>>,
+    evidence: Evidence,
+    alarmed: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Happening {
+    generation: u64,
+    w: f64,
+    canary: bool,
+    what: What,
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    Ok { us: u64 },
+    OkRevealed,
+    Failed { revealed: bool },
+    Slow,
+    Revealed { us: u64 },
+}
+
+impl<W: Fn(f64) -> World> Rehearsal<W> {
+    /// `world` says how things are so many seconds after the beginning.
+    pub fn new(rollout: Rollout, seed: u64, world: W) -> Rehearsal<W> {
+        let start = Moment(1_700_000_000_000);
+        Rehearsal {
+            parts: rollout.weights().of(&rollout.spec().canary),
+            marks: rollout.marks(),
+            rollout,
+            totals: Totals::default(),
+            world,
+            random: Xoshiro256PlusPlus::seed_from_u64(seed),
+            start,
+            now: start,
+            next_arrival_ms: 0.0,
+            generation: 1,
+            ring: vec![Vec::new(); LONGEST_MS],
+            evidence: Evidence::default(),
+            alarmed: false,
+        }
+    }
+
+    pub fn now(&self) -> Moment {
+        self.now
+    }
+
+    pub fn seconds(&self) -> f64 {
+        self.now.since(self.start).as_secs_f64()
+    }
+
+    /// The canary's weight that traffic obeys now.
+    pub fn parts(&self) -> u32 {
+        self.parts
+    }
+
+    /// Goes on to the next look, looks, and carries out what was decided.
+    pub fn look(&mut self, commands: &[Command]) -> Vec<Action> {
+        loop {
+            self.live_one_millisecond();
+            if self.alarmed || self.now.0.is_multiple_of(LOOK_MS) {
+                break;
+            }
+        }
+        let evidence = std::mem::take(&mut self.evidence);
+        self.alarmed = false;
+        let actions = self.rollout.step(self.now, &evidence, commands);
+        for action in &actions {
+            self.act(action);
+        }
+        actions
+    }
+
+    /// Lets time pass without a look, as when the process is down.
+    pub fn sleep(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.live_one_millisecond();
+        }
+    }
+
+    /// Loses what was counted since the last look.
+    pub fn lose_evidence(&mut self) {
+        self.evidence = Evidence::default();
+    }
+
+    pub fn act(&mut self, action: &Action) {
+        match action {
+            Action::Shift { weights } => {
+                let parts = weights.of(&self.rollout.spec().canary);
+                if parts != self.parts {
+                    self.parts = parts;
+                    self.generation += 1;
+                }
+            }
+            Action::Mark { slow_us, reveal_us } => self.marks = (*slow_us, *reveal_us),
+            Action::Tell { .. } => {}
+        }
+    }
+
+    fn live_one_millisecond(&mut self) {
+        self.now.0 += 1;
+        let world = (self.world)(self.seconds());
+        let since_start = (self.now.0 - self.start.0) as f64;
+        while self.next_arrival_ms < since_start {
+            self.arrive(&world);
+            let wait = -(1.0 - self.random.random::<f64>()).ln();
+            self.next_arrival_ms += wait * 1000.0 / world.requests_per_second;
+        }
+        let slot = self.now.0 as usize % LONGEST_MS;
+        let mut happenings = std::mem::take(&mut self.ring[slot]);
+        for happening in happenings.drain(..) {
+            self.count(happening);
+        }
+        self.ring[slot] = happenings;
+    }
+
+    fn arrive(&mut self, world: &World) {
+        let w = f64::from(self.parts) / f64::from(WHOLE);
+        let canary = self.random.random::<f64>() < w;
+        let version = if canary { world.canary } else { world.primary };
+        self.totals.requests += 1;
+        self.totals.canary_requests += u64::from(canary);
+        let arm = arm_of(&mut self.evidence, self.generation, w, canary);
+        arm.dispatched += 1;
+
+        let us = self.time_us(version);
+        let failed = self.random.random::<f64>() < version.failure;
+        let (slow_us, reveal_us) = self.marks;
+        let reveals = reveal_us.filter(|mark| us > *mark);
+        if let Some(mark) = slow_us.filter(|mark| us > *mark) {
+            self.schedule(mark, w, canary, What::Slow);
+        }
+        if let Some(mark) = reveals {
+            self.schedule(mark, w, canary, What::Revealed { us: mark });
+        }
+        let end = match (failed, reveals) {
+            (true, _) => What::Failed { revealed: reveals.is_some() },
+            (false, Some(_)) => What::OkRevealed,
+            (false, None) => What::Ok { us },
+        };
+        self.schedule(us, w, canary, end);
+    }
+
+    fn time_us(&mut self, version: Version) -> u64 {
+        let (a, b) = (1.0 - self.random.random::<f64>(), self.random.random::<f64>());
+        let normal = (-2.0 * a.ln()).sqrt() * (TAU * b).cos();
+        let us = version.median_ms * 1000.0 * (version.spread * normal).exp();
+        us.clamp(1.0, (LONGEST_MS - 2) as f64 * 1000.0) as u64
+    }
+
+    fn schedule(&mut self, after_us: u64, w: f64, canary: bool, what: What) {
+        let at = self.now.0 + after_us / 1000;
+        let happening = Happening { generation: self.generation, w, canary, what };
+        self.ring[at as usize % LONGEST_MS].push(happening);
+    }
+
+    fn count(&mut self, happening: Happening) {
+        let Happening { generation, w, canary, what } = happening;
+        let arm = arm_of(&mut self.evidence, generation, w, canary);
+        match what {
+            What::Ok { us } => {
+                arm.ok += 1;
+                add_sparse(&mut arm.latency, index(us) as u32, 1);
+            }
+            What::OkRevealed => arm.ok += 1,
+            What::Failed { revealed } => {
+                arm.failed += 1;
+                arm.failed_revealed += u64::from(revealed);
+            }
+            What::Slow => arm.slow += 1,
+            What::Revealed { us } => add_sparse(&mut arm.latency, index(us) as u32, 1),
+        }
+        if canary {
+            self.alarmed |= matches!(what, What::Failed { .. } | What::Slow);
+            self.totals.canary_failures += u64::from(matches!(what, What::Failed { .. }));
+            self.totals.canary_ok += u64::from(matches!(what, What::Ok { .. } | What::OkRevealed));
+        }
+    }
+}
+
+/// The counts of one arm of one generation, made where they are new.
+fn arm_of(evidence: &mut Evidence, id: u64, w: f64, canary: bool) -> &mut ArmDelta {
+    let generations = &mut evidence.generations;
+    let at = match generations.iter().rposition(|delta| delta.id == id) {
+        Some(at) => at,
+        None => {
+            generations.push(GenerationDelta { id, w, ..GenerationDelta::default() });
+            generations.len() - 1
+        }
+    };
+    if canary { &mut generations[at].canary } else { &mut generations[at].primary }
+}

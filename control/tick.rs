@@ -22,7 +22,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use crate::act::{self, Plan, Shift};
 use crate::clock::{Clock, Moment};
 use crate::config::Loaded;
-use crate::events::Events;
+use crate::events::{Events, word};
 use crate::figures::Ring;
 use crate::fleet::{Fleet, Governed};
 use crate::journal::{Entry, Journal};
@@ -297,9 +297,10 @@ impl Tick {
     }
 
     fn tell(&mut self, event: Event, in_force_us: Option<u64>) {
-        let Event { rollout, kind, text, canary_parts, .. } = &event;
+        let Event { rollout, text, canary_parts, .. } = &event;
+        let kind = word(event.kind);
         let percent = serin_proxy::weights::percent(*canary_parts);
-        tracing::info!(rollout, ?kind, canary_percent = percent, in_force_us, "{text}");
+        tracing::info!(rollout, kind, canary_percent = percent, in_force_us, "{text}");
         self.events.tell(event, in_force_us);
     }
 

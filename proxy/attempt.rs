@@ -1,6 +1,6 @@
 //! One attempt to get an answer from one version: picks an endpoint, takes a
 //! connection, sends. Another endpoint is tried only where the first could not
-//! be reached, so nothing is ever sent twice from here.
+//! be reached; a kept connection that turns out to be closed is replaced once.
 
 use std::rc::Rc;
 
@@ -12,6 +12,7 @@ use crate::body::RequestBody;
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::lane::VersionView;
+use crate::retry;
 use crate::rewrite;
 use crate::table::VersionPlan;
 use crate::tally::Shard;
@@ -36,21 +37,29 @@ pub async fn attempt(
 ) -> Result<Answer, Fault> {
     let (pool, mut lease) = connect(version, plan, shard).await?;
     rewrite::target(&mut parts, lease.is_http2());
-    match lease.send(Request::from_parts(parts, body)).await {
+    let spare = lease.is_reused().then(|| repeatable(&parts, &body)).flatten();
+    let unsent = match lease.send(Request::from_parts(parts, body)).await {
+        Ok(response) => return Ok(Answer { response, lease }),
+        Err(unsent) => unsent,
+    };
+    // An endpoint may close a kept connection just as it is used again. What it
+    // surely did not take, or may take twice, goes out once more on a new one.
+    let again = match unsent.request {
+        Some(request) if lease.is_reused() => *request,
+        _ if unsent.fault.kind == Kind::Reset => spare.ok_or(unsent.fault)?,
+        _ => return Err(unsent.fault),
+    };
+    shard.retries.add(1);
+    let mut lease = pool.dial(plan.connect_timeout).await?;
+    match lease.send(again).await {
         Ok(response) => Ok(Answer { response, lease }),
-        Err(unsent) => match unsent.request {
-            // The connection had closed while it lay idle, and took nothing.
-            Some(request) if lease.is_reused() => {
-                shard.retries.add(1);
-                let mut lease = pool.dial(plan.connect_timeout).await?;
-                match lease.send(*request).await {
-                    Ok(response) => Ok(Answer { response, lease }),
-                    Err(unsent) => Err(unsent.fault),
-                }
-            }
-            _ => Err(unsent.fault),
-        },
+        Err(unsent) => Err(unsent.fault),
     }
+}
+
+fn repeatable(parts: &Parts, body: &RequestBody) -> Option<Request<RequestBody>> {
+    let repeatable = retry::is_idempotent(&parts.method) && matches!(body, RequestBody::Empty);
+    repeatable.then(|| Request::from_parts(parts.clone(), RequestBody::Empty))
 }
 
 async fn connect<'a>(

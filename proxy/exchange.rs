@@ -205,6 +205,8 @@ fn failure_of(answer: &Result<Answer, Fault>) -> Option<Outcome> {
 
 /// Hands the version's answer on; its outcome is known at the latest byte.
 fn relay(flight: Flight, answer: Answer) -> Response<AnswerBody> {
+    // The head is here: from now on only silence is a fault.
+    flight.lane.flights.set_deadline(flight.key, 0);
     let (mut parts, incoming) = answer.response.into_parts();
     parts.version = http::Version::HTTP_11;
     let mut outcome = Outcome::of_status(parts.status);

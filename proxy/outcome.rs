@@ -17,22 +17,22 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub verdict: Verdict,
-    /// Class of the status the version answered with, 1 to 5; 0 for none.
+    /// Class of the status that the version answered with, or that we gave in
+    /// its place, 1 to 5; 0 for none.
     pub class: u8,
 }
 
 impl Outcome {
     pub fn of_fault(fault: Fault) -> Outcome {
-        let verdict = match fault.at {
-            At::Upstream => Verdict::Failure,
-            At::Downstream | At::Proxy => Verdict::Uncounted,
-        };
-        Outcome { verdict, class: 0 }
+        match fault.at {
+            At::Upstream => Outcome { verdict: Verdict::Failure, class: class_of(fault.status()) },
+            At::Downstream | At::Proxy => Outcome { verdict: Verdict::Uncounted, class: 0 },
+        }
     }
 
     pub fn of_status(status: StatusCode) -> Outcome {
         let verdict = if status.is_server_error() { Verdict::Failure } else { Verdict::Success };
-        Outcome { verdict, class: (status.as_u16() / 100).min(5) as u8 }
+        Outcome { verdict, class: class_of(status) }
     }
 
     /// The same answer, seen to be a failure for another reason.
@@ -43,6 +43,10 @@ impl Outcome {
     pub fn uncounted(self) -> Outcome {
         Outcome { verdict: Verdict::Uncounted, ..self }
     }
+}
+
+fn class_of(status: StatusCode) -> u8 {
+    (status.as_u16() / 100).min(5) as u8
 }
 
 /// gRPC puts its status into trailers, or into the head where there is no body.

@@ -40,20 +40,21 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// Returns once the worker's runtime stands, or with the reason why not.
     pub fn spawn(self) -> io::Result<()> {
-        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-        // A runtime that lives on one thread must be built there; this one only proves that it can be.
-        drop(runtime?);
+        let (built, standing) = std::sync::mpsc::channel();
         let name = format!("serin-worker-{}", self.index);
-        std::thread::Builder::new().name(name).spawn(move || self.run()).map(drop)
-    }
-
-    fn run(self) {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build_local(LocalOptions::default())
-            .expect("the same runtime could be built a moment ago");
-        runtime.block_on(self.live());
+        std::thread::Builder::new().name(name).spawn(move || {
+            // A runtime that lives on one thread is built there.
+            let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+            let runtime = runtime.map_err(|error| built.send(Err(error)));
+            if let Ok(runtime) = runtime
+                && built.send(Ok(())).is_ok()
+            {
+                runtime.block_on(self.live());
+            }
+        })?;
+        standing.recv().unwrap_or_else(|_| Err(io::Error::other("the worker's thread ended at once")))
     }
 
     async fn live(mut self) {

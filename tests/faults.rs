@@ -214,14 +214,18 @@ fn a_client_that_never_finishes_its_head_is_turned_away_and_counted_nowhere() {
     assert_eq!((origin.requests(), app.requests(&[])), (0, 0));
 }
 
+/// As in Envoy and nginx: the end of the client's side is the end of its interest.
 #[test]
-fn a_client_may_end_its_sending_side_and_still_be_answered() {
+fn a_client_that_ends_its_sending_side_has_left() {
     let origin = Origin::answering("a", |_| Answer::ok().after(Duration::from_millis(200)));
     let app = App::start(&single(origin.address));
     let mut conn = app.conn();
     conn.write(&Ask::get("/").header("connection", "close").bytes());
+    eventually("the origin is asked", || origin.requests() == 1);
     conn.stream.shutdown(Shutdown::Write).expect("the socket is ours");
-    assert_eq!(conn.read_reply("GET").expect("an answer").status, 200);
+    assert!(conn.read_reply("GET").is_err());
+    quiet(&app);
+    assert_eq!((counted(&app, "uncounted"), counted(&app, "failure")), (1, 0));
 }
 
 #[test]

@@ -193,13 +193,17 @@ fn bets_on_whose_failure_it_was_agree() {
         let mut past = Past::of(case.hist);
         assert_eq!(case.ticks.len(), case.out.len());
         for (line, out) in case.ticks.iter().zip(&case.out) {
-            if let Some(tick) = line.or_word(&mut test.purse) {
-                let failed = Failed { canary: tick[0] as u64, primary: tick[1] as u64, w: tick[2] };
-                test.tick(failed, past.history.failure_rate());
-                past.observe(tick[1], tick[3], tick[4]);
+            match line {
+                Line::Word(word) if word == "window" => test.close_window(),
+                Line::Word(_) => test.top_up(),
+                Line::Tick(tick) => {
+                    let failed = Failed { canary: tick[0] as u64, primary: tick[1] as u64, w: tick[2] };
+                    test.tick(&[failed], 0, past.history.failure_rate());
+                    past.observe(tick[1], tick[3], tick[4]);
+                }
             }
-            agree(&case.name, test.purse.log_e(), out.log_e);
-            agree(&case.name, test.purse.log_raw(), out.log_raw);
+            agree(&case.name, test.log_e(View::Capped), out.log_e);
+            agree(&case.name, test.log_e(View::Raw), out.log_raw);
         }
     }
 }

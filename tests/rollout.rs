@@ -160,9 +160,9 @@ fn a_slow_release_is_rolled_back_by_comparison_with_the_primary() {
 fn an_absolute_latency_objective_is_kept() {
     let delayed = |ms| move |_: &crate::harness::origin::Seen| Answer::ok().after(Duration::from_millis(ms));
     let canary = Origin::answering("canary", delayed(300));
-    let rollout =
-        "steps: [{weight: 20, for: 60s}]\nanalysis: {window: 0s, latency: {p99: 150ms}, slowdown: false}";
+    let rollout = "steps: [{weight: 20, for: 60s}]\nanalysis: {window: 0s, latency: {p99: 150ms}}";
     let scene = scene_of(Origin::start("primary"), canary, rollout);
+    scene.load.pass(1500);
     scene.app.command("web", "start");
     scene.app.await_phase("web", "rolled_back");
 }

@@ -113,7 +113,7 @@ fn a_canary_that_cannot_be_reached_or_resets_is_shielded_too() {
 #[test]
 fn what_has_reached_the_user_cannot_be_taken_back() {
     let primary = Origin::start("primary");
-    let canary = Origin::answering("canary", |_| Answer::stream(1 << 20).broken_after(100_000));
+    let canary = Origin::answering("canary", |_| Answer::stream(1 << 20).every(Duration::from_millis(1)).broken_after(100_000));
     let app = app(&primary, canary.address, ALL, WIDE);
     assert!(app.conn().try_ask(&Ask::get("/")).is_err(), "a cut answer must look cut");
     quiet(&app);

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::sync::broadcast;
 
 use super::{Admin, Refused};
-use crate::events::Told;
+use crate::events::{Told, word};
 use crate::tick::ask::Ask;
 
 #[derive(Deserialize)]
@@ -60,5 +60,5 @@ async fn next(
 
 fn written(told: &Told) -> Event {
     let data = serde_json::to_string(told).expect("an event is plain data with text keys");
-    Event::default().id(told.id.to_string()).event(told.word()).data(data)
+    Event::default().id(told.id.to_string()).event(word(told.event.kind)).data(data)
 }

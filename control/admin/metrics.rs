@@ -49,7 +49,7 @@ pub async fn stats_prometheus(state: State<Admin>) -> Result<Response, Refused> 
 
 pub fn render(reading: &Reading, view: &MetricsView) -> prometheus::Result<String> {
     let mut page = Page::default();
-    for version in &reading.versions {
+    for version in reading.versions.iter().filter(|version| !is_unused_shadow(version)) {
         version_of(&mut page, version);
     }
     for split in &reading.splits {
@@ -79,6 +79,11 @@ pub fn render(reading: &Reading, view: &MetricsView) -> prometheus::Result<Strin
     process::read(&mut page);
     let families: Vec<MetricFamily> = page.families.into_values().collect();
     TextEncoder::new().encode_to_string(&families)
+}
+
+/// Every version could be mirrored to, few are.
+fn is_unused_shadow(version: &VersionReading) -> bool {
+    version.shadow && version.counts == Counts::default()
 }
 
 fn version_of(page: &mut Page, version: &VersionReading) {

@@ -31,7 +31,7 @@ pub struct Seen {
     steps: usize,
     step_progress: f64,
     sentence: String,
-    rollback_meter: f64,
+    rollback_meter: Option<f64>,
     warnings: Vec<String>,
     versions: BTreeMap<String, Figures>,
     weights: BTreeMap<String, f64>,
@@ -76,6 +76,9 @@ fn wait(client: &Client, status: &Status) -> anyhow::Result<Exit> {
         if let Some(exit) = exit {
             if status.ask.json {
                 println!("{answer}");
+            }
+            if exit != Exit::Done {
+                eprintln!("serin: {} is {}: {}", seen.name, seen.phase.replace('_', " "), seen.sentence);
             }
             return Ok(exit);
         }
@@ -130,7 +133,7 @@ fn tables(all: &[Seen]) -> String {
             seen.phase.clone(),
             seen.step_of(),
             format!("{} %", seen.canary_percent()),
-            format!("{:.0} %", seen.rollback_meter * 100.0),
+            seen.rollback_meter.map_or("-".to_owned(), |meter| format!("{:.0} %", meter * 100.0)),
             seen.sentence.clone(),
         ]);
         for version in [&seen.primary, &seen.canary] {

@@ -126,7 +126,7 @@ impl Fading {
 
     fn add(&mut self, arm: &ArmDelta) {
         for (bucket, n) in &arm.latency {
-            add_sparse(&mut self.buckets, *bucket, n * UNIT);
+            add_sparse(&mut self.buckets, (*bucket).min(BUCKETS as u32 - 1), n * UNIT);
         }
         self.failed += late_failures(arm) * UNIT;
     }

@@ -11,6 +11,7 @@ use super::failures::Failures;
 use super::history::History;
 use super::logs::log_mean;
 use super::objective::Objective;
+use super::purse::Purse;
 use super::slowness::Slowness;
 use crate::judge::Analysis;
 
@@ -98,11 +99,8 @@ impl Panel {
         for seat in &mut self.seats {
             match &mut seat.test {
                 Test::Failures(test) => {
-                    for delta in &evidence.generations {
-                        let failed =
-                            Failed { canary: delta.canary.failed, primary: delta.primary.failed, w: delta.w };
-                        test.tick(failed, history.failure_rate());
-                    }
+                    let (failed, good) = tossed(evidence);
+                    test.tick(&failed, good, history.failure_rate());
                 }
                 Test::Slowness(test) => {
                     test.begin(history.latency());
@@ -121,7 +119,7 @@ impl Panel {
     pub fn close_window(&mut self) {
         for seat in &mut self.seats {
             match &mut seat.test {
-                Test::Failures(test) => test.purse.close_window(),
+                Test::Failures(test) => test.close_window(),
                 Test::Slowness(test) => test.close_window(),
                 Test::Objective(test) => test.purse.close_window(),
             }
@@ -131,7 +129,7 @@ impl Panel {
     pub fn top_up(&mut self, history: &History) {
         for seat in &mut self.seats {
             match &mut seat.test {
-                Test::Failures(test) => test.purse.top_up(),
+                Test::Failures(test) => test.top_up(),
                 Test::Slowness(test) => test.top_up(history.latency()),
                 Test::Objective(test) => test.purse.top_up(),
             }
@@ -142,6 +140,16 @@ impl Panel {
     /// the weights after having seen the evidence.
     pub fn drop(&mut self, out: impl Fn(Kind) -> bool) {
         self.seats.retain(|seat| !out(seat.kind));
+    }
+
+    /// Takes from the objectives what they have won so far. Giving money up is
+    /// always allowed.
+    pub fn forgive_objectives(&mut self) {
+        for seat in &mut self.seats {
+            if let Test::Objective(test) = &mut seat.test {
+                test.purse.forgive();
+            }
+        }
     }
 
     pub fn seats(&self) -> &[Seat] {
@@ -189,19 +197,33 @@ impl Panel {
 
 impl Seat {
     pub fn log_e(&self, view: View) -> f64 {
-        let purse = match &self.test {
-            Test::Failures(test) => &test.purse,
-            Test::Objective(test) => &test.purse,
-            Test::Slowness(test) => match test.purse() {
-                Some(purse) => purse,
-                None => return 0.0,
-            },
-        };
-        match view {
+        match &self.test {
+            Test::Failures(test) => test.log_e(view),
+            Test::Objective(test) => view.of(&test.purse),
+            Test::Slowness(test) => test.purse().map_or(0.0, |purse| view.of(purse)),
+        }
+    }
+}
+
+impl View {
+    pub fn of(self, purse: &Purse) -> f64 {
+        match self {
             View::Capped => purse.log_e(),
             View::Raw => purse.log_raw(),
         }
     }
+}
+
+/// Failures of requests that a coin assigned, and by how many the canary's good
+/// ones grew.
+fn tossed(evidence: &Evidence) -> (Vec<Failed>, i64) {
+    let mut good = 0;
+    let failed = evidence.generations.iter().map(|delta| {
+        let canary = &delta.canary;
+        good += canary.dispatched as i64 - canary.aborted as i64 - canary.failed as i64;
+        Failed { canary: canary.failed, primary: delta.primary.failed, w: delta.w }
+    });
+    (failed.collect(), good)
 }
 
 /// New bad requests of the canary, forced ones included, and by how many the

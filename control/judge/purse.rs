@@ -27,6 +27,8 @@ pub struct Purse {
     /// Logarithm of its factor within the window.
     window: Vec<f64>,
     cash: f64,
+    /// What it began with: stakes are shares of this.
+    began_with: f64,
     top_ups: u32,
     planned: u32,
     shares: Shares,
@@ -53,6 +55,7 @@ impl Purse {
             window: vec![0.0; parts.len()],
             parts,
             cash: 1.0 - at_start,
+            began_with: 1.0,
             top_ups: 0,
             planned,
             shares: Shares { planned: AS_PLANNED, tail: 1.0 - at_start - AS_PLANNED },
@@ -63,7 +66,9 @@ impl Purse {
     /// Multiplies component j by `e^factors[j]`.
     pub fn bet(&mut self, factors: impl IntoIterator<Item = f64>) {
         for (sum, factor) in self.window.iter_mut().zip(factors) {
-            *sum += factor;
+            debug_assert!(factor.is_finite(), "a bet won {factor}");
+            // What is no number says nothing; it must not pass for a win at the cap.
+            *sum += if factor.is_finite() { factor } else { 0.0 };
         }
     }
 
@@ -78,7 +83,7 @@ impl Purse {
     pub fn top_up(&mut self) {
         self.close_window();
         self.top_ups += 1;
-        let stake = self.stake(self.top_ups).min(self.cash);
+        let stake = (self.stake(self.top_ups) * self.began_with).min(self.cash);
         if stake > 0.0 {
             self.cash -= stake;
             for (base, part) in self.base.iter_mut().zip(&self.parts) {
@@ -109,8 +114,24 @@ impl Purse {
         self.parts = vec![even; n];
     }
 
-    pub fn len(&self) -> usize {
-        self.base.len()
+    /// Goes on with what another purse owned, in place of 1.
+    pub fn inherit(&mut self, log_e: f64) {
+        self.cash *= log_e.exp();
+        self.began_with *= log_e.exp();
+        for base in &mut self.base {
+            *base += log_e;
+        }
+    }
+
+    /// Gives up what was won, so that no more than 1 is owned.
+    pub fn forgive(&mut self) {
+        self.close_window();
+        let won = self.log_e().max(0.0);
+        self.cash *= (-won).exp();
+        self.began_with *= (-won).exp();
+        for base in &mut self.base {
+            *base -= won;
+        }
     }
 
     /// Logarithm of what is owned: the evidence.
@@ -152,12 +173,24 @@ mod tests {
     }
 
     #[test]
+    fn forgiving_leaves_one_and_never_adds() {
+        let mut purse = Purse::new(&[0.5, 0.5], 60, None);
+        purse.bet([9.0, -2.0]);
+        purse.forgive();
+        assert!(purse.log_e().abs() < 1e-12);
+        purse.bet([-3.0, -3.0]);
+        let poor = purse.log_e();
+        purse.forgive();
+        assert_eq!(purse.log_e(), poor);
+    }
+
+    #[test]
     fn spreading_keeps_what_is_owned() {
         let mut purse = Purse::new(&[0.5, 0.3, 0.2], 60, Some(10_f64.ln()));
         purse.bet([1.0, 2.0, 5.0]);
         let before = purse.log_e();
         purse.spread(16);
         assert!((purse.log_e() - before).abs() < 1e-12);
-        assert_eq!(purse.len(), 16);
+        assert_eq!(purse.base.len(), 16);
     }
 }

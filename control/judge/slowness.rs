@@ -70,7 +70,8 @@ impl Cuts {
                 above -= count;
                 let tail = (above + 0.5) / (n + 1.0);
                 if tail <= tau || bucket == finite - 1 {
-                    if cuts.iter().all(|cut| cut.bucket != bucket) {
+                    // A category that the primary never falls into says nothing.
+                    if cuts.last().is_none_or(|last| tail < last.tail) {
                         cuts.push(Cut { bucket, tail, tau });
                     }
                     break;

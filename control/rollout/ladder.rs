@@ -12,7 +12,6 @@ use super::spec::Step;
 use crate::clock::Moment;
 use crate::judge::Judge;
 use crate::judge::Verdict;
-use crate::judge::panel::View;
 use serin_proxy::weights::WHOLE;
 use serin_proxy::weights::percent;
 
@@ -124,6 +123,7 @@ impl Rollout {
 
     fn arrive(&mut self, place: Place, parts: u32, now: Moment) {
         let state = &mut self.state;
+        let parts = parts.min(WHOLE);
         // Equal weights make no new generation: requests go on being of the present one.
         if parts != state.parts {
             state.floor = state.newest;
@@ -140,22 +140,21 @@ impl Rollout {
             Some(Step::Pause { hold: None }) => false,
             Some(Step::Pause { hold: Some(_) }) => self.time_is_over(),
             Some(Step::Weight { .. }) | None => {
-                self.time_is_over() && self.missing() == 0 && !self.is_suspicious()
+                self.time_is_over() && self.missing() == 0 && !self.is_troubled()
             }
         }
     }
 
     fn bake_is_over(&self) -> bool {
-        self.time_is_over() && self.missing() == 0 && !self.is_suspicious()
+        self.time_is_over() && self.missing() == 0 && !self.is_troubled()
     }
 
     fn time_is_over(&self) -> bool {
         self.lasts().is_some_and(|lasts| u128::from(self.state.elapsed_ms) >= lasts.as_millis())
     }
 
-    /// The present window alone would be enough, had it the canary to blame.
-    fn is_suspicious(&self) -> bool {
-        self.state.judge.as_ref().is_some_and(|judge| judge.log_e(View::Raw) >= judge.needed())
+    fn is_troubled(&self) -> bool {
+        self.state.judge.as_ref().is_some_and(Judge::is_troubled)
     }
 
     fn describe(&self) -> String {

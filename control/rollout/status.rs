@@ -78,7 +78,8 @@ impl Rollout {
         }
     }
 
-    fn step_number(&self) -> usize {
+    /// Index of the present step; beyond the last one once promoted.
+    pub fn step_number(&self) -> usize {
         match self.state.place {
             Place::Step(at) => at,
             Place::Bake | Place::Succeeded => self.spec.steps.len(),

@@ -18,7 +18,7 @@ pub struct Route {
     /// The route matches when any of these does; an empty list matches all.
     pub matches: Vec<Match>,
     pub target: Target,
-    /// From the request's head to the last byte of the answer's head.
+    /// From the end of the request to the answer's head.
     pub request_timeout: Option<Duration>,
     /// Longest silence of an answer's body.
     pub idle_timeout: Option<Duration>,
