@@ -70,7 +70,7 @@ impl Outcome {
     /// or the last request reached the canary, whichever was later.
     fn seconds_to_zero(&self) -> Option<f64> {
         let zero = self.zero_at?.max(self.ledger.last_arrival?);
-        Some(zero.since(self.first_bad()?).as_secs_f64())
+        Some(seconds(zero.since(self.first_bad()?)))
     }
 
     /// Failures that users got from the canary, or that nobody signed.
@@ -221,7 +221,7 @@ impl Summary {
             "user_failures": errors.map(Outcome::user_failures),
             "requests": errors.map(Outcome::requests),
             "total_requests": self.requests(),
-            "seconds": self.took.as_secs_f64(),
+            "seconds": seconds(self.took),
             "rollouts": self.outcomes.iter().map(|outcome| (outcome.key.to_owned(), Self::detail(outcome)))
                 .collect::<serde_json::Map<_, _>>(),
         })
@@ -232,7 +232,7 @@ impl Summary {
         json!({
             "release": outcome.release.name,
             "phase": outcome.phase,
-            "seconds": outcome.took.as_secs_f64(),
+            "seconds": seconds(outcome.took),
             "seconds_to_zero_weight": outcome.seconds_to_zero(),
             "weight_percent": f64::from(outcome.parts) / 100.0,
             "requests": outcome.requests(),
@@ -254,6 +254,11 @@ impl Summary {
             },
         })
     }
+}
+
+/// To the millisecond, which is as fine as moments are.
+fn seconds(duration: Duration) -> f64 {
+    duration.as_millis() as f64 / 1000.0
 }
 
 /// `12345` is `12,345`.
@@ -356,6 +361,7 @@ mod tests {
     #[test]
     fn time_to_zero_runs_from_the_first_bad_answer_to_the_later_of_word_and_last_request() {
         let seconds = |outcome: Outcome| outcome.seconds_to_zero();
+        assert_eq!(seconds(Outcome { zero_at: Some(Moment(11_816)), ..errors() }), Some(1.816));
         assert_eq!(seconds(errors()), Some(1.7));
         assert_eq!(seconds(slow()), Some(0.7));
         assert_eq!(seconds(good()), None);
