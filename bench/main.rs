@@ -1,6 +1,8 @@
 //! Numbers, printed on demand: serin beside its peers, and the judge over its scenarios.
 //! Nothing here is a test: a figure is for a person to read, and it always comes with its machine.
 
+#![expect(clippy::disallowed_methods, reason = "to measure is to look at the clock")]
+
 mod instructions;
 mod scenarios;
 mod versus;

@@ -1,5 +1,7 @@
 //! A point in time as plain data, and the one place that asks for it.
 
+#![expect(clippy::disallowed_methods, reason = "this is the one place")]
+
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};

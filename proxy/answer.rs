@@ -3,13 +3,17 @@
 //! status that says otherwise.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::body::Upload;
+use crate::fault::At;
 use crate::fault::Fault;
+use crate::fault::Kind;
 use crate::flight::Flight;
 use crate::outcome;
 use crate::outcome::Outcome;
@@ -30,6 +34,16 @@ pub struct Relayed {
     /// What the head said; the end of the body may say worse.
     outcome: Outcome,
     grpc: bool,
+    /// The client's body, which may still be on its way.
+    upload: Option<Rc<Upload>>,
+}
+
+/// What the head of an answer said of its end.
+pub struct Expected {
+    pub outcome: Outcome,
+    /// The outcome stands in trailers.
+    pub grpc: bool,
+    pub bodyless: bool,
 }
 
 impl AnswerBody {
@@ -38,11 +52,12 @@ impl AnswerBody {
         incoming: Incoming,
         flight: Flight,
         lease: Lease,
-        outcome: Outcome,
-        grpc: bool,
+        upload: Option<Rc<Upload>>,
+        expected: &Expected,
     ) -> AnswerBody {
-        let mut relayed = Relayed { incoming, flight, lease: Some(lease), outcome, grpc };
-        if relayed.incoming.is_end_stream() {
+        let Expected { outcome, grpc, bodyless } = *expected;
+        let mut relayed = Relayed { incoming, flight, lease: Some(lease), outcome, grpc, upload };
+        if relayed.incoming.is_end_stream() || bodyless {
             relayed.finish(None);
             return AnswerBody::Empty;
         }
@@ -84,7 +99,7 @@ impl Relayed {
                 }
                 if let Some(trailers) = frame.trailers_ref() {
                     self.finish(Some(trailers));
-                } else if self.incoming.is_end_stream() {
+                } else if self.incoming.is_end_stream() || self.has_all() {
                     self.finish(None);
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -92,8 +107,17 @@ impl Relayed {
         }
     }
 
+    /// All that was announced has come, though the stream may still be open.
+    /// Nobody asks it for more: an HTTP/1 client's answer is whole.
+    fn has_all(&self) -> bool {
+        !self.grpc && self.incoming.size_hint().exact() == Some(0)
+    }
+
     fn fail(&mut self, fault: Fault) -> Fault {
-        self.flight.settle(self.outcome.failed());
+        let client_failed = self.upload.as_ref().is_some_and(|upload| upload.has_failed());
+        let fault = if client_failed { Fault::downstream(Kind::ClientGone) } else { fault };
+        let blamed = fault.at == At::Upstream;
+        self.flight.settle(if blamed { self.outcome.failed() } else { self.outcome.uncounted() });
         self.lease = None;
         fault
     }
@@ -103,6 +127,9 @@ impl Drop for Relayed {
     fn drop(&mut self) {
         // The client left in the middle; unless settled before, nobody's fault.
         self.flight.settle(self.outcome.uncounted());
+        if let Some(upload) = &self.upload {
+            self.flight.shard().bytes_in.add(upload.bytes());
+        }
     }
 }
 

@@ -4,8 +4,11 @@
 
 use std::rc::Rc;
 
+use http::header::HeaderValue;
+use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
+use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::body::RequestBody;
@@ -36,10 +39,14 @@ pub async fn attempt(
     body: RequestBody,
 ) -> Result<Answer, Fault> {
     let (pool, mut lease) = connect(version, plan, shard).await?;
-    rewrite::target(&mut parts, lease.is_http2());
+    rewrite::target(&mut parts, lease.is_http2(), pool.address);
+    // For a method that seldom has a body hyper would take none for granted.
+    if !lease.is_http2() && !body.is_end_stream() && body.size_hint().exact().is_none() {
+        parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     let spare = lease.is_reused().then(|| repeatable(&parts, &body)).flatten();
     let unsent = match lease.send(Request::from_parts(parts, body)).await {
-        Ok(response) => return Ok(Answer { response, lease }),
+        Ok(response) => return answered(response, lease),
         Err(unsent) => unsent,
     };
     // An endpoint may close a kept connection just as it is used again. What it
@@ -52,9 +59,17 @@ pub async fn attempt(
     shard.retries.add(1);
     let mut lease = pool.dial(plan.connect_timeout).await?;
     match lease.send(again).await {
-        Ok(response) => Ok(Answer { response, lease }),
+        Ok(response) => answered(response, lease),
         Err(unsent) => Err(unsent.fault),
     }
+}
+
+/// We never ask to change protocols, so nobody may.
+fn answered(response: Response<Incoming>, lease: Lease) -> Result<Answer, Fault> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Fault::upstream(Kind::Garbage));
+    }
+    Ok(Answer { response, lease })
 }
 
 fn repeatable(parts: &Parts, body: &RequestBody) -> Option<Request<RequestBody>> {

@@ -39,8 +39,6 @@ pub struct Upload {
     state: RefCell<State>,
     flights: Rc<Flights>,
     key: Key,
-    /// Put on the request once its body is in.
-    timeout_us: u64,
     bytes: Cell<u64>,
     failed: Cell<bool>,
 }
@@ -54,6 +52,8 @@ struct State {
     ended: bool,
     /// Only the newest attempt may read.
     reader: u32,
+    /// Of the attempt that waits for more.
+    waker: Option<Waker>,
     tee: Option<Rc<Tee>>,
 }
 
@@ -95,14 +95,21 @@ impl Upload {
         tee: Option<Rc<Tee>>,
         flights: Rc<Flights>,
         key: Key,
-        timeout_us: u64,
     ) -> Rc<Upload> {
-        let state = State { incoming, kept: Vec::new(), kept_bytes: 0, keep, ended: false, reader: 0, tee };
+        let state = State {
+            incoming,
+            kept: Vec::new(),
+            kept_bytes: 0,
+            keep,
+            ended: false,
+            reader: 0,
+            waker: None,
+            tee,
+        };
         Rc::new(Upload {
             state: RefCell::new(state),
             flights,
             key,
-            timeout_us,
             bytes: Cell::new(0),
             failed: Cell::new(false),
         })
@@ -112,6 +119,9 @@ impl Upload {
     pub fn read(self: &Rc<Self>) -> RequestBody {
         let mut state = self.state.borrow_mut();
         state.reader += 1;
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
         RequestBody::Live { upload: self.clone(), reader: state.reader, position: 0 }
     }
 
@@ -147,7 +157,12 @@ impl Upload {
             return Poll::Ready(None);
         }
         loop {
-            let frame = std::task::ready!(Pin::new(&mut state.incoming).poll_frame(cx));
+            let Poll::Ready(frame) = Pin::new(&mut state.incoming).poll_frame(cx) else {
+                state.waker = Some(cx.waker().clone());
+                self.flights.hand_over(self.key);
+                return Poll::Pending;
+            };
+            self.flights.take_back(self.key);
             self.flights.progress(self.key);
             let part = match frame {
                 None => {
@@ -176,9 +191,6 @@ impl Upload {
     fn finish(&self, state: &mut State) {
         if !state.ended {
             state.ended = true;
-            if self.timeout_us != 0 {
-                self.flights.set_deadline(self.key, crate::clock::now_us() + self.timeout_us);
-            }
             if let Some(tee) = &state.tee {
                 tee.end();
             }
@@ -302,6 +314,11 @@ impl Tee {
 
     pub fn is_abandoned(&self) -> bool {
         self.queue.borrow().abandoned
+    }
+
+    /// Has the client's body come to its end?
+    pub fn has_ended(&self) -> bool {
+        self.queue.borrow().ended
     }
 
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {

@@ -2,16 +2,31 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is the one place")]
 
+use std::cell::Cell;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 static START: OnceLock<Instant> = OnceLock::new();
 
+thread_local! {
+    static RECENT: Cell<u64> = const { Cell::new(0) };
+}
+
 /// Microseconds since the process first asked; never zero, so that zero can
 /// mean "not yet" where a moment is kept.
 pub fn now_us() -> u64 {
     let start = START.get_or_init(Instant::now);
-    start.elapsed().as_micros() as u64 + 1
+    let now_us = start.elapsed().as_micros() as u64 + 1;
+    RECENT.set(now_us);
+    now_us
+}
+
+/// What this thread last heard of the time: for what is counted in seconds.
+pub fn recent_us() -> u64 {
+    match RECENT.get() {
+        0 => now_us(),
+        recent_us => recent_us,
+    }
 }
 
 pub fn us(duration: Duration) -> u64 {

@@ -23,6 +23,12 @@ pub struct Connections {
 }
 
 pub struct Connection {
+    /// Where it stands in the list.
+    index: Cell<usize>,
+    header_timeout_us: u64,
+    idle_timeout_us: u64,
+    /// Speaks HTTP/2, where bytes between requests are no beginning of a head.
+    multiplexed: Cell<bool>,
     /// Requests whose answers have not ended.
     busy: Cell<u32>,
     /// When the head that is being read began; zero between heads.
@@ -46,8 +52,12 @@ impl Connections {
         self.list.borrow().len()
     }
 
-    pub fn open(&self) -> Rc<Connection> {
+    pub fn open(&self, limits: &Limits) -> Rc<Connection> {
         let connection = Rc::new(Connection {
+            index: Cell::new(self.len()),
+            header_timeout_us: clock::us(limits.header_timeout),
+            idle_timeout_us: clock::us(limits.idle_timeout),
+            multiplexed: Cell::new(false),
             busy: Cell::new(0),
             head_since_us: Cell::new(0),
             quiet_since_us: Cell::new(clock::now_us()),
@@ -58,10 +68,13 @@ impl Connections {
         connection
     }
 
-    pub fn close(&self, connection: &Rc<Connection>) {
+    /// Takes off the list what `open` put on it; called once for each.
+    pub fn close(&self, connection: &Connection) {
         let mut list = self.list.borrow_mut();
-        if let Some(index) = list.iter().position(|other| Rc::ptr_eq(other, connection)) {
-            list.swap_remove(index);
+        let index = connection.index.get();
+        list.swap_remove(index);
+        if let Some(moved) = list.get(index) {
+            moved.index.set(index);
         }
     }
 
@@ -71,12 +84,14 @@ impl Connections {
         }
     }
 
-    pub fn sweep(&self, limits: &Limits, now_us: u64) {
+    pub fn sweep(&self, now_us: u64) {
         for connection in self.list.borrow().iter().filter(|connection| connection.busy.get() == 0) {
             let head = connection.head_since_us.get();
-            if head != 0 && now_us > head + clock::us(limits.header_timeout) {
+            if head != 0 && now_us > head.saturating_add(connection.header_timeout_us) {
                 connection.end(Ending::Now);
-            } else if head == 0 && now_us > connection.quiet_since_us.get() + clock::us(limits.idle_timeout) {
+            } else if head == 0
+                && now_us > connection.quiet_since_us.get().saturating_add(connection.idle_timeout_us)
+            {
                 connection.end(Ending::Graceful);
             }
         }
@@ -106,8 +121,14 @@ impl Connection {
         Busy(self.clone())
     }
 
-    fn heard(&self) {
-        if self.busy.get() == 0 && self.head_since_us.get() == 0 {
+    pub fn set_multiplexed(&self) {
+        self.multiplexed.set(true);
+        self.head_since_us.set(0);
+    }
+
+    /// Bytes came in.
+    pub fn heard(&self) {
+        if !self.multiplexed.get() && self.busy.get() == 0 && self.head_since_us.get() == 0 {
             self.head_since_us.set(clock::now_us());
         }
     }
@@ -120,7 +141,7 @@ impl Drop for Busy {
     fn drop(&mut self) {
         let Busy(connection) = self;
         connection.busy.set(connection.busy.get() - 1);
-        connection.quiet_since_us.set(clock::now_us());
+        connection.quiet_since_us.set(clock::recent_us());
     }
 }
 

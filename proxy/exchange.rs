@@ -8,31 +8,38 @@ use http::header::SET_COOKIE;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
+use http_body_util::BodyExt;
+use http_body_util::Limited;
 use hyper::body::Incoming;
 
 use crate::answer::AnswerBody;
+use crate::answer::Expected;
 use crate::attempt::Answer;
 use crate::attempt::attempt;
 use crate::body::RequestBody;
 use crate::body::Upload;
+use crate::clock;
 use crate::fault::At;
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::flight::Flight;
 use crate::head::Head;
 use crate::lane::Lane;
-use crate::lane::View;
 use crate::mirror;
 use crate::model::Role;
 use crate::outcome;
 use crate::outcome::Outcome;
 use crate::retry;
+use crate::retry::Budget;
 use crate::rewrite;
 use crate::rewrite::Peer;
 use crate::split;
 use crate::split::Choice;
 use crate::table::Action;
 use crate::table::RoutePlan;
+
+/// Of an unwanted answer no more than this is read.
+const RECLAIMED: usize = 64 * 1024;
 
 /// Answers one request. Never fails: what goes wrong becomes an answer.
 pub async fn exchange(lane: Rc<Lane>, peer: Rc<Peer>, request: Request<Incoming>) -> Response<AnswerBody> {
@@ -52,8 +59,10 @@ pub async fn exchange(lane: Rc<Lane>, peer: Rc<Peer>, request: Request<Incoming>
             return direct(*status, body.clone());
         }
     };
-    let choice = choose(&lane, &view, split, &head);
-    let flight = Flight::begin(&lane, view.clone(), split, &choice, route.idle_timeout_us);
+    let plan = &view.table.splits[split];
+    let toss = view.splits[split].toss();
+    let choice = split::choose(&toss.generation, &plan.force, plan.sticky.as_ref(), &head, lane.random());
+    let flight = Flight::begin(&lane, view.clone(), split, toss, &choice, route.idle_timeout_us);
     let outgoing = Outgoing::new(&flight, route, split, &choice, parts, incoming, &peer);
     let mut response = run(flight, split, &choice, outgoing, route).await;
     if let Some(cookie) = choice.set_cookie.as_deref().and_then(|cookie| HeaderValue::from_str(cookie).ok()) {
@@ -69,18 +78,14 @@ fn read(parts: &Parts) -> Result<Head<'_>, Fault> {
     Head::of(parts)
 }
 
-fn choose(lane: &Lane, view: &View, split: usize, head: &Head<'_>) -> Choice {
-    let plan = &view.table.splits[split];
-    let generation = &view.splits[split].toss().generation;
-    split::choose(generation, &plan.force, plan.sticky.as_ref(), head, lane.random())
-}
-
 /// A request ready to be sent, perhaps twice.
 struct Outgoing {
     parts: Parts,
     upload: Option<Rc<Upload>>,
     /// The head once more, where the primary may have to step in.
     spare: Option<Parts>,
+    /// The answer has no body, whatever its head says.
+    head_only: bool,
 }
 
 impl Outgoing {
@@ -105,18 +110,14 @@ impl Outgoing {
         if let Some(copy) = copy {
             copy.spawn(lane, view, split, &parts);
         }
-        // A canary that only stalls must leave the primary time to answer.
-        let timeout_us =
-            if shield.is_some() { route.request_timeout_us / 2 } else { route.request_timeout_us };
         let upload = has_body.map(|_| {
             let keep = shield.map_or(0, |shield| shield.max_body);
-            Upload::new(incoming, keep, tee, lane.flights.clone(), flight.key, timeout_us)
+            Upload::new(incoming, keep, tee, lane.flights.clone(), flight.key)
         });
-        if upload.is_none() && timeout_us != 0 {
-            lane.flights.set_deadline(flight.key, flight.started_us + timeout_us);
-        }
+        set_deadline(flight, flight.started_us, route);
         let spare = shield.map(|_| parts.clone());
-        Outgoing { parts, upload, spare }
+        let head_only = parts.method == http::Method::HEAD;
+        Outgoing { parts, upload, spare, head_only }
     }
 
     fn body(&self) -> RequestBody {
@@ -124,10 +125,10 @@ impl Outgoing {
     }
 
     /// What may be sent to the primary now that the canary has failed.
-    fn second_try(&mut self) -> Option<(Parts, RequestBody)> {
+    fn second_try(&mut self, budget: &Budget) -> Option<(Parts, RequestBody)> {
         let replayable =
             self.upload.as_ref().is_none_or(|upload| upload.is_replayable() && !upload.has_failed());
-        let parts = self.spare.take_if(|_| replayable)?;
+        let parts = self.spare.take_if(|_| replayable && budget.spend())?;
         Some((parts, self.body()))
     }
 
@@ -152,31 +153,52 @@ async fn run(
     let mut answer = send(&flight, split, choice.version, parts, body).await;
     let failure = failure_of(&answer);
     if let Some(outcome) = failure
-        && outgoing.blame(Fault::upstream(Kind::Reset)).at == At::Upstream
-        && let Some((parts, body)) = outgoing.second_try()
-        && budget.spend()
+        && let Some((parts, body)) = outgoing.second_try(budget)
     {
         // The canary has failed, whatever the primary makes of it.
         flight.settle(outcome);
         flight.shard().shielded.add(1);
-        let timeout_us = route.request_timeout_us;
-        let deadline_us = if timeout_us == 0 { 0 } else { flight.started_us + timeout_us };
-        flight.lane.flights.set_deadline(flight.key, deadline_us);
+        if let Ok(failed) = answer {
+            reclaim(failed);
+        }
+        // As much time as any other request of the primary gets: the canary's
+        // was not cut short for it, so both are judged by one measure.
+        set_deadline(&flight, clock::now_us(), route);
         let primary = view.table.splits[split].primary;
         view.table.splits[split].versions[primary].slot.shard(flight.lane.index).retries.add(1);
         answer = send(&flight, split, primary, parts, body).await;
     }
-    if let Some(upload) = &outgoing.upload {
-        flight.shard().bytes_in.add(upload.bytes());
-    }
     match answer {
-        Ok(answer) => relay(flight, answer),
+        Ok(answer) => relay(flight, answer, outgoing),
         Err(fault) => {
+            if let Some(upload) = &outgoing.upload {
+                flight.shard().bytes_in.add(upload.bytes());
+            }
             let fault = outgoing.blame(fault);
             flight.settle(Outcome::of_fault(fault));
             local(fault)
         }
     }
+}
+
+/// Zero timeout means none.
+fn set_deadline(flight: &Flight, from_us: u64, route: &RoutePlan) {
+    if route.request_timeout_us != 0 {
+        flight.lane.flights.set_deadline(flight.key, from_us + route.request_timeout_us);
+    }
+}
+
+/// Reads a short answer that nobody wants to its end, to keep its connection.
+fn reclaim(answer: Answer) {
+    tokio::task::spawn_local(async move {
+        let mut rest = Limited::new(answer.response.into_body(), RECLAIMED);
+        while let Some(frame) = rest.frame().await {
+            if frame.is_err() {
+                return;
+            }
+        }
+        answer.lease.give_back();
+    });
 }
 
 async fn send(
@@ -204,7 +226,7 @@ fn failure_of(answer: &Result<Answer, Fault>) -> Option<Outcome> {
 }
 
 /// Hands the version's answer on; its outcome is known at the latest byte.
-fn relay(flight: Flight, answer: Answer) -> Response<AnswerBody> {
+fn relay(flight: Flight, answer: Answer, outgoing: Outgoing) -> Response<AnswerBody> {
     // The head is here: from now on only silence is a fault.
     flight.lane.flights.set_deadline(flight.key, 0);
     let (mut parts, incoming) = answer.response.into_parts();
@@ -217,9 +239,15 @@ fn relay(flight: Flight, answer: Answer) -> Response<AnswerBody> {
     if outcome.verdict == outcome::Verdict::Failure {
         flight.settle(outcome);
     }
-    let grpc = outcome::is_grpc(&parts.headers) && grpc_failure.is_none();
+    let ok = parts.status == StatusCode::OK;
+    let expected = Expected {
+        outcome,
+        grpc: ok && grpc_failure.is_none() && outcome::is_grpc(&parts.headers),
+        bodyless: outgoing.head_only
+            || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED),
+    };
     rewrite::response(&mut parts.headers, flight.age_us());
-    let body = AnswerBody::relay(incoming, flight, answer.lease, outcome, grpc);
+    let body = AnswerBody::relay(incoming, flight, answer.lease, outgoing.upload, &expected);
     Response::from_parts(parts, body)
 }
 

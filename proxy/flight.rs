@@ -11,9 +11,10 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use crate::clock;
-use crate::fault::At;
 use crate::fault::Fault;
+use crate::fault::Kind;
 use crate::flights::Key;
+use crate::flights::Toss;
 use crate::lane::Lane;
 use crate::lane::View;
 use crate::outcome::Outcome;
@@ -33,8 +34,14 @@ pub struct Flight {
 
 impl Flight {
     /// Counts the request as begun, under the coin that was tossed for it.
-    pub fn begin(lane: &Rc<Lane>, view: Rc<View>, split: usize, choice: &Choice, idle_us: u64) -> Flight {
-        let toss = view.splits[split].toss();
+    pub fn begin(
+        lane: &Rc<Lane>,
+        view: Rc<View>,
+        split: usize,
+        toss: Rc<Toss>,
+        choice: &Choice,
+        idle_us: u64,
+    ) -> Flight {
         let (key, started_us) = lane.flights.begin(toss, choice.version, choice.forced, idle_us);
         let flight = Flight {
             lane: lane.clone(),
@@ -78,7 +85,10 @@ impl Flight {
     }
 
     pub fn overdue(&self, waker: &Waker) -> Option<Fault> {
-        self.lane.flights.expired(self.key, waker).map(Fault::upstream)
+        self.lane.flights.expired(self.key, waker).map(|kind| match kind {
+            Kind::ClientGone => Fault::downstream(kind),
+            kind => Fault::upstream(kind),
+        })
     }
 
     /// Counts the request, once; later calls change nothing.
@@ -93,7 +103,7 @@ impl Flight {
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        self.settle(Outcome::of_fault(Fault { at: At::Downstream, kind: crate::fault::Kind::ClientGone }));
+        self.settle(Outcome::of_fault(Fault::downstream(Kind::ClientGone)));
         self.lane.flights.end(self.key);
     }
 }

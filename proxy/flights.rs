@@ -41,6 +41,8 @@ struct Slab {
     entries: Vec<Entry>,
     free: Vec<u32>,
     live: usize,
+    /// Given to the newest entry; never to two that are live together.
+    serial: u32,
 }
 
 /// Names one request; outlives it safely.
@@ -59,8 +61,8 @@ struct Entry {
     deadline_us: u64,
     idle_us: u64,
     progressed_us: u64,
-    /// Since when the client has had what came so far and not asked for more;
-    /// zero while we wait for the version.
+    /// Since when we wait for the client, to send more or to take more; zero
+    /// while we wait for the version.
     handed_us: u64,
     expired: Option<Kind>,
     waker: Option<Waker>,
@@ -95,17 +97,14 @@ impl Flights {
         toss.generation.arm(self.worker, version, forced).dispatched.add(1);
         let coin = Coin { toss, version, forced, slow: false, revealed: false };
         let mut slab = self.slab.borrow_mut();
-        let index = slab.free.pop().unwrap_or_else(|| {
-            slab.entries.push(Entry::default());
-            slab.entries.len() as u32 - 1
-        });
+        let index = slab.vacancy();
         slab.live += 1;
         if slab.live == 1 {
             self.begun.notify_one();
         }
-        let entry = &mut slab.entries[index as usize];
-        let serial = entry.serial;
-        *entry = Entry {
+        slab.serial = slab.serial.wrapping_add(1);
+        let serial = slab.serial;
+        slab.entries[index as usize] = Entry {
             serial,
             live: true,
             started_us: now_us,
@@ -132,7 +131,11 @@ impl Flights {
 
     /// The next move is the client's: its slowness is no fault of the version.
     pub fn hand_over(&self, key: Key) {
-        self.with(key, |entry| entry.handed_us = self.now_us.get());
+        self.with(key, |entry| {
+            if entry.handed_us == 0 {
+                entry.handed_us = self.now_us.get();
+            }
+        });
     }
 
     /// The next move is the version's again; the client's time is given back.
@@ -173,10 +176,8 @@ impl Flights {
     pub fn end(&self, key: Key) {
         self.settle(key, Verdict::Uncounted, 0);
         let mut slab = self.slab.borrow_mut();
-        let entry = &mut slab.entries[key.index as usize];
-        if entry.live && entry.serial == key.serial {
+        if let Some(entry) = slab.entry(key) {
             entry.live = false;
-            entry.serial = entry.serial.wrapping_add(1);
             entry.waker = None;
             slab.free.push(key.index);
             slab.live -= 1;
@@ -211,6 +212,7 @@ impl Flights {
                 }
             }
         }
+        slab.trim();
     }
 
     /// Counts the ages that the request has passed since it was last looked at.
@@ -257,16 +259,38 @@ impl Flights {
     }
 
     fn with<T>(&self, key: Key, act: impl FnOnce(&mut Entry) -> T) -> Option<T> {
-        let mut slab = self.slab.borrow_mut();
-        let entry = &mut slab.entries[key.index as usize];
-        (entry.live && entry.serial == key.serial).then(|| act(entry))
+        self.slab.borrow_mut().entry(key).map(act)
+    }
+}
+
+impl Slab {
+    fn entry(&mut self, key: Key) -> Option<&mut Entry> {
+        self.entries.get_mut(key.index as usize).filter(|entry| entry.live && entry.serial == key.serial)
+    }
+
+    fn vacancy(&mut self) -> u32 {
+        while let Some(index) = self.free.pop() {
+            if (index as usize) < self.entries.len() {
+                return index;
+            }
+        }
+        self.entries.push(Entry::default());
+        self.entries.len() as u32 - 1
+    }
+
+    /// Forgets dead entries at the end, so that a burst does not make every later sweep long.
+    fn trim(&mut self) {
+        while self.entries.last().is_some_and(|entry| !entry.live) {
+            self.entries.pop();
+        }
     }
 }
 
 impl Entry {
     fn overdue(&self, now_us: u64) -> Option<Kind> {
         if self.handed_us != 0 {
-            return None;
+            let silent = self.idle_us != 0 && now_us >= self.handed_us.saturating_add(self.idle_us);
+            return silent.then_some(Kind::ClientGone);
         }
         if self.deadline_us != 0 && now_us >= self.deadline_us {
             return Some(Kind::Timeout);

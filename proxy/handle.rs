@@ -120,11 +120,9 @@ impl Handle {
     pub fn apply(&self, model: &Model) -> Result<(), Vec<Problem>> {
         let _applying = self.0.applying.lock().expect("no holder of this lock panics");
         let previous = self.0.table.load_full();
-        let addresses = |model: &Model| -> Vec<_> {
-            model.listeners.iter().map(|listener| (listener.name.clone(), listener.address)).collect()
-        };
-        if addresses(model) != addresses(&previous.model) {
-            let text = "listeners cannot change while running; restart to move them".to_owned();
+        if model.listeners != previous.model.listeners {
+            let text =
+                "listeners and their limits cannot change while running; restart to change them".to_owned();
             return Err(vec![Problem { path: "listeners".to_owned(), text }]);
         }
         let table = Table::compile(model, Some(&previous), self.0.workers)?;

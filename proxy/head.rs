@@ -30,7 +30,12 @@ impl<'a> Head<'a> {
         }
         let authority = match (parts.uri.authority(), host) {
             (Some(authority), _) => authority.as_str(),
-            (None, Some(host)) => host.to_str().map_err(|_| bad)?,
+            (None, Some(host)) if host.is_empty() => "",
+            (None, Some(host)) => {
+                let host = host.to_str().map_err(|_| bad)?;
+                http::uri::Authority::try_from(host).map_err(|_| bad)?;
+                host
+            }
             (None, None) if parts.version < http::Version::HTTP_11 => "",
             (None, None) => return Err(bad),
         };

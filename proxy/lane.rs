@@ -30,8 +30,11 @@ pub struct Lane {
     pub counts: Arc<LaneCounts>,
     dice: RefCell<SmallRng>,
     view: RefCell<Cached>,
-    pools: RefCell<HashMap<(SocketAddr, bool), Rc<Pool>>>,
+    pools: RefCell<Pools>,
 }
+
+/// By address, and whether HTTP/2 is spoken.
+type Pools = HashMap<(SocketAddr, bool), Rc<Pool>>;
 
 /// Counts of a worker that belong to no version.
 #[derive(Default)]
@@ -56,7 +59,7 @@ pub struct View {
 pub struct SplitView {
     toss: RefCell<CachedToss>,
     pub versions: Vec<VersionView>,
-    pub budget: Budget,
+    pub budget: Rc<Budget>,
     /// Mirrored copies under way.
     pub copies: Rc<Cell<usize>>,
 }
@@ -78,13 +81,12 @@ impl Lane {
         flights: Rc<Flights>,
         counts: Arc<LaneCounts>,
     ) -> Lane {
-        let pools = RefCell::default();
         let mut table = Cache::new(table);
-        let view = Rc::new(View::new(table.load(), &mut HashMap::new()));
+        let mut pools = Pools::new();
+        let view = Rc::new(View::new(table.load(), None, &mut pools));
         let dice = RefCell::new(SmallRng::from_rng(&mut rand::rng()));
-        let lane = Lane { index, flights, counts, dice, view: RefCell::new(Cached { table, view }), pools };
-        lane.rebuild();
-        lane
+        let (view, pools) = (RefCell::new(Cached { table, view }), RefCell::new(pools));
+        Lane { index, flights, counts, dice, view, pools }
     }
 
     /// The table of now; costs one comparison where it has not changed.
@@ -103,7 +105,7 @@ impl Lane {
         let mut cached = self.view.borrow_mut();
         let mut pools = self.pools.borrow_mut();
         let table = cached.table.load().clone();
-        cached.view = Rc::new(View::new(&table, &mut pools));
+        cached.view = Rc::new(View::new(&table, Some(&cached.view), &mut pools));
         pools.retain(|_, pool| Rc::strong_count(pool) > 1);
     }
 
@@ -120,14 +122,20 @@ impl Lane {
 }
 
 impl View {
-    fn new(table: &Arc<Table>, pools: &mut HashMap<(SocketAddr, bool), Rc<Pool>>) -> View {
-        let splits = table.splits.iter().map(|plan| SplitView::new(plan, pools)).collect();
+    fn new(table: &Arc<Table>, before: Option<&View>, pools: &mut Pools) -> View {
+        let known = |plan: &SplitPlan| {
+            let before = before?;
+            let index = before.table.splits.iter().position(|other| other.cell.name == plan.cell.name)?;
+            Some((&before.table.splits[index], &before.splits[index]))
+        };
+        let splits = table.splits.iter().map(|plan| SplitView::new(plan, known(plan), pools)).collect();
         View { table: table.clone(), splits }
     }
 }
 
 impl SplitView {
-    fn new(plan: &SplitPlan, pools: &mut HashMap<(SocketAddr, bool), Rc<Pool>>) -> SplitView {
+    /// What was spent of a budget, and the copies under way, outlive a reload.
+    fn new(plan: &SplitPlan, before: Option<(&SplitPlan, &SplitView)>, pools: &mut Pools) -> SplitView {
         let mut generation = Cache::new(plan.cell.generation.clone());
         let toss = Rc::new(Toss { cell: plan.cell.clone(), generation: generation.load().clone() });
         let versions = plan
@@ -145,8 +153,11 @@ impl SplitView {
         SplitView {
             toss: RefCell::new(CachedToss { generation, toss }),
             versions,
-            budget: plan.shield.as_ref().map(Budget::new).unwrap_or_default(),
-            copies: Rc::default(),
+            budget: match before {
+                Some((old, view)) if old.shield == plan.shield => view.budget.clone(),
+                _ => Rc::new(plan.shield.as_ref().map(Budget::new).unwrap_or_default()),
+            },
+            copies: before.map(|(_, view)| view.copies.clone()).unwrap_or_default(),
         }
     }
 
@@ -175,11 +186,7 @@ impl VersionView {
     }
 }
 
-fn pool(
-    pools: &mut HashMap<(SocketAddr, bool), Rc<Pool>>,
-    address: SocketAddr,
-    protocol: Protocol,
-) -> Rc<Pool> {
+fn pool(pools: &mut Pools, address: SocketAddr, protocol: Protocol) -> Rc<Pool> {
     let key = (address, protocol == Protocol::Http2);
     pools.entry(key).or_insert_with(|| Pool::new(address, protocol)).clone()
 }

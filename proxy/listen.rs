@@ -4,9 +4,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::connections::Connections;
 use crate::lane::Lane;
@@ -14,6 +16,8 @@ use crate::model::Limits;
 use crate::serve::serve;
 
 const BACKLOG: i32 = 4096;
+/// A client that takes none of what we sent for this long is given up.
+const UNREAD: Duration = Duration::from_secs(300);
 
 /// As many sockets on `address` as there are workers. Port 0 is settled by the
 /// first.
@@ -37,15 +41,26 @@ fn socket(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Accepts for as long as it is polled.
-pub async fn accept(listener: TcpListener, lane: Rc<Lane>, connections: Rc<Connections>, limits: Rc<Limits>) {
+/// Accepts until the worker drains, and then whoever had already knocked.
+pub async fn accept(
+    listener: TcpListener,
+    lane: Rc<Lane>,
+    connections: Rc<Connections>,
+    limits: Rc<Limits>,
+    mut draining: watch::Receiver<Option<Duration>>,
+) {
     loop {
-        let stream = match listener.accept().await {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            _ = draining.wait_for(Option::is_some) => return,
+        };
+        let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
                 // Out of descriptors, mostly: waiting lets others be closed.
                 tracing::warn!(%error, "cannot accept");
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             }
         };
@@ -54,7 +69,8 @@ pub async fn accept(listener: TcpListener, lane: Rc<Lane>, connections: Rc<Conne
         }
         // A client that is gone already shows at the first read.
         let _ = stream.set_nodelay(true);
-        let connection = connections.open();
+        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD));
+        let connection = connections.open(&limits);
         let (lane, connections, limits) = (lane.clone(), connections.clone(), limits.clone());
         tokio::task::spawn_local(async move {
             lane.counts.opened.add(1);

@@ -21,6 +21,7 @@ use crate::fault::Kind;
 use crate::lane::Lane;
 use crate::lane::View;
 use crate::outcome::Outcome;
+use crate::outcome::Verdict;
 use crate::rewrite;
 use crate::split::point_of;
 use crate::table::SplitPlan;
@@ -96,13 +97,16 @@ impl Copy {
             Ok(outcome)
         };
         let ended = tokio::time::timeout(TIMEOUT, exchange).await;
+        // A client that is still uploading keeps its copy waiting.
+        let cut_off =
+            self.tee.as_ref().is_some_and(|tee| tee.is_abandoned() || (ended.is_err() && !tee.has_ended()));
         let mut outcome = match ended {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(fault)) => Outcome::of_fault(fault),
             Err(_) => Outcome::of_fault(Fault::upstream(Kind::Timeout)),
         };
-        if self.tee.as_ref().is_some_and(|tee| tee.is_abandoned()) {
-            // We broke it off ourselves; the shadow is not to blame.
+        if cut_off && outcome.verdict == Verdict::Failure {
+            // Broken off on our side of it; the shadow is not to blame.
             shard.mirror_dropped.add(1);
             outcome = outcome.uncounted();
         }

@@ -56,10 +56,12 @@ pub fn grpc_failure(fields: &HeaderMap) -> Option<bool> {
     Some(status.parse().map_or(true, is_grpc_server_fault))
 }
 
+/// gRPC-Web is not meant: it has its status in the body.
 pub fn is_grpc(fields: &HeaderMap) -> bool {
     fields
         .get(http::header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+        .and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// The codes by which a server says that it, not the caller, is at fault:

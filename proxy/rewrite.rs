@@ -1,6 +1,8 @@
 //! Edits that every proxied message gets: connection fields taken off, where
 //! the request came from put on.
 
+use std::net::SocketAddr;
+
 use http::header::CONNECTION;
 use http::header::CONTENT_LENGTH;
 use http::header::EXPECT;
@@ -30,7 +32,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub fn new(address: std::net::SocketAddr) -> Peer {
+    pub fn new(address: SocketAddr) -> Peer {
         let ip = address.ip().to_canonical().to_string();
         Peer { forwarded_for: HeaderValue::from_str(&ip).expect("an IP address is visible ASCII") }
     }
@@ -38,16 +40,17 @@ impl Peer {
 
 /// Makes a client's head ours to send.
 pub fn request(parts: &mut Parts, peer: &Peer, random: impl FnOnce() -> [u64; 2]) {
-    let trailers = parts.headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    let trailers = tokens(&parts.headers, &TE).any(|te| te.eq_ignore_ascii_case(b"trailers"));
     strip_connection_fields(&mut parts.headers);
     parts.headers.remove(EXPECT);
     let headers = &mut parts.headers;
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    let forwarded_for = match headers.get(&X_FORWARDED_FOR) {
-        None => peer.forwarded_for.clone(),
-        Some(known) => appended(known, &peer.forwarded_for),
+    let forwarded_for = if headers.contains_key(&X_FORWARDED_FOR) {
+        appended(headers, &peer.forwarded_for)
+    } else {
+        peer.forwarded_for.clone()
     };
     headers.insert(X_FORWARDED_FOR, forwarded_for);
     // An authority in the target outranks the field (RFC 9112, 3.2.2).
@@ -63,8 +66,13 @@ pub fn request(parts: &mut Parts, peer: &Peer, random: impl FnOnce() -> [u64; 2]
     headers.entry(X_REQUEST_ID).or_insert_with(|| request_id(random()));
 }
 
-/// Puts the target into the form that the connection speaks.
-pub fn target(parts: &mut Parts, http2: bool) {
+/// Puts the target into the form that the connection speaks. A client that
+/// named no host gets the endpoint's.
+pub fn target(parts: &mut Parts, http2: bool, endpoint: SocketAddr) {
+    if parts.headers.get(HOST).is_none_or(HeaderValue::is_empty) {
+        let host = HeaderValue::from_str(&endpoint.to_string()).expect("an address is visible ASCII");
+        parts.headers.insert(HOST, host);
+    }
     let path = parts.uri.path_and_query().cloned();
     if !http2 {
         parts.version = Version::HTTP_11;
@@ -93,11 +101,9 @@ pub fn response(headers: &mut HeaderMap, service_time_us: u64) {
 
 /// Fields that speak of one connection and not of the message (RFC 9110, 7.6.1).
 fn strip_connection_fields(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+    let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
+        .filter(|token| !token.eq_ignore_ascii_case(b"keep-alive") && !token.eq_ignore_ascii_case(b"close"))
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
         .filter(|name| *name != CONTENT_LENGTH && *name != HOST)
         .collect();
     for name in named {
@@ -108,9 +114,17 @@ fn strip_connection_fields(headers: &mut HeaderMap) {
     }
 }
 
-fn appended(known: &HeaderValue, more: &HeaderValue) -> HeaderValue {
-    let joined = [known.as_bytes(), b", ", more.as_bytes()].concat();
-    HeaderValue::from_bytes(&joined).unwrap_or_else(|_| more.clone())
+/// The comma-separated parts of a field, over all its lines.
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    let lines = headers.get_all(name).iter();
+    lines.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// All lines of `x-forwarded-for` as one, and the peer behind them.
+fn appended(headers: &HeaderMap, peer: &HeaderValue) -> HeaderValue {
+    let known = headers.get_all(&X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+    let joined = known.chain([peer.as_bytes()]).collect::<Vec<_>>().join(&b", "[..]);
+    HeaderValue::from_bytes(&joined).unwrap_or_else(|_| peer.clone())
 }
 
 /// A random UUID, version 4.

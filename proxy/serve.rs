@@ -56,6 +56,7 @@ pub async fn serve(lane: Rc<Lane>, connection: Rc<Connection>, stream: TcpStream
         })
     };
     let ended = if http2 {
+        connection.set_multiplexed();
         let served = http2::Builder::new(LocalExecutor)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -83,7 +84,13 @@ where
     poll_fn(|cx| {
         match connection.ending(cx) {
             Ending::None => {}
-            Ending::Graceful => graceful(served.as_mut()),
+            Ending::Graceful => {
+                // A request may lie unread in the socket: it came in time.
+                if let Poll::Ready(ended) = served.as_mut().poll(cx) {
+                    return Poll::Ready(ended);
+                }
+                graceful(served.as_mut());
+            }
             Ending::Now => return Poll::Ready(Ok(())),
         }
         served.as_mut().poll(cx)
@@ -94,6 +101,7 @@ where
 /// `None` when the connection ended before it said anything.
 async fn speaks_http2(stream: &TcpStream, connection: &Connection) -> Option<bool> {
     let mut seen = [0; PREFACE.len()];
+    let mut pause = Duration::from_millis(1);
     loop {
         let peeked = poll_fn(|cx| {
             if connection.ending(cx) != Ending::None {
@@ -110,7 +118,9 @@ async fn speaks_http2(stream: &TcpStream, connection: &Connection) -> Option<boo
             return Some(seen == PREFACE);
         }
         // Part of a preface, or a method that begins like it: more is to come.
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        connection.heard();
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(50));
     }
 }
 

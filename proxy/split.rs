@@ -64,15 +64,35 @@ impl SplitCell {
 
     /// Puts new weights in force for every request from now on.
     pub fn shift(&self, weights: &Weights) -> u64 {
+        // Locked around the swap, so that no reading misses a generation.
+        let mut past = self.past.lock().expect("no holder of this lock panics");
         let next = Arc::new(Generation::new(weights.clone(), &self.versions, self.workers));
         let id = next.id;
         let previous = self.generation.swap(next);
-        let mut past = self.past.lock().expect("no holder of this lock panics");
         past.push_back((clock::now_us(), previous));
         if past.len() > MAX_PAST {
-            past.pop_front();
+            let quiet = past.iter().position(|(_, generation)| generation.is_quiet());
+            past.remove(quiet.unwrap_or(0));
         }
         id
+    }
+
+    /// Takes over what a cell of other versions knew: its marks, its evidence,
+    /// and its live weights where they still make sense.
+    pub fn inherit(&self, before: &SplitCell, keep_weights: bool) {
+        for (mine, theirs) in [(&self.slow_us, &before.slow_us), (&self.reveal_us, &before.reveal_us)] {
+            mine.store(theirs.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        let live = before.generation.load_full();
+        let knows = |version: &str| self.versions.iter().any(|(name, _)| name == version);
+        if keep_weights && live.weights.iter().all(|(version, _)| knows(version)) {
+            self.shift(&live.weights);
+        }
+        let mut past = self.past.lock().expect("no holder of this lock panics");
+        let earlier = before.past.lock().expect("no holder of this lock panics");
+        for generation in earlier.iter().cloned().chain([(clock::now_us(), live)]).rev() {
+            past.push_front(generation);
+        }
     }
 
     pub fn mark(&self, slow_us: Option<u64>, reveal_us: Option<u64>) {

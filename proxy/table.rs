@@ -267,7 +267,16 @@ impl Compiler<'_> {
         let before = self.previous.and_then(|table| table.split(&split.name));
         match before {
             Some(plan) if plan.cell.versions == versions => plan.cell.clone(),
-            _ => Arc::new(SplitCell::new(&split.name, versions, &split.weights, self.workers)),
+            before => {
+                let cell = SplitCell::new(&split.name, versions, &split.weights, self.workers);
+                if let Some(before) = before {
+                    let asked = self
+                        .previous
+                        .and_then(|table| table.model.splits.iter().find(|other| other.name == split.name));
+                    cell.inherit(&before.cell, asked.is_some_and(|asked| asked.weights == split.weights));
+                }
+                Arc::new(cell)
+            }
         }
     }
 

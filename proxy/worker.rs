@@ -25,6 +25,8 @@ use crate::table::Table;
 
 /// How often idle connections and slow heads are looked for.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
+/// How often late connections are told that we are draining.
+const TELL_AGAIN: Duration = Duration::from_millis(100);
 
 /// All that a worker is given at birth.
 pub struct Worker {
@@ -51,7 +53,11 @@ impl Worker {
             if let Ok(runtime) = runtime
                 && built.send(Ok(())).is_ok()
             {
+                // Told to have ended only when its sockets are closed and all is counted.
+                let alive = self.alive.clone();
                 runtime.block_on(self.live());
+                drop(runtime);
+                drop(alive);
             }
         })?;
         standing.recv().unwrap_or_else(|_| Err(io::Error::other("the worker's thread ended at once")))
@@ -62,49 +68,40 @@ impl Worker {
         tokio::task::spawn_local(flights.clone().sweep());
         let lane = Rc::new(Lane::new(self.index, self.table.clone(), flights, self.counts.clone()));
         let connections = Rc::new(Connections::default());
-        let mut accepting = Vec::new();
-        let mut strictest: Option<Limits> = None;
         for (socket, limits) in std::mem::take(&mut self.sockets) {
             let listener = TcpListener::from_std(socket).expect("a listening socket joins a live reactor");
-            strictest = Some(strictest.map_or(limits.clone(), |other| stricter(other, &limits)));
-            let accept = listen::accept(listener, lane.clone(), connections.clone(), Rc::new(limits));
-            accepting.push(tokio::task::spawn_local(accept));
+            let (lane, connections, limits) = (lane.clone(), connections.clone(), Rc::new(limits));
+            tokio::task::spawn_local(listen::accept(listener, lane, connections, limits, self.drain.clone()));
         }
-        tokio::task::spawn_local(keep_house(lane, connections.clone(), strictest.unwrap_or_default()));
+        tokio::task::spawn_local(keep_house(lane, connections.clone()));
         // An error means that the handle is gone, and with it everybody who could ask for more.
         let deadline = match self.drain.wait_for(Option::is_some).await {
             Ok(deadline) => deadline.unwrap_or_default(),
             Err(_) => Duration::ZERO,
         };
-        for task in accepting {
-            task.abort();
-        }
         drain(&connections, deadline).await;
-        drop(self.alive);
     }
 }
 
 async fn drain(connections: &Connections, deadline: Duration) {
     let until_us = clock::now_us() + clock::us(deadline);
+    // Whoever knocked in time is let in first.
+    tokio::task::yield_now().await;
+    let mut told_us = 0;
     while connections.len() > 0 && clock::now_us() < until_us {
-        connections.end_all(Ending::Graceful);
+        if clock::now_us() > told_us + clock::us(TELL_AGAIN) {
+            told_us = clock::now_us();
+            connections.end_all(Ending::Graceful);
+        }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-async fn keep_house(lane: Rc<Lane>, connections: Rc<Connections>, limits: Limits) {
+async fn keep_house(lane: Rc<Lane>, connections: Rc<Connections>) {
     loop {
         tokio::time::sleep(HOUSEKEEPING).await;
         let now_us = clock::now_us();
-        connections.sweep(&limits, now_us);
+        connections.sweep(now_us);
         lane.expire(now_us);
-    }
-}
-
-fn stricter(a: Limits, b: &Limits) -> Limits {
-    Limits {
-        header_timeout: a.header_timeout.min(b.header_timeout),
-        idle_timeout: a.idle_timeout.min(b.idle_timeout),
-        ..a
     }
 }

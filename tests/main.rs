@@ -1,5 +1,7 @@
 //! The one integration binary: serin as its users meet it, over real sockets.
 
+#![expect(clippy::disallowed_methods, reason = "deadlines and measured times")]
+
 mod harness;
 
 mod admin;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use hyper::client::conn::http1;
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
 
 use crate::body::RequestBody;
@@ -15,8 +16,13 @@ use crate::local::LocalExecutor;
 
 /// Room for an answer's head.
 const MAX_HEAD: usize = 256 * 1024;
+/// What one answer may send ahead of its reader.
 const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// The largest there is: a few clients that do not read must not hold up the
+/// answers of all others that share the connection.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+/// A connection that does not answer a ping is given up.
+const PING: Duration = Duration::from_secs(10);
 
 pub async fn http1(address: SocketAddr, timeout: Duration) -> Result<http1::SendRequest<RequestBody>, Fault> {
     let io = TokioIo::new(dial(address, timeout).await?);
@@ -35,6 +41,9 @@ pub async fn http2(address: SocketAddr, timeout: Duration) -> Result<http2::Send
     let handshake = http2::Builder::new(LocalExecutor)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING)
         .handshake(io)
         .await;
     let (sender, connection) = handshake.map_err(|_| Fault::upstream(Kind::ConnectFailure))?;

@@ -22,9 +22,9 @@ use crate::fault::Fault;
 use crate::model::Protocol;
 use crate::upstream::connect;
 
-/// A connection unused for longer is closed, before most servers would do it
-/// under a request of ours.
-const IDLE_US: u64 = 30_000_000;
+/// A connection unused for longer is closed, before even a server that keeps
+/// one for no more than five seconds would do it under a request of ours.
+const IDLE_US: u64 = 4_000_000;
 /// Connections kept between requests, per worker and endpoint.
 const MAX_IDLE: usize = 1024;
 
@@ -35,6 +35,9 @@ pub struct Pool {
     shared: RefCell<Option<http2::SendRequest<RequestBody>>>,
     dialing: Cell<bool>,
     dialed: Notify,
+    /// How often a shared connection was dialled, and how the last dial failed.
+    dials: Cell<u64>,
+    failed: Cell<Option<Fault>>,
 }
 
 struct Idle {
@@ -63,6 +66,8 @@ impl Pool {
             shared: RefCell::default(),
             dialing: Cell::new(false),
             dialed: Notify::new(),
+            dials: Cell::new(0),
+            failed: Cell::new(None),
         })
     }
 
@@ -113,13 +118,23 @@ impl Pool {
                 self.shared.borrow_mut().take_if(|shared| shared.is_closed());
             }
             if self.dialing.replace(true) {
+                let dial = self.dials.get();
                 self.dialed.notified().await;
-                continue;
+                match self.failed.get() {
+                    Some(fault) if self.dials.get() == dial => return Err(fault),
+                    _ => continue,
+                }
             }
-            let dialing = Dialing(self);
-            let sender = connect::http2(self.address, connect_timeout).await?;
-            *self.shared.borrow_mut() = Some(sender);
-            drop(dialing);
+            self.dials.set(self.dials.get() + 1);
+            self.failed.set(None);
+            let _dialing = Dialing(self);
+            match connect::http2(self.address, connect_timeout).await {
+                Ok(sender) => *self.shared.borrow_mut() = Some(sender),
+                Err(fault) => {
+                    self.failed.set(Some(fault));
+                    return Err(fault);
+                }
+            }
         }
     }
 
@@ -170,7 +185,7 @@ impl Lease {
         {
             let mut idle = pool.idle.borrow_mut();
             if idle.len() < MAX_IDLE {
-                idle.push(Idle { sender, since_us: clock::now_us() });
+                idle.push(Idle { sender, since_us: clock::recent_us() });
             }
         }
     }
