@@ -12,6 +12,7 @@ mod judge;
 mod metrics;
 mod mirror;
 mod nginx;
+mod openapi;
 mod protocol;
 mod reload;
 mod rollout;
