@@ -6,6 +6,7 @@ mod harness;
 
 mod admin;
 mod crash;
+mod demo;
 mod dialects;
 mod faults;
 mod judge;
