@@ -8,6 +8,7 @@ mod admin;
 mod crash;
 mod demo;
 mod dialects;
+mod drain;
 mod faults;
 mod judge;
 mod metrics;
