@@ -2,6 +2,7 @@
 //! with its preface.
 
 use std::future::poll_fn;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::pin::pin;
 use std::rc::Rc;
@@ -16,6 +17,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use crate::answer::AnswerBody;
@@ -104,11 +106,15 @@ async fn speaks_http2(stream: &TcpStream, connection: &Connection) -> Option<boo
     let mut pause = Duration::from_millis(1);
     loop {
         let peeked = poll_fn(|cx| {
-            if connection.ending(cx) != Ending::None {
-                return Poll::Ready(None);
-            }
+            let ending = connection.ending(cx);
             let mut buffer = tokio::io::ReadBuf::new(&mut seen);
-            stream.poll_peek(cx, &mut buffer).map(Result::ok)
+            let peeked = stream.poll_peek(cx, &mut buffer).map(Result::ok);
+            match ending {
+                Ending::None => peeked,
+                // What lies in the socket came in time.
+                Ending::Graceful if peeked.is_ready() || has_bytes(stream) => peeked,
+                Ending::Graceful | Ending::Now => Poll::Ready(None),
+            }
         });
         let count = peeked.await?;
         if count == 0 {
@@ -122,6 +128,11 @@ async fn speaks_http2(stream: &TcpStream, connection: &Connection) -> Option<boo
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(50));
     }
+}
+
+/// Asks the kernel, where the reactor has not yet told.
+fn has_bytes(stream: &TcpStream) -> bool {
+    SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|count| count > 0)
 }
 
 fn too_many_headers(busy: Busy) -> Response<Served> {
