@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 static START: OnceLock<Instant> = OnceLock::new();
 
@@ -27,6 +27,11 @@ pub fn recent_us() -> u64 {
         0 => now_us(),
         recent_us => recent_us,
     }
+}
+
+/// The wall clock as a `date` field has it.
+pub fn http_date() -> String {
+    httpdate::fmt_http_date(SystemTime::now())
 }
 
 pub fn us(duration: Duration) -> u64 {

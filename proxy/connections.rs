@@ -35,6 +35,8 @@ pub struct Connection {
     head_since_us: Cell<u64>,
     quiet_since_us: Cell<u64>,
     ending: Cell<Ending>,
+    /// Set once it has been told to end, and never unset.
+    leaving: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -62,6 +64,7 @@ impl Connections {
             head_since_us: Cell::new(0),
             quiet_since_us: Cell::new(clock::now_us()),
             ending: Cell::new(Ending::None),
+            leaving: Cell::new(false),
             waker: RefCell::default(),
         });
         self.list.borrow_mut().push(connection.clone());
@@ -108,8 +111,14 @@ impl Connection {
         self.ending.replace(Ending::None)
     }
 
+    /// Is this connection to end after what is under way?
+    pub fn is_ending(&self) -> bool {
+        self.leaving.get()
+    }
+
     fn end(&self, ending: Ending) {
         self.ending.set(ending);
+        self.leaving.set(true);
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
@@ -148,6 +157,8 @@ impl Drop for Busy {
 /// A client's socket that tells its connection when bytes come in.
 pub struct Watched {
     pub stream: TcpStream,
+    /// What somebody else has read already; comes first.
+    pub before: Vec<u8>,
     pub connection: Rc<Connection>,
 }
 
@@ -157,6 +168,13 @@ impl AsyncRead for Watched {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.before.is_empty() {
+            let count = self.before.len().min(buf.remaining());
+            buf.put_slice(&self.before[..count]);
+            self.before.drain(..count);
+            self.connection.heard();
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {

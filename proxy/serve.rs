@@ -25,6 +25,8 @@ use crate::connections::Ending;
 use crate::connections::Watched;
 use crate::exchange::exchange;
 use crate::fault::Fault;
+use crate::h1::Ended;
+use crate::h1::relay;
 use crate::lane::Lane;
 use crate::local::LocalExecutor;
 use crate::model::Limits;
@@ -40,7 +42,14 @@ pub async fn serve(lane: Rc<Lane>, connection: Rc<Connection>, stream: TcpStream
     let Ok(address) = stream.peer_addr() else { return };
     let peer = Rc::new(Peer::new(address));
     let Some(http2) = speaks_http2(&stream, &connection).await else { return };
-    let io = TokioIo::new(Watched { stream, connection: connection.clone() });
+    let (stream, before) = match http2 {
+        true => (stream, Vec::new()),
+        false => match relay(&lane, &connection, &peer, stream, limits).await {
+            Ended::Closed => return,
+            Ended::Irregular(stream, before) => (stream, before),
+        },
+    };
+    let io = TokioIo::new(Watched { stream, before, connection: connection.clone() });
     let max_headers = limits.max_headers;
     let service = {
         let connection = connection.clone();

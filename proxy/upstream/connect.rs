@@ -55,7 +55,7 @@ pub async fn http2(address: SocketAddr, timeout: Duration) -> Result<http2::Send
     Ok(sender)
 }
 
-async fn dial(address: SocketAddr, timeout: Duration) -> Result<TcpStream, Fault> {
+pub async fn dial(address: SocketAddr, timeout: Duration) -> Result<TcpStream, Fault> {
     match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => {
             // An endpoint that closes at once is met by the request that follows.

@@ -1,0 +1,207 @@
+//! A client's head: read strictly, and written anew for the upstream.
+//!
+//! Whatever is unusual is not judged here. It is called irregular, and hyper
+//! reads the same bytes again.
+
+use crate::h1::field;
+use crate::h1::field::Persistence;
+use crate::h1::field::Role;
+use crate::h1::framing::Framing;
+use crate::rewrite;
+use crate::rewrite::Peer;
+
+/// Fields that a head may have here; more are irregular.
+pub const MAX_FIELDS: usize = 128;
+
+/// A head that has passed, and what its fields say of the message.
+pub struct RequestHead<'h> {
+    pub method: &'h str,
+    pub target: &'h str,
+    pub host: &'h str,
+    pub fields: &'h [httparse::Header<'h>],
+    pub framing: Framing,
+    pub close: bool,
+}
+
+/// The bytes need another reader.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Irregular;
+
+/// Reads a whole head. `fields` lends the memory.
+pub fn parse<'h>(
+    bytes: &'h [u8],
+    fields: &'h mut [std::mem::MaybeUninit<httparse::Header<'h>>],
+) -> Result<RequestHead<'h>, Irregular> {
+    // Some readers take a bare line feed for the end of a line.
+    if memchr::memchr_iter(b'\n', bytes).any(|at| at == 0 || bytes[at - 1] != b'\r') {
+        return Err(Irregular);
+    }
+    let mut request = httparse::Request::new(&mut []);
+    let parsed =
+        httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut request, bytes, fields);
+    let (Ok(httparse::Status::Complete(_)), Some(1)) = (parsed, request.version) else {
+        return Err(Irregular);
+    };
+    let (Some(method), Some(target)) = (request.method, request.path) else { return Err(Irregular) };
+    if method == "CONNECT" || !target.starts_with('/') || !target.bytes().all(is_plain) {
+        return Err(Irregular);
+    }
+    let fields: &'h [httparse::Header<'h>] = request.headers;
+    let (mut host, mut length, mut chunked) = (None, None, false);
+    let mut persistence = Persistence::default();
+    for field in fields {
+        match field::role(field.name) {
+            Role::Host if host.is_none() => host = Some(authority(field.value)?),
+            Role::ContentLength if length.is_none() => {
+                length = Some(field::content_length(field.value).ok_or(Irregular)?);
+            }
+            Role::TransferEncoding if !chunked && field.value.eq_ignore_ascii_case(b"chunked") => {
+                chunked = true
+            }
+            Role::Connection => persistence.read(field.value),
+            Role::Host | Role::ContentLength | Role::TransferEncoding | Role::Irregular => {
+                return Err(Irregular);
+            }
+            _ => {}
+        }
+    }
+    let framing = match (length, chunked) {
+        (None, false) | (Some(0), false) => Framing::None,
+        (Some(length), false) => Framing::Length(length),
+        (None, true) => Framing::chunked(),
+        (Some(_), true) => return Err(Irregular),
+    };
+    if persistence.names_fields {
+        return Err(Irregular);
+    }
+    Ok(RequestHead {
+        method,
+        target,
+        host: host.ok_or(Irregular)?,
+        fields,
+        framing,
+        close: persistence.close,
+    })
+}
+
+impl RequestHead<'_> {
+    /// The head as the upstream gets it.
+    pub fn write(&self, peer: &Peer, random: impl FnOnce() -> [u64; 2], out: &mut Vec<u8>) {
+        for part in [self.method.as_bytes(), b" ", self.target.as_bytes(), b" HTTP/1.1\r\n"] {
+            out.extend_from_slice(part);
+        }
+        let mut forwarded = false;
+        let (mut has_host, mut has_proto, mut has_id) = (false, false, false);
+        for header in self.fields {
+            match field::role(header.name) {
+                Role::Connection | Role::Drop => continue,
+                Role::ForwardedFor => {
+                    forwarded = true;
+                    continue;
+                }
+                Role::ForwardedHost => has_host = true,
+                Role::ForwardedProto => has_proto = true,
+                Role::RequestId => has_id = true,
+                _ => {}
+            }
+            field::push(out, header.name, header.value);
+        }
+        out.extend_from_slice(b"x-forwarded-for: ");
+        if forwarded {
+            let known = self.fields.iter().filter(|header| field::role(header.name) == Role::ForwardedFor);
+            for header in known {
+                out.extend_from_slice(header.value);
+                out.extend_from_slice(b", ");
+            }
+        }
+        out.extend_from_slice(peer.forwarded_for.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        if !has_host {
+            field::push(out, "x-forwarded-host", self.host.as_bytes());
+        }
+        if !has_proto {
+            field::push(out, "x-forwarded-proto", b"http");
+        }
+        if !has_id {
+            field::push(out, "x-request-id", &rewrite::request_id(random()));
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Characters that every reader takes for part of a target.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b'!' | b'$'..=b';' | b'=' | b'?'..=b'[' | b']' | b'_' | b'a'..=b'z' | b'~')
+}
+
+/// A host that every reader reads alike.
+fn authority(value: &[u8]) -> Result<&str, Irregular> {
+    let plain =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+    if value.is_empty() || !value.iter().all(plain) {
+        return Err(Irregular);
+    }
+    std::str::from_utf8(value).map_err(|_| Irregular)
+}
+
+/// The end of a head that begins at the front, if it is there; `seen` bytes are
+/// known not to hold it.
+pub fn end_of_head(bytes: &[u8], seen: usize) -> Option<usize> {
+    let from = seen.saturating_sub(3);
+    memchr::memmem::find(&bytes[from..], b"\r\n\r\n").map(|at| from + at + 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &str) -> Result<String, Irregular> {
+        let mut fields = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+        let head = parse(bytes.as_bytes(), &mut fields)?;
+        let mut out = Vec::new();
+        let peer = Peer::new("10.0.0.1:5".parse().unwrap());
+        head.write(&peer, || [0; 2], &mut out);
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_regular_head_is_passed_on_with_what_we_know() {
+        let sent = read(
+            "GET /a?b HTTP/1.1\r\nHost: a.b:80\r\nX-A: 1\r\nConnection: keep-alive\r\nX-Forwarded-For: 1.1.1.1\r\nx-forwarded-for: 2.2.2.2\r\nx-request-id: 7\r\n\r\n",
+        );
+        let expected = "GET /a?b HTTP/1.1\r\nHost: a.b:80\r\nX-A: 1\r\nx-request-id: 7\r\nx-forwarded-for: 1.1.1.1, 2.2.2.2, 10.0.0.1\r\nx-forwarded-host: a.b:80\r\nx-forwarded-proto: http\r\n\r\n";
+        assert_eq!(sent.unwrap(), expected);
+    }
+
+    #[test]
+    fn what_could_be_read_two_ways_is_left_to_hyper() {
+        let irregular = [
+            "GET / HTTP/1.0\r\nhost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a b\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a/b\r\n\r\n",
+            "GET http://a/ HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET /#x HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET /\" HTTP/1.1\r\nhost: a\r\n\r\n",
+            "CONNECT a:1 HTTP/1.1\r\nhost: a\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: +1\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1, 1\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: xchunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding : chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\nconnection: x-a\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\nx: 1\r\n folded\r\n\r\n",
+            "GET / HTTP/1.1\nhost: a\n\n",
+            "GET / HTTP/1.1\r\nhost: a\nx: 1\r\n\r\n",
+            "GET  / HTTP/1.1\r\nhost: a\r\n\r\n",
+        ];
+        for head in irregular {
+            assert_eq!(read(head).err(), Some(Irregular), "{}", head.escape_debug());
+        }
+    }
+}
