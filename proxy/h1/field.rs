@@ -21,27 +21,35 @@ pub enum Role {
     ServiceTime,
 }
 
+/// A name's length and first letter leave at most one to compare with.
 pub fn role(name: &str) -> Role {
-    let is = |other: &str| name.eq_ignore_ascii_case(other);
-    match name.len() {
-        2 if is("te") => Role::Irregular,
-        4 if is("host") => Role::Host,
-        4 if is("date") => Role::Date,
-        6 if is("expect") => Role::Irregular,
-        7 if is("upgrade") => Role::Irregular,
-        10 if is("connection") => Role::Connection,
-        10 if is("keep-alive") => Role::Drop,
-        12 if is("x-request-id") => Role::RequestId,
-        14 if is("content-length") => Role::ContentLength,
-        15 if is("x-forwarded-for") => Role::ForwardedFor,
-        16 if is("x-forwarded-host") => Role::ForwardedHost,
-        16 if is("proxy-connection") => Role::Drop,
-        17 if is("transfer-encoding") => Role::TransferEncoding,
-        17 if is("x-forwarded-proto") => Role::ForwardedProto,
-        29 if is("x-envoy-upstream-service-time") => Role::ServiceTime,
-        _ => Role::Plain,
-    }
+    let Some(first) = name.as_bytes().first() else { return Role::Plain };
+    let (candidate, role) = match (name.len(), first | 0x20) {
+        (2, b't') => ("te", Role::Irregular),
+        (4, b'h') => ("host", Role::Host),
+        (4, b'd') => ("date", Role::Date),
+        (6, b'e') => ("expect", Role::Irregular),
+        (7, b'u') => ("upgrade", Role::Irregular),
+        (10, b'c') => ("connection", Role::Connection),
+        (10, b'k') => ("keep-alive", Role::Drop),
+        (12, b'x') => ("x-request-id", Role::RequestId),
+        (14, b'c') => ("content-length", Role::ContentLength),
+        (15, b'x') => ("x-forwarded-for", Role::ForwardedFor),
+        (16, b'x') => ("x-forwarded-host", Role::ForwardedHost),
+        (16, b'p') => ("proxy-connection", Role::Drop),
+        (17, b't') => ("transfer-encoding", Role::TransferEncoding),
+        (17, b'x') => ("x-forwarded-proto", Role::ForwardedProto),
+        (29, b'x') => ("x-envoy-upstream-service-time", Role::ServiceTime),
+        _ => return Role::Plain,
+    };
+    if name.eq_ignore_ascii_case(candidate) { role } else { Role::Plain }
 }
+
+/// The roles of a head's fields, in their order.
+pub type Roles = [Role; MAX_FIELDS];
+
+/// Fields that a head may have here; more are irregular.
+pub const MAX_FIELDS: usize = 128;
 
 /// What the `connection` field of a head says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,14 +4,13 @@
 //! reads the same bytes again.
 
 use crate::h1::field;
+use crate::h1::field::MAX_FIELDS;
 use crate::h1::field::Persistence;
 use crate::h1::field::Role;
+use crate::h1::field::Roles;
 use crate::h1::framing::Framing;
 use crate::rewrite;
 use crate::rewrite::Peer;
-
-/// Fields that a head may have here; more are irregular.
-pub const MAX_FIELDS: usize = 128;
 
 /// A head that has passed, and what its fields say of the message.
 pub struct RequestHead<'h> {
@@ -19,6 +18,7 @@ pub struct RequestHead<'h> {
     pub target: &'h str,
     pub host: &'h str,
     pub fields: &'h [httparse::Header<'h>],
+    roles: Roles,
     pub framing: Framing,
     pub close: bool,
 }
@@ -49,8 +49,10 @@ pub fn parse<'h>(
     let fields: &'h [httparse::Header<'h>] = request.headers;
     let (mut host, mut length, mut chunked) = (None, None, false);
     let mut persistence = Persistence::default();
-    for field in fields {
-        match field::role(field.name) {
+    let mut roles = [Role::Plain; MAX_FIELDS];
+    for (field, role) in fields.iter().zip(&mut roles) {
+        *role = field::role(field.name);
+        match *role {
             Role::Host if host.is_none() => host = Some(authority(field.value)?),
             Role::ContentLength if length.is_none() => {
                 length = Some(field::content_length(field.value).ok_or(Irregular)?);
@@ -79,6 +81,7 @@ pub fn parse<'h>(
         target,
         host: host.ok_or(Irregular)?,
         fields,
+        roles,
         framing,
         close: persistence.close,
     })
@@ -92,8 +95,8 @@ impl RequestHead<'_> {
         }
         let mut forwarded = false;
         let (mut has_host, mut has_proto, mut has_id) = (false, false, false);
-        for header in self.fields {
-            match field::role(header.name) {
+        for (header, role) in self.fields.iter().zip(&self.roles) {
+            match role {
                 Role::Connection | Role::Drop => continue,
                 Role::ForwardedFor => {
                     forwarded = true;

@@ -3,10 +3,11 @@
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::h1::field;
+use crate::h1::field::MAX_FIELDS;
 use crate::h1::field::Persistence;
 use crate::h1::field::Role;
+use crate::h1::field::Roles;
 use crate::h1::framing::Framing;
-use crate::h1::request::MAX_FIELDS;
 use crate::rewrite;
 
 /// What is known of an answer once its head is in and has been passed on.
@@ -68,6 +69,7 @@ pub fn relay(
 }
 
 struct Meaning {
+    roles: Roles,
     framing: Framing,
     keep: bool,
     persistence: Persistence,
@@ -84,8 +86,10 @@ impl Meaning {
         let bad = Fault::upstream(Kind::Garbage);
         let (mut length, mut chunked, mut has_date) = (None, false, false);
         let mut persistence = Persistence::default();
-        for header in fields {
-            match field::role(header.name) {
+        let mut roles = [Role::Plain; MAX_FIELDS];
+        for (header, role) in fields.iter().zip(&mut roles) {
+            *role = field::role(header.name);
+            match *role {
                 Role::ContentLength => {
                     let known = field::content_length(header.value).ok_or(bad)?;
                     // The same length said twice is odd and harmless.
@@ -116,7 +120,7 @@ impl Meaning {
         };
         let lasting = if version == 0 { persistence.keep_alive } else { !persistence.close };
         let keep = lasting && !matches!(framing, Framing::UntilClose);
-        Ok(Meaning { framing, keep, persistence, has_date })
+        Ok(Meaning { roles, framing, keep, persistence, has_date })
     }
 }
 
@@ -145,8 +149,8 @@ fn write(
                 },
             )
     };
-    for header in response.headers.iter() {
-        let drop = match field::role(header.name) {
+    for (header, role) in response.headers.iter().zip(&meaning.roles) {
+        let drop = match role {
             Role::Connection | Role::Drop | Role::Irregular | Role::ServiceTime => true,
             Role::ContentLength | Role::TransferEncoding => false,
             _ => named(header.name),

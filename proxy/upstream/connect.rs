@@ -64,7 +64,9 @@ pub async fn dial(address: SocketAddr, timeout: Duration) -> Result<TcpStream, F
         }
         Ok(Err(error)) => {
             tracing::debug!(%address, %error, "cannot connect");
-            Err(Fault::upstream(Kind::ConnectFailure))
+            // A reset comes from somebody who had taken the connection.
+            let reset = error.kind() == std::io::ErrorKind::ConnectionReset;
+            Err(Fault::upstream(if reset { Kind::Reset } else { Kind::ConnectFailure }))
         }
         Err(_) => Err(Fault::upstream(Kind::ConnectTimeout)),
     }
