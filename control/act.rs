@@ -44,19 +44,13 @@ pub fn plan(canary: &str, in_force: &Weights, actions: &[Action]) -> Plan {
 
 /// How to get from one set of weights to another; `None` when they are the same.
 pub fn shift(canary: &str, in_force: &Weights, wanted: &Weights) -> Option<Shift> {
-    if same(in_force, wanted) {
+    if in_force == wanted {
         None
     } else if wanted.of(canary) > in_force.of(canary) {
         Some(Shift::Rise(wanted.clone()))
     } else {
         Some(Shift::Fall(wanted.clone()))
     }
-}
-
-/// Equal shares, whatever the order and however zero is written.
-pub fn same(a: &Weights, b: &Weights) -> bool {
-    a.iter().all(|(version, parts)| b.of(version) == parts)
-        && b.iter().all(|(version, parts)| a.of(version) == parts)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tokio::sync::broadcast;
+use utoipa::ToSchema;
 
 use crate::clock::Moment;
 use crate::rollout::{Event, EventKind};
@@ -18,7 +19,7 @@ const KEPT: usize = 1024;
 const BEHIND: usize = 256;
 
 /// An event with its place in the stream.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Told {
     /// Grows by one; higher after a restart than before it.
     pub id: u64,

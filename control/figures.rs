@@ -32,9 +32,12 @@ pub struct Figures {
     /// Requests per second over the last second or two.
     pub rps: f64,
     /// Share of the last ten seconds' requests that failed, 0 to 1.
+    #[schema(required = true)]
     pub failure_share: Option<f64>,
     /// Over the last ten seconds; none without requests.
+    #[schema(required = true)]
     pub p50_ms: Option<f64>,
+    #[schema(required = true)]
     pub p99_ms: Option<f64>,
 }
 

@@ -142,6 +142,7 @@ impl Judge {
 
     /// Takes in what came since the last look. `history` does not know of it yet.
     pub fn observe(&mut self, now: Moment, evidence: &Evidence, history: &History) {
+        self.tally.mark(self.reveal_us());
         self.end_windows(history);
         self.at = self.at.max(now);
         self.panel.tick(evidence, history);

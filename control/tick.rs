@@ -347,7 +347,7 @@ fn decide(
     // A rollout under way has the last word even where someone else moved the
     // weights since: by hand before it began, or a proxy that forgot them.
     let in_force = live.map_or(&wanted, |live| &live.weights);
-    if governed.is_active() && !governed.withheld && !is_shifting && !act::same(in_force, &wanted) {
+    if governed.is_active() && !governed.withheld && !is_shifting && *in_force != wanted {
         actions.push(Action::Shift { weights: wanted.clone() });
     }
     if actions.is_empty() && commands.is_empty() {

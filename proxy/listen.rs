@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::connections::Connections;
@@ -53,7 +53,7 @@ pub async fn accept(
         let accepted = tokio::select! {
             biased;
             accepted = listener.accept() => accepted,
-            _ = draining.wait_for(Option::is_some) => return,
+            _ = draining.wait_for(Option::is_some) => break,
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -64,19 +64,32 @@ pub async fn accept(
                 continue;
             }
         };
-        if connections.len() >= limits.max_connections {
-            continue;
-        }
-        // A client that is gone already shows at the first read.
-        let _ = stream.set_nodelay(true);
-        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD));
-        let connection = connections.open(&limits);
-        let (lane, connections, limits) = (lane.clone(), connections.clone(), limits.clone());
-        tokio::task::spawn_local(async move {
-            lane.counts.opened.add(1);
-            serve(lane.clone(), connection.clone(), stream, &limits).await;
-            connections.close(&connection);
-            lane.counts.closed.add(1);
-        });
+        admit(stream, &lane, &connections, &limits);
     }
+    // Asked of the kernel itself: the reactor may not have told us of them yet.
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((stream, _)) = listener.accept() {
+        if stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            admit(stream, &lane, &connections, &limits);
+        }
+    }
+}
+
+fn admit(stream: TcpStream, lane: &Rc<Lane>, connections: &Rc<Connections>, limits: &Rc<Limits>) {
+    if connections.len() >= limits.max_connections {
+        return;
+    }
+    // A client that is gone already shows at the first read.
+    let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD));
+    let connection = connections.open(limits);
+    let (lane, connections, limits) = (lane.clone(), connections.clone(), limits.clone());
+    tokio::task::spawn_local(async move {
+        lane.counts.opened.add(1);
+        serve(lane.clone(), connection.clone(), stream, &limits).await;
+        connections.close(&connection);
+        lane.counts.closed.add(1);
+    });
 }

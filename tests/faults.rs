@@ -18,6 +18,24 @@ fn timed_app(upstream: SocketAddr, timeouts: &str) -> App {
     App::start(&format!("{}routes:\n  - {{name: all, service: web, {timeouts}}}\n", single(upstream)))
 }
 
+/// As `timed_app`, with an upstream that speaks this protocol.
+fn speaking(protocol: &str, origin: &Origin, timeouts: &str) -> App {
+    App::start(&format!(
+        "{}services:\n  web:\n    versions:\n      v1: {{role: primary, endpoints: [\"{}\"], protocol: {protocol}}}\n\
+         routes:\n  - {{name: all, service: web, {timeouts}}}\n",
+        head(2),
+        origin.address
+    ))
+}
+
+/// The one request so far is counted and against nobody; the next client is served.
+fn nobodys(app: &App) {
+    eventually("it is counted once", || app.requests(&[]) == 1);
+    quiet(app);
+    assert_eq!((counted(app, "uncounted"), counted(app, "failure"), counted(app, "success")), (1, 0, 0));
+    assert_eq!(app.conn().get("/alive").status, 200, "the next client is served");
+}
+
 /// One GET through a fresh proxy: its status and cause, and that it was counted once, as a failure.
 fn failing(app: &App) -> (u16, String) {
     let reply = app.conn().get("/");
@@ -200,6 +218,74 @@ fn a_client_that_vanishes_amid_the_answer_is_nobodys_failure() {
 }
 
 #[test]
+fn a_client_that_vanishes_amid_its_upload_and_the_answer_is_nobodys_failure() {
+    for protocol in ["http1", "http2"] {
+        let origin = Origin::answering("a", |seen| match seen.path.as_str() {
+            "/alive" => Answer::ok(),
+            _ => Answer::send_back(),
+        });
+        let app = speaking(protocol, &origin, "");
+        let mut conn = app.conn();
+        conn.write(b"POST /back HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\nonly so much");
+        let head = conn.read_head().expect("the answer begins before the upload ends");
+        assert_eq!(head.status, 200);
+        conn.reset();
+        nobodys(&app);
+    }
+}
+
+#[test]
+fn a_client_that_falls_silent_amid_its_upload_is_nobodys_failure() {
+    for protocol in ["http1", "http2"] {
+        let origin = Origin::start("a");
+        let app = speaking(protocol, &origin, "timeout: 300ms, idleTimeout: 600ms");
+        let mut conn = app.conn();
+        conn.write(b"POST /up HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\nonly so much");
+        nobodys(&app);
+        assert!(conn.is_closed_by_peer(), "what is left of the body can be no request");
+    }
+}
+
+/// The time in which we wait for the client is not the version's.
+#[test]
+fn a_client_slower_than_the_timeout_succeeds_while_it_sends() {
+    for protocol in ["http1", "http2"] {
+        let origin = Origin::answering("a", |_| Answer::echo());
+        let app = speaking(protocol, &origin, "timeout: 400ms, idleTimeout: 20s");
+        let mut conn = app.conn();
+        conn.write(b"POST /up HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhello");
+        // The pause is the case itself.
+        std::thread::sleep(Duration::from_millis(900));
+        conn.write(b"world");
+        let reply = conn.read_reply("POST").expect("an answer");
+        assert_eq!((reply.status, reply.json()["length"].as_u64()), (200, Some(10)), "{}", reply.cause());
+        quiet(&app);
+        assert_eq!(counted(&app, "success"), 1);
+    }
+}
+
+#[test]
+fn an_upstream_that_reads_nothing_of_a_large_body_meets_the_request_timeout() {
+    for protocol in ["http1", "http2"] {
+        let origin = Origin::answering("a", |_| Answer::ok().after(Duration::from_secs(60)));
+        origin.stop_reading();
+        let app = speaking(protocol, &origin, "timeout: 500ms, idleTimeout: 60s");
+        let mut conn = app.conn();
+        let mut sender = conn.stream.try_clone().expect("a socket can be cloned");
+        let ask = Ask::post("/", vec![0; 32 << 20]).bytes();
+        // It breaks off when the answer has come and nobody reads on.
+        let sending = std::thread::spawn(move || drop(std::io::Write::write_all(&mut sender, &ask)));
+        let (reply, took) = timed(|| conn.read_reply("POST").expect("an answer"));
+        assert_eq!((reply.status, reply.cause()), (504, "timeout"));
+        assert!(took >= Duration::from_millis(500) && took < Duration::from_secs(10), "{took:?}");
+        assert_eq!((counted(&app, "failure"), app.requests(&[])), (1, 1));
+        // What nobody takes is not kept for ever.
+        eventually("the client is let go", || app.metric("serin_connections", &[]) == 0.0);
+        sending.join().expect("no panic");
+    }
+}
+
+#[test]
 fn a_client_that_never_finishes_its_head_is_turned_away_and_counted_nowhere() {
     let origin = Origin::start("a");
     let app = App::start(&format!(
@@ -207,10 +293,13 @@ fn a_client_that_never_finishes_its_head_is_turned_away_and_counted_nowhere() {
          admin: 127.0.0.1:0\nservices:\n  web:\n    primary: {}\n",
         origin.address
     ));
-    let mut conn = app.conn();
-    conn.write(b"GET / HTTP/1.1\r\nhost: a\r\nx-slow: ");
-    let (closed, took) = timed(|| conn.is_closed_by_peer());
-    assert!(closed && took < Duration::from_secs(10), "still open after {took:?}");
+    // The second could still become HTTP/2, or a PUT.
+    for beginning in [&b"GET / HTTP/1.1\r\nhost: a\r\nx-slow: "[..], b"P", b"PRI * HTTP/2.0\r\n"] {
+        let mut conn = app.conn();
+        conn.write(beginning);
+        let (closed, took) = timed(|| conn.is_closed_by_peer());
+        assert!(closed && took < Duration::from_secs(10), "{beginning:?}: still open after {took:?}");
+    }
     assert_eq!((origin.requests(), app.requests(&[])), (0, 0));
 }
 

@@ -6,12 +6,15 @@ mod harness;
 
 mod admin;
 mod crash;
+mod demo;
 mod dialects;
+mod drain;
 mod faults;
 mod judge;
 mod metrics;
 mod mirror;
 mod nginx;
+mod openapi;
 mod protocol;
 mod reload;
 mod rollout;

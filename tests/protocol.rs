@@ -162,6 +162,97 @@ fn the_grpc_status_decides_where_the_http_status_says_nothing() {
 }
 
 #[test]
+fn a_grpc_status_is_only_missed_where_one_is_promised() {
+    let origin = Origin::answering("a", |seen| match seen.path.as_str() {
+        "/web" => Answer::ok().header("content-type", "application/grpc-web+proto").text("\0\0\0\0\0"),
+        "/web-text" => Answer::ok().header("content-type", "application/grpc-web-text"),
+        "/none" => Answer::status(404).header("content-type", "application/grpc"),
+        _ => Answer::ok().header("content-type", "application/grpc+proto"),
+    });
+    let app = speaking("http2", origin.address);
+    let mut h2 = H2::open(app.address());
+    for (path, status) in [("/web", 200), ("/web-text", 200), ("/none", 404)] {
+        assert_eq!(h2.ask(&Ask::post(path, "x")).status, status, "{path}");
+    }
+    quiet(&app);
+    assert_eq!((app.requests(&[("outcome", "success")]), app.requests(&[])), (3, 3));
+    assert_eq!(h2.ask(&Ask::post("/grpc", "x")).status, 200);
+    eventually("a gRPC answer without a status was cut short", || {
+        app.requests(&[("outcome", "failure")]) == 1
+    });
+}
+
+#[test]
+fn an_answer_that_ends_by_a_frame_of_its_own_is_whole() {
+    let origin = Origin::answering("a", |_| {
+        Answer::ok().text("whole").header("content-length", "5").ends_apart().every(Duration::from_millis(30))
+    });
+    let app = speaking("http2", origin.address);
+    let mut conn = app.conn();
+    for _ in 0..10 {
+        assert_eq!(conn.get("/").text(), "whole");
+    }
+    quiet(&app);
+    assert_eq!((app.requests(&[("outcome", "success")]), app.requests(&[])), (10, 10));
+}
+
+#[test]
+fn a_get_with_a_body_of_chunks_passes_with_its_body() {
+    for protocol in ["http1", "http2"] {
+        let origin = Origin::answering("a", |_| Answer::echo());
+        let app = speaking(protocol, origin.address);
+        let mut conn = app.conn();
+        for method in ["GET", "DELETE", "OPTIONS"] {
+            conn.write(
+                format!("{method} /q HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").as_bytes(),
+            );
+            conn.write(b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n");
+            let echo = conn.read_reply(method).expect("an answer").json();
+            assert_eq!((echo["method"].as_str(), echo["body"].as_str()), (Some(method), Some("hello world")));
+        }
+        assert_eq!(conn.get("/next").json()["body"], "", "{protocol}: the connections are in step");
+        assert_eq!(origin.connections(), 1);
+    }
+}
+
+#[test]
+fn an_idle_http2_client_that_says_a_ping_is_not_writing_a_head() {
+    let origin = Origin::start("a");
+    let app = App::start(&format!(
+        "listeners:\n  - {{name: default, address: \"127.0.0.1:0\", limits: {{headerTimeout: 400ms}}}}\n\
+         admin: 127.0.0.1:0\nservices:\n  web:\n    primary: {}\n",
+        origin.address
+    ));
+    let mut h2 = H2::pinging(app.address(), Duration::from_millis(250));
+    assert_eq!(h2.ask(&Ask::get("/")).status, 200);
+    h2.rest(Duration::from_millis(1_800));
+    let reply = h2.try_ask(&Ask::get("/"));
+    assert!(reply.as_ref().is_ok_and(|reply| reply.status == 200), "{reply:?}");
+    assert_eq!(app.metric("serin_connections", &[]), 1.0);
+}
+
+#[test]
+fn clients_that_do_not_read_hold_up_nobody_who_shares_their_connection() {
+    let origin = Origin::answering("a", |seen| match seen.path.as_str() {
+        "/big" => Answer::stream(64 << 20),
+        _ => Answer::ok(),
+    });
+    let app = speaking("http2", origin.address);
+    let mut stalled: Vec<Conn> = (0..16).map(|_| app.conn()).collect();
+    for conn in &mut stalled {
+        conn.write(&Ask::get("/big").bytes());
+        assert_eq!(conn.read_head().expect("a head").status, 200);
+    }
+    settled(Duration::from_millis(300), || origin.sent());
+    let mut conn = app.conn();
+    conn.stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a legal timeout");
+    for _ in 0..5 {
+        assert_eq!(conn.get("/small").text(), "a");
+    }
+    assert_eq!(origin.connections(), 1, "they did share it");
+}
+
+#[test]
 fn large_bodies_stream_through_unchanged() {
     const SIZE: usize = 12 << 20;
     let origin = Origin::answering("a", |_| Answer::send_back());
@@ -293,9 +384,34 @@ fn the_origin_learns_who_asked_and_under_which_id() {
     assert!(one.len() == 1 && two.len() == 1 && one != two && one[0].len() >= 16, "{one:?} {two:?}");
     let ask = Ask::get("/").header("x-forwarded-for", "10.1.2.3").header("x-request-id", "mine-7");
     let echo = echoed(&app, &ask);
-    let chain = values(&echo, "x-forwarded-for").join(",").replace(' ', "");
-    assert_eq!(chain, "10.1.2.3,127.0.0.1");
+    assert_eq!(values(&echo, "x-forwarded-for"), ["10.1.2.3, 127.0.0.1"]);
     assert_eq!(values(&echo, "x-request-id"), ["mine-7"]);
+    let ask = ["10.1.2.3", "10.4.5.6, 10.7.8.9"]
+        .iter()
+        .fold(Ask::get("/"), |ask, via| ask.header("x-forwarded-for", via));
+    let echo = echoed(&app, &ask);
+    assert_eq!(values(&echo, "x-forwarded-for"), ["10.1.2.3, 10.4.5.6, 10.7.8.9, 127.0.0.1"]);
+}
+
+#[test]
+fn a_client_without_a_host_is_served_under_the_endpoints_and_a_host_that_is_none_is_refused() {
+    for protocol in ["http1", "http2"] {
+        let origin = Origin::answering("a", |_| Answer::echo());
+        let app = speaking(protocol, origin.address);
+        let mut old = app.conn();
+        old.write(b"GET /old HTTP/1.0\r\n\r\n");
+        let reply = old.read_reply("GET").expect("an answer");
+        assert_eq!(reply.status, 200, "{protocol}: {}", reply.cause());
+        assert_eq!(reply.json()["authority"], origin.address.to_string(), "{protocol}");
+        for host in ["a b", "a/b", "a@b c", "\u{e9}"] {
+            let mut conn = app.conn();
+            conn.write(format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes());
+            let reply = conn.read_reply("GET").expect("an answer");
+            assert_eq!((reply.status, reply.cause()), (400, "bad-request"), "{protocol}: {host:?}");
+        }
+        assert_eq!(origin.requests(), 1);
+        assert_eq!((app.requests(&[]), app.metric("serin_unrouted_requests_total", &[])), (1, 4.0));
+    }
 }
 
 #[test]

@@ -112,14 +112,65 @@ fn a_request_under_way_ends_on_the_table_it_began_with() {
     assert_eq!(conn.get("/").status, 410);
 }
 
+/// Versions in the long form, with `more` beside them, and a rollout that no test of the judge ends.
+fn versions(primary: &Origin, canary: &Origin, more: &str) -> String {
+    format!(
+        "{}services:\n  web:\n    versions:\n      primary: {{role: primary, endpoints: [\"{}\"]}}\n      \
+         canary: {{role: canary, endpoints: [\"{}\"]}}\n{more}\
+         rollouts:\n  web:\n    steps: [{{weight: 40, for: 10m}}]\n    analysis: {{failures: false, slowdown: false}}\n",
+        head(2),
+        primary.address,
+        canary.address
+    )
+}
+
 #[test]
-fn an_orderly_end_answers_what_is_under_way() {
-    let slow = Origin::answering("slow", |_| Answer::ok().after(Duration::from_millis(600)));
-    let mut app = App::start(&single(slow.address));
+fn a_version_added_by_a_reload_leaves_weights_and_evidence_as_they_were() {
+    let slow = |status: u16| {
+        move |seen: &crate::harness::origin::Seen| match seen.path.as_str() {
+            "/slow" => Answer::status(status).after(Duration::from_secs(2)),
+            _ => Answer::status(status),
+        }
+    };
+    let (primary, canary) = (Origin::answering("primary", slow(200)), Origin::answering("canary", slow(500)));
+    let app = App::start(&versions(&primary, &canary, ""));
+    app.command("web", "start");
+    app.await_phase("web", "running");
     let mut conn = app.conn();
-    conn.write(&Ask::get("/").bytes());
-    eventually("it is under way", || slow.requests() == 1);
-    let code = app.terminate();
-    assert_eq!(conn.read_reply("GET").expect("the answer came before the end").status, 200);
-    assert_eq!(code, Some(0), "{}", app.log());
+    for _ in 0..50 {
+        conn.get("/");
+    }
+    let early = canary.requests();
+    let mut waiting: Vec<_> = (0..40).map(|_| app.conn()).collect();
+    for conn in &mut waiting {
+        conn.write(&Ask::post("/slow", "").bytes());
+    }
+    eventually("all are under way", || primary.requests() + canary.requests() >= 90);
+    let late = canary.requests() - early;
+    assert!(late > 0, "the coin gave the canary none of 40");
+    let more = format!("      other: {{role: other, endpoints: [\"{}\"]}}\n", primary.address);
+    let reply = app.reload(&versions(&primary, &canary, &more));
+    assert_eq!(reply.status / 100, 2, "{}", reply.text());
+    let status = app.rollout("web");
+    assert_eq!((&status["phase"], &status["weights"]["canary"]), (&"running".into(), &40.0.into()));
+    assert_eq!(status["weights"].as_object().map(|weights| weights.len()), Some(2), "{status}");
+    for conn in &mut waiting {
+        conn.read_reply("POST").expect("an answer");
+    }
+    // Failures from before the reload and of requests that it met under way.
+    eventually("the judge has them all", || app.rollout("web")["canary_failures"] == early + late);
+    assert_eq!(app.rollout("web")["primary_failures"], 0);
+}
+
+#[test]
+fn weights_set_by_hand_survive_a_version_that_is_added() {
+    let (primary, canary) = (Origin::start("primary"), Origin::start("canary"));
+    let app = App::start(&versions(&primary, &canary, ""));
+    app.put_weights("web", &[("primary", 25.0), ("canary", 75.0)]);
+    let more = format!("      other: {{role: other, endpoints: [\"{}\"]}}\n", primary.address);
+    let reply = app.reload(&versions(&primary, &canary, &more));
+    assert_eq!(reply.status / 100, 2, "{}", reply.text());
+    assert_eq!(app.metric("serin_weight_percent", &[("version", "canary")]), 75.0);
+    assert_eq!(app.metric("serin_weight_percent", &[("version", "primary")]), 25.0);
+    assert_eq!(app.metric("serin_weight_percent", &[("version", "other")]), 0.0);
 }

@@ -167,3 +167,47 @@ fn http2_users_are_shielded_alike() {
     quiet(&app);
     assert_eq!(canary_failures(&app), 50);
 }
+
+#[test]
+fn a_shielded_canary_gets_as_much_time_as_anybody() {
+    let slow = |_: &crate::harness::origin::Seen| Answer::ok().after(Duration::from_millis(700));
+    let (primary, canary) = (Origin::answering("primary", slow), Origin::answering("canary", slow));
+    let app = App::start(
+        &(pair(primary.address, canary.address, &format!("{ALL}\n{WIDE}"))
+            + "routes:\n  - {name: all, service: web, timeout: 1s}\n"),
+    );
+    assert_eq!((app.conn().get("/").origin(), shielded(&app)), ("canary", 0));
+    quiet(&app);
+    assert_eq!(app.requests(&[("version", "canary"), ("outcome", "success")]), 1);
+    assert_eq!((canary_failures(&app), primary.requests()), (0, 0));
+}
+
+#[test]
+fn a_second_try_gets_its_own_time() {
+    let primary = Origin::answering("primary", |_| Answer::ok().after(Duration::from_millis(600)));
+    let canary = Raw::start(Manner::Stall);
+    let app = App::start(
+        &(pair(primary.address, canary.address, &format!("{ALL}\n{WIDE}"))
+            + "routes:\n  - {name: all, service: web, timeout: 1s}\n"),
+    );
+    let reply = app.conn().get("/");
+    assert_eq!((reply.status, reply.origin(), shielded(&app)), (200, "primary", 1));
+    quiet(&app);
+    assert_eq!(canary_failures(&app), 1);
+}
+
+#[test]
+fn a_refused_second_try_shows_the_canarys_own_answer_whole() {
+    const SIZE: usize = 300_000;
+    let primary = Origin::start("primary");
+    let canary = Origin::answering("canary", |_| Answer::status(503).text(&"x".repeat(SIZE)));
+    let app = app(&primary, canary.address, ALL, "shield: {budget: 1, burst: 0}");
+    let mut conn = app.conn();
+    for _ in 0..3 {
+        let reply = conn.get("/");
+        assert_eq!((reply.status, reply.origin(), reply.cause()), (503, "canary", "none"));
+        assert!(reply.body == vec![b'x'; SIZE], "{} bytes came", reply.body.len());
+    }
+    quiet(&app);
+    assert_eq!((canary_failures(&app), primary.requests(), shielded(&app)), (3, 0, 0));
+}

@@ -28,8 +28,8 @@ pub struct From {
         ("Last-Event-ID" = Option<u64>, Header, description = "Send what came after it first, as far as kept"),
         ("after" = Option<u64>, Query, description = "The same, for those who cannot set the header"),
     ),
-    responses((status = 200, content_type = "text/event-stream", body = String,
-        description = "Each event has an id, its kind as the event name, and a JSON object as data")),
+    responses((status = 200, content_type = "text/event-stream", body = Told,
+        description = "Each event has an id, its kind as the event name, and one such object as data")),
 )]
 pub async fn events(
     State(admin): State<Admin>,

@@ -55,6 +55,12 @@ pub fn divergence(a: f64, b: f64) -> f64 {
     nats
 }
 
+/// How much it says, in nats, that `count` of `n` is more than a share `rate`.
+pub fn excess(count: u64, n: u64, rate: f64) -> f64 {
+    let share = if n == 0 { 0.0 } else { count.min(n) as f64 / n as f64 };
+    if share > rate { n as f64 * divergence(share, clamp_rate(rate)) } else { 0.0 }
+}
+
 /// `n ln(value)`, and nothing where nothing was counted.
 pub fn times_log(n: f64, value: f64) -> f64 {
     if n == 0.0 { 0.0 } else { n * value.ln() }

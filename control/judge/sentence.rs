@@ -7,6 +7,7 @@ use super::Cause;
 use super::Judge;
 use super::Verdict;
 use super::history::History;
+use super::logs::excess;
 use super::panel::Kind;
 use super::panel::View;
 use super::projection::Boundary;
@@ -23,7 +24,7 @@ const REGRESSION_LEAST: f64 = 0.01;
 impl Judge {
     pub fn explain(&self, verdict: Verdict, history: &History) -> String {
         let view = if verdict == Verdict::Suspend { View::Raw } else { View::Capped };
-        let slow = self.panel.loudest(view).is_some_and(|seat| is_about_time(seat.kind));
+        let slow = self.panel.loudest(view).is_some_and(|seat| self.is_about_time(seat.kind, history));
         let (word, reason) = match verdict {
             Verdict::Rollback => ("ROLLBACK", if slow { "slower" } else { "worse" }),
             Verdict::Hold(Cause::Shared) => ("HOLD", "shared"),
@@ -84,10 +85,25 @@ impl Judge {
         )
     }
 
+    /// To the relative latency test a failure is slowest of all, so what it has
+    /// against the canary may be failures and no slow answer at all.
+    fn is_about_time(&self, kind: Kind, history: &History) -> bool {
+        match kind {
+            Kind::RelativeFailures | Kind::Success => false,
+            Kind::Latency => true,
+            Kind::RelativeLatency => {
+                let Arm { requests, failures } = self.tally.canary;
+                let answers =
+                    self.panel.slowness().map_or(0.0, |test| test.speaks(self.tally.latency(), requests));
+                answers >= excess(failures, requests, history.failure_rate())
+            }
+        }
+    }
+
     fn times(&self, history: &History) -> Option<String> {
         let canary = self.tally.latency();
         let primary = history.latency().buckets();
-        let ms = |buckets, q| Some(significant(quantile_us(buckets, q)? / 1000.0));
+        let ms = |buckets, q| Some(self.milliseconds(quantile(buckets, q)?));
         Some(format!(
             "the canary's answers take {} ms (p50) and {} ms (p99), the primary's {} ms and {} ms",
             ms(canary, 0.5)?,
@@ -96,17 +112,23 @@ impl Judge {
             ms(primary, 0.99)?,
         ))
     }
-}
 
-fn is_about_time(kind: Kind) -> bool {
-    matches!(kind, Kind::RelativeLatency | Kind::Latency)
+    /// What was revealed while under way has taken this long, and goes on.
+    fn milliseconds(&self, bucket: usize) -> String {
+        let (from, until) = (lower_us(bucket), lower_us(bucket + 1));
+        if self.tally.revealed_from_us().is_some_and(|mark| from >= mark) {
+            return format!("at least {}", significant(from as f64 / 1000.0));
+        }
+        significant((from + until) as f64 / 2000.0)
+    }
 }
 
 fn percent(arm: Arm) -> String {
     arm.percent().map_or("n/a".to_owned(), |percent| format!("{percent:.2}%"))
 }
 
-fn quantile_us(buckets: &[(u32, u64)], q: f64) -> Option<f64> {
+/// The bucket in which the quantile lies.
+fn quantile(buckets: &[(u32, u64)], q: f64) -> Option<usize> {
     let count: u64 = buckets.iter().map(|(_, n)| n).sum();
     let rank = (q * count as f64).ceil();
     let mut seen = 0;
@@ -114,8 +136,7 @@ fn quantile_us(buckets: &[(u32, u64)], q: f64) -> Option<f64> {
         seen += n;
         seen as f64 >= rank
     })?;
-    let bucket = *bucket as usize;
-    Some((lower_us(bucket) + lower_us(bucket + 1)) as f64 / 2.0)
+    Some(*bucket as usize)
 }
 
 fn span(seconds: f64) -> String {
@@ -154,7 +175,17 @@ pub fn significant(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use serin_proxy::histogram::index;
+
     use super::*;
+    use crate::clock::Moment;
+    use crate::judge::analysis::Analysis;
+    use crate::judge::analysis::RelativeFailures;
+    use crate::judge::evidence::ArmDelta;
+    use crate::judge::evidence::Evidence;
+    use crate::judge::evidence::GenerationDelta;
 
     #[test]
     fn three_digits_read_as_in_c() {
@@ -168,5 +199,72 @@ mod tests {
         ] {
             assert_eq!(significant(value), text);
         }
+    }
+
+    /// Answers that took so many microseconds, and failures beside them.
+    fn arm(answers: &[(u64, u64)], failed: u64) -> ArmDelta {
+        let ok: u64 = answers.iter().map(|(_, n)| n).sum();
+        let latency = answers.iter().map(|(us, n)| (index(*us) as u32, *n)).collect();
+        ArmDelta { dispatched: ok + failed, ok, failed, latency, ..ArmDelta::default() }
+    }
+
+    fn evidence(canary: ArmDelta, primary: ArmDelta) -> Evidence {
+        let delta = GenerationDelta { id: 1, w: 0.1, canary, primary, ..GenerationDelta::default() };
+        Evidence { generations: vec![delta], sticky: false }
+    }
+
+    /// Ticks of a canary like this, beside a primary that answers in 10 to 40 ms,
+    /// until the judge is certain; its sentence of then.
+    fn verdict_on(analysis: &Analysis, canary: &ArmDelta) -> String {
+        let primary = arm(&[(10_000, 450), (20_000, 400), (40_000, 50)], 0);
+        let (mut history, mut now) = (History::default(), Moment(1_000));
+        for _ in 0..50 {
+            now = now.after(Duration::from_millis(100));
+            history.observe(now, &evidence(ArmDelta::default(), primary.clone()));
+        }
+        let mut judge = Judge::new(analysis, Duration::from_secs(600), &history, now);
+        for _ in 0..500 {
+            now = now.after(Duration::from_millis(100));
+            let evidence = evidence(canary.clone(), primary.clone());
+            judge.observe(now, &evidence, &history);
+            history.observe(now, &evidence);
+            if judge.decide() == Verdict::Rollback {
+                let leads = judge.panel.loudest(View::Capped).expect("there are tests").kind;
+                assert_eq!(leads, Kind::RelativeLatency, "else this says nothing");
+                return judge.explain(Verdict::Rollback, &history);
+            }
+        }
+        panic!("no rollback: {}", judge.explain(judge.clone().decide(), &history));
+    }
+
+    #[test]
+    fn failures_in_the_slowest_category_are_told_as_failures() {
+        let canary = arm(&[(10_000, 45), (20_000, 40), (40_000, 5)], 10);
+        let alone = Analysis { relative_failures: None, ..Analysis::default() };
+        let tolerant = RelativeFailures { rho: 1.2, delta: 0.05, share: 0.4 };
+        let beside = Analysis { relative_failures: Some(tolerant), ..Analysis::default() };
+        for analysis in [alone, beside] {
+            let sentence = verdict_on(&analysis, &canary);
+            assert!(sentence.starts_with("ROLLBACK (worse): "), "{sentence}");
+            assert!(sentence.contains(" failures hit the canary, "), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn a_slow_canary_that_also_fails_a_little_is_told_as_slow() {
+        let canary = arm(&[(30_000, 90), (60_000, 9)], 1);
+        let analysis = Analysis { relative_failures: None, ..Analysis::default() };
+        let sentence = verdict_on(&analysis, &canary);
+        assert!(sentence.starts_with("ROLLBACK (slower): the canary's answers take 30"), "{sentence}");
+    }
+
+    #[test]
+    fn a_request_revealed_under_way_took_at_least_so_long() {
+        // The primary's slowest lie near 40 ms, so what is revealed is older.
+        let canary = arm(&[(20_000, 90), (70_000, 10)], 0);
+        let sentence = verdict_on(&Analysis::default(), &canary);
+        assert!(sentence.contains(" ms (p50) and at least 69.6 ms (p99), the primary's "), "{sentence}");
+        assert!(!sentence.contains("take at least"), "{sentence}");
+        assert_eq!(sentence.matches("at least").count(), 1, "{sentence}");
     }
 }

@@ -17,6 +17,7 @@ use serin_proxy::histogram::lower_us;
 use super::evidence::ArmDelta;
 use super::history::Fading;
 use super::history::late_failures;
+use super::logs::excess;
 use super::logs::from_odds;
 use super::logs::odds;
 use super::purse::Purse;
@@ -220,6 +221,18 @@ impl Slowness {
     pub fn reveal_us(&self) -> Option<u64> {
         let edges = self.playing.as_ref()?.cuts.edges(self.margin);
         edges.into_iter().filter(|edge| *edge < BUCKETS - 1).max().map(lower_us)
+    }
+
+    /// How much, in nats, the canary's latencies alone say that it is slower, its
+    /// failures left out. For sentences, never for verdicts.
+    pub fn speaks(&self, latency: &[(u32, u64)], requests: u64) -> f64 {
+        let Some(playing) = &self.playing else { return 0.0 };
+        let above = |edge: usize| -> u64 {
+            latency.iter().filter(|(bucket, _)| *bucket as usize >= edge).map(|(_, n)| n).sum()
+        };
+        let edges = playing.cuts.edges(self.margin);
+        let each = edges.into_iter().zip(playing.cuts.iter());
+        each.map(|(edge, cut)| excess(above(edge), requests, cut.tail)).fold(0.0, f64::max)
     }
 
     /// How many of these canary answers are slower than the primary's slowest

@@ -15,6 +15,8 @@ pub struct Tally {
     /// Failures that the canary's share of traffic explains.
     pub explained: f64,
     latency: Vec<(u32, u64)>,
+    #[serde(default)]
+    revealed_from_us: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,6 +35,16 @@ impl Tally {
                 add_sparse(&mut self.latency, *bucket, *n);
             }
         }
+    }
+
+    /// Requests under way are reported once they are this old.
+    pub fn mark(&mut self, reveal_us: Option<u64>) {
+        self.revealed_from_us = [self.revealed_from_us, reveal_us].into_iter().flatten().min();
+    }
+
+    /// Latencies from here on may be those of requests that went on.
+    pub fn revealed_from_us(&self) -> Option<u64> {
+        self.revealed_from_us
     }
 
     /// The canary's latencies per bucket.

@@ -2,22 +2,23 @@
 
 use serde::Deserialize;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::clock::Moment;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
     pub at: Moment,
     pub rollout: String,
-    /// A closed set of words: started, step, paused, resumed, suspended,
-    /// probed, held, released, promoted, baked, rolled_back, aborted, refused.
     pub kind: EventKind,
     /// One sentence for the operator: what, and why.
     pub text: String,
+    /// The canary's weight from then on, in hundredths of a percent.
     pub canary_parts: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
     Started,

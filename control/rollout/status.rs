@@ -1,6 +1,7 @@
 //! A rollout as people see it.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Phase;
 use super::Rollout;
@@ -12,7 +13,7 @@ use crate::judge::panel::View;
 use serin_proxy::weights::WHOLE;
 
 /// What people see.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Status {
     pub name: String,
     pub split: String,
@@ -24,7 +25,9 @@ pub struct Status {
     pub steps: usize,
     /// Share of the present step's time that has passed, 0 to 1.
     pub step_progress: f64,
+    /// The canary's weight that should be in force, in hundredths of a percent.
     pub canary_parts: u32,
+    /// Since when in this phase's place: a step, the bake, the end.
     pub since: Moment,
     /// The judge's sentence of now.
     pub sentence: String,
@@ -32,6 +35,7 @@ pub struct Status {
     pub rollback_meter: f64,
     /// Per test: its name, weight, evidence as odds against the canary.
     pub tests: Vec<TestStatus>,
+    /// Judged since the rollout began, without what clients broke off.
     pub canary_requests: u64,
     pub canary_failures: u64,
     pub primary_requests: u64,
@@ -39,10 +43,14 @@ pub struct Status {
     pub warnings: Vec<String>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct TestStatus {
+    /// relative_failures, relative_latency, success or latency.
     pub test: String,
+    /// Of the error budget.
     pub share: f64,
+    /// Natural logarithm of its evidence: as it decides, and as it would without
+    /// the burst guard.
     pub log_e: f64,
     pub log_raw: f64,
 }

@@ -4,7 +4,6 @@ use serin_proxy::{Handle, Marks};
 
 use super::Tick;
 use super::view::Reload;
-use crate::act;
 use crate::config;
 use crate::config::Loaded;
 use crate::config::problem::Problem;
@@ -50,7 +49,7 @@ impl Tick {
         // rollout that was dropped under way is such a case.
         for split in &model.splits {
             let live = reading.splits.iter().find(|reading| reading.split == split.name);
-            if live.is_some_and(|live| !act::same(&live.weights, &split.weights))
+            if live.is_some_and(|live| live.weights != split.weights)
                 && let Err(cause) = self.handle.shift(&split.name, &split.weights)
             {
                 tracing::error!(split = split.name, %cause, "weights of the new file are not in force");

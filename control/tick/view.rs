@@ -18,7 +18,6 @@ use crate::rollout::{Phase, Spec, Status};
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Detail {
     #[serde(flatten)]
-    #[schema(value_type = Object)]
     pub status: Status,
     /// Whether it holds the weights of its split now.
     pub active: bool,
@@ -37,6 +36,7 @@ pub struct SplitView {
     /// Grows with every change of the weights.
     pub generation: u64,
     /// The rollout that may govern this split.
+    #[schema(required = true)]
     pub rollout: Option<String>,
     /// Whether that rollout holds the weights now.
     pub governed: bool,

@@ -8,6 +8,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
 
 use crate::body::RequestBody;
 use crate::fault::Fault;
@@ -24,16 +25,19 @@ const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// A connection that does not answer a ping is given up.
 const PING: Duration = Duration::from_secs(10);
 
-pub async fn http1(address: SocketAddr, timeout: Duration) -> Result<http1::SendRequest<RequestBody>, Fault> {
+pub async fn http1(
+    address: SocketAddr,
+    timeout: Duration,
+) -> Result<(http1::SendRequest<RequestBody>, AbortHandle), Fault> {
     let io = TokioIo::new(dial(address, timeout).await?);
     let handshake = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(io).await;
     let (sender, connection) = handshake.map_err(|_| Fault::upstream(Kind::ConnectFailure))?;
-    tokio::task::spawn_local(async move {
+    let driver = tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%address, %error, "upstream connection ended");
         }
     });
-    Ok(sender)
+    Ok((sender, driver.abort_handle()))
 }
 
 pub async fn http2(address: SocketAddr, timeout: Duration) -> Result<http2::SendRequest<RequestBody>, Fault> {

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::client::conn::http2;
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 use crate::body::RequestBody;
 use crate::clock;
@@ -46,13 +47,26 @@ pub struct Pool {
 
 struct Idle {
     sender: http1::SendRequest<RequestBody>,
+    driver: Option<AbortHandle>,
     since_us: u64,
 }
 
 /// A connection given to one request.
 pub enum Lease {
-    Http1 { sender: http1::SendRequest<RequestBody>, pool: Rc<Pool>, reused: bool },
+    Http1 { sender: http1::SendRequest<RequestBody>, cut: Cut, pool: Rc<Pool>, reused: bool },
     Http2 { sender: http2::SendRequest<RequestBody> },
+}
+
+/// Ends its connection when dropped in the middle of an exchange. hyper would
+/// first send what it has buffered, for ever where nobody reads.
+pub struct Cut(Option<AbortHandle>);
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        if let Some(driver) = &self.0 {
+            driver.abort();
+        }
+    }
 }
 
 /// Why a request got no answer, and the request itself if it was never sent.
@@ -78,7 +92,9 @@ impl Pool {
     pub async fn lease(self: &Rc<Self>, connect_timeout: Duration) -> Result<Lease, Fault> {
         match self.protocol {
             Protocol::Http1 => match self.take_idle() {
-                Some(sender) => Ok(Lease::Http1 { sender, pool: self.clone(), reused: true }),
+                Some(Idle { sender, driver, .. }) => {
+                    Ok(Lease::Http1 { sender, cut: Cut(driver), pool: self.clone(), reused: true })
+                }
                 None => self.dial(connect_timeout).await,
             },
             Protocol::Http2 => self.share(connect_timeout).await,
@@ -89,20 +105,20 @@ impl Pool {
     pub async fn dial(self: &Rc<Self>, connect_timeout: Duration) -> Result<Lease, Fault> {
         match self.protocol {
             Protocol::Http1 => {
-                let sender = connect::http1(self.address, connect_timeout).await?;
-                Ok(Lease::Http1 { sender, pool: self.clone(), reused: false })
+                let (sender, driver) = connect::http1(self.address, connect_timeout).await?;
+                Ok(Lease::Http1 { sender, cut: Cut(Some(driver)), pool: self.clone(), reused: false })
             }
             Protocol::Http2 => self.share(connect_timeout).await,
         }
     }
 
-    fn take_idle(&self) -> Option<http1::SendRequest<RequestBody>> {
+    fn take_idle(&self) -> Option<Idle> {
         let mut idle = self.idle.borrow_mut();
         let mut index = idle.len();
         while index > 0 {
             index -= 1;
             if idle[index].sender.is_ready() {
-                return Some(idle.swap_remove(index).sender);
+                return Some(idle.swap_remove(index));
             }
             // Not ready and not closed: its last answer is still being read off.
             if idle[index].sender.is_closed() {
@@ -184,12 +200,13 @@ impl Lease {
 
     /// The answer has been read to its end: the connection may serve another.
     pub fn give_back(self) {
-        if let Lease::Http1 { sender, pool, .. } = self
+        if let Lease::Http1 { sender, mut cut, pool, .. } = self
             && !sender.is_closed()
         {
             let mut idle = pool.idle.borrow_mut();
             if idle.len() < MAX_IDLE {
-                idle.push(Idle { sender, since_us: clock::recent_us() });
+                let driver = cut.0.take();
+                idle.push(Idle { sender, driver, since_us: clock::recent_us() });
             }
         }
     }

@@ -42,12 +42,16 @@ impl App {
         self.child.wait().expect("it is our child");
     }
 
-    /// Asks it to end as an operator does; answers with the exit code.
-    pub fn terminate(&mut self) -> Option<i32> {
+    pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        Command::new("kill").args(["-TERM", &pid]).status().expect("kill is everywhere");
+        let kill = Command::new("kill").args(["-s", name, &pid]).status().expect("kill is everywhere");
+        assert!(kill.success(), "signal {name}");
+    }
+
+    /// Waits for its end; answers with the exit code.
+    pub fn ended(&mut self) -> Option<i32> {
         let mut code = None;
-        eventually("serin ends after SIGTERM", || match self.child.try_wait() {
+        eventually("serin ends", || match self.child.try_wait() {
             Ok(Some(status)) => {
                 code = status.code();
                 true

@@ -237,7 +237,13 @@ impl Conn {
 
     fn fill(&mut self) -> Result<usize> {
         let mut chunk = [0; 64 * 1024];
-        let count = self.stream.read(&mut chunk)?;
+        let count = loop {
+            match self.stream.read(&mut chunk) {
+                // A signal to this process, as when a child of another test stops.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         self.unread.extend_from_slice(&chunk[..count]);
         Ok(count)
     }

@@ -23,6 +23,7 @@ pub struct Answer {
     trailers: Vec<(String, String)>,
     gap: Duration,
     break_after: Option<u64>,
+    ends_apart: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -48,6 +49,7 @@ impl Answer {
             trailers: Vec::new(),
             gap: Duration::ZERO,
             break_after: None,
+            ends_apart: false,
         }
     }
 
@@ -100,6 +102,12 @@ impl Answer {
         self
     }
 
+    /// Ends the body by an empty frame of its own, after the last of its bytes.
+    pub fn ends_apart(mut self) -> Answer {
+        self.ends_apart = true;
+        self
+    }
+
     pub fn is_failure(&self) -> bool {
         self.status >= 500 || self.break_after.is_some()
     }
@@ -113,6 +121,7 @@ pub struct Flow {
     gap: Duration,
     wait: Option<Pin<Box<tokio::time::Sleep>>>,
     trailers: Option<HeaderMap>,
+    ends_apart: bool,
     sent: Arc<AtomicU64>,
     /// An unread request body, kept so that nobody tells the sender to stop.
     _kept: Option<Incoming>,
@@ -146,6 +155,7 @@ impl Flow {
             gap: answer.gap,
             wait: None,
             trailers: (!trailers.is_empty()).then_some(trailers),
+            ends_apart: answer.ends_apart,
             sent,
             _kept: None,
         }
@@ -159,6 +169,7 @@ impl Flow {
             gap: Duration::ZERO,
             wait: None,
             trailers: None,
+            ends_apart: false,
             sent: Arc::default(),
             _kept: None,
         }
@@ -212,7 +223,7 @@ impl Body for Flow {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Back(body) => body.is_end_stream(),
-            _ => self.left == 0 && self.break_in != Some(0) && self.trailers.is_none(),
+            _ => !self.ends_apart && self.left == 0 && self.break_in != Some(0) && self.trailers.is_none(),
         }
     }
 

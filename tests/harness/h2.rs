@@ -1,6 +1,7 @@
 //! An HTTP/2 client with prior knowledge, for one test thread.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Frame};
@@ -24,19 +25,33 @@ pub struct H2 {
 
 impl H2 {
     pub fn open(to: SocketAddr) -> H2 {
+        H2::opened(to, None)
+    }
+
+    /// Says a PING so often, also while nothing is asked.
+    pub fn pinging(to: SocketAddr, every: Duration) -> H2 {
+        H2::opened(to, Some(every))
+    }
+
+    fn opened(to: SocketAddr, ping: Option<Duration>) -> H2 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a thread can have a runtime");
         let sender = runtime.block_on(async {
             let stream = tokio::net::TcpStream::connect(to).await.expect("the proxy accepts");
             stream.set_nodelay(true).expect("a socket can be made so");
             let mut builder = Builder::new(TokioExecutor::new());
-            builder.timer(TokioTimer::new());
+            builder.timer(TokioTimer::new()).keep_alive_interval(ping).keep_alive_while_idle(true);
             let (sender, connection) =
                 builder.handshake(TokioIo::new(stream)).await.expect("an HTTP/2 server");
             tokio::spawn(connection);
             sender
         });
         H2 { runtime, sender, to }
+    }
+
+    /// Lets the connection live for so long without a request.
+    pub fn rest(&mut self, time: Duration) {
+        self.runtime.block_on(async { tokio::time::sleep(time).await });
     }
 
     pub fn ask(&mut self, ask: &Ask) -> Reply {

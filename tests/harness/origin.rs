@@ -31,6 +31,8 @@ pub struct Seen {
     pub method: String,
     pub path: String,
     pub version: Version,
+    /// Whom it was asked as, by the target or by the field.
+    pub authority: String,
     pub headers: Vec<(String, String)>,
 }
 
@@ -194,6 +196,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
         method: head.method.to_string(),
         path: head.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
         version: head.version,
+        authority: authority(&head),
         headers: pairs(&head.headers),
     };
     let behave = shared.behave.lock().expect("no holder panics").clone();
@@ -227,6 +230,12 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
     Ok(respond(&answer, &shared, flow.holding(kept)))
 }
 
+fn authority(head: &hyper::http::request::Parts) -> String {
+    let target = head.uri.authority().map(ToString::to_string);
+    let field = || head.headers.get("host").map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
+    target.or_else(field).unwrap_or_default()
+}
+
 fn respond(answer: &Answer, shared: &Shared, flow: Flow) -> Response<Flow> {
     let mut response = Response::builder().status(answer.status).header("x-origin", &shared.name);
     for (name, value) in &answer.headers {
@@ -252,6 +261,7 @@ fn echo(seen: &Seen, body: &[u8], trailers: &[(String, String)]) -> serde_json::
         "method": seen.method,
         "path": seen.path,
         "version": format!("{:?}", seen.version),
+        "authority": seen.authority,
         "headers": seen.headers,
         "length": body.len(),
         "body": String::from_utf8_lossy(&body[..body.len().min(4096)]),
