@@ -26,6 +26,7 @@ const COLUMNS: &str = "\
 Columns:
   STEP      the present step, how many there are, how much of its time has passed
   EVIDENCE  against the canary, in percent of what a rollback needs
+  ODDS      of each test; with the burst guard on, no window counts more than tenfold
   RPS, SUCCESS, P50, P99
             of the last seconds
   REQUESTS, FAILED

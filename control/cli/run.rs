@@ -32,7 +32,7 @@ pub fn check(path: &Path) -> anyhow::Result<Exit> {
     match config::load(&path.display().to_string(), &text) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
-                println!("warning: {warning}");
+                println!("{warning}");
             }
             let services = counted(loaded.model.services.len(), "service");
             let rollouts = counted(loaded.rollouts.len(), "rollout");

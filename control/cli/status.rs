@@ -261,10 +261,10 @@ impl Seen {
         if self.active || percent == f64::from(self.canary_parts) / 100.0 {
             return self.sentence.clone();
         }
-        let others = format!("its {percent} % are not the rollout's but set by hand or by the file");
+        let others = format!("the canary's weight of {percent} % is set by hand or by the file");
         match self.phase.as_str() {
-            "idle" => format!("idle: {} has traffic; {others}", self.canary),
-            _ => format!("{}; {others}", self.sentence),
+            "idle" => format!("idle: {others}"),
+            _ => format!("{}; now {others}", self.sentence),
         }
     }
 }
@@ -323,8 +323,12 @@ mod tests {
     #[test]
     fn weights_of_others_are_not_told_as_the_rollouts() {
         let seen = Seen { active: false, canary_parts: 0, phase: "idle".to_owned(), ..seen() };
-        assert!(seen.says().contains("its 2.5 % are not the rollout's"), "{}", seen.says());
-        assert!(!Seen { canary_parts: 250, ..seen }.says().contains("not the rollout's"));
+        assert_eq!(seen.says(), "idle: the canary's weight of 2.5 % is set by hand or by the file");
+        let rolled_back = Seen { phase: "rolled_back".to_owned(), ..seen };
+        assert!(
+            rolled_back.says().starts_with("nothing speaks against it; now the canary's weight of 2.5 %")
+        );
+        assert_eq!(Seen { canary_parts: 250, ..rolled_back }.says(), "nothing speaks against it");
     }
 
     #[test]
