@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the one place")]
 
 use std::cell::Cell;
+use std::cell::RefCell;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,6 +11,7 @@ static START: OnceLock<Instant> = OnceLock::new();
 
 thread_local! {
     static RECENT: Cell<u64> = const { Cell::new(0) };
+    static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
 }
 
 /// Microseconds since the process first asked; never zero, so that zero can
@@ -31,7 +33,13 @@ pub fn recent_us() -> u64 {
 
 /// The wall clock as a `date` field has it.
 pub fn http_date() -> String {
-    httpdate::fmt_http_date(SystemTime::now())
+    let second = recent_us() / 1_000_000;
+    DATE.with_borrow_mut(|(known, date)| {
+        if *known != second || date.is_empty() {
+            (*known, *date) = (second, httpdate::fmt_http_date(SystemTime::now()));
+        }
+        date.clone()
+    })
 }
 
 pub fn us(duration: Duration) -> u64 {

@@ -172,6 +172,9 @@ impl AsyncRead for Watched {
             let count = self.before.len().min(buf.remaining());
             buf.put_slice(&self.before[..count]);
             self.before.drain(..count);
+            if self.before.is_empty() {
+                self.before = Vec::new();
+            }
             self.connection.heard();
             return Poll::Ready(Ok(()));
         }

@@ -22,16 +22,32 @@ pub struct Upload {
     pub bytes: u64,
     waiting: bool,
     ended: bool,
+    /// It broke the rules before it was ever waited for.
+    bad: bool,
 }
 
 impl Upload {
     pub fn new(framing: Framing) -> Upload {
         let ended = framing.is_done();
-        Upload { framing, ready: 0, bytes: 0, waiting: false, ended }
+        Upload { framing, ready: 0, bytes: 0, waiting: false, ended, bad: false }
     }
 
     pub fn has_ended(&self) -> bool {
         self.ended
+    }
+
+    /// Lets what is here of the body already ride along with the head.
+    /// Answers with how many bytes that were.
+    pub fn ride(&mut self, head: &mut Vec<u8>, here: &[u8]) -> usize {
+        let here = &here[..here.len().min(RIDE_ALONG)];
+        let Ok(count) = self.framing.advance(here) else {
+            self.bad = true;
+            return 0;
+        };
+        head.extend_from_slice(&here[..count]);
+        self.bytes += count as u64;
+        self.ended = self.framing.is_done();
+        count
     }
 
     /// Resolves when all has been sent, or when either side gave up. A broken
@@ -49,6 +65,9 @@ impl Upload {
         W: AsyncWrite + Unpin,
     {
         let gone = Fault::downstream(Kind::ClientGone);
+        if self.bad {
+            return Poll::Ready(Err(Fault::downstream(Kind::BadRequest)));
+        }
         loop {
             if self.ready > 0 {
                 match ready!(Pin::new(&mut *to).poll_write(cx, &buffer.filled()[..self.ready])) {
@@ -66,7 +85,8 @@ impl Upload {
                 return Poll::Ready(Ok(()));
             }
             if !buffer.is_empty() {
-                self.ready = self.framing.advance(buffer.filled()).map_err(|_| gone)?;
+                let bad = |_| Fault::downstream(Kind::BadRequest);
+                self.ready = self.framing.advance(buffer.filled()).map_err(bad)?;
                 continue;
             }
             match buffer.poll_fill(from, &flight.lane.buffers, cx) {

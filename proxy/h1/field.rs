@@ -19,6 +19,7 @@ pub enum Role {
     ForwardedProto,
     RequestId,
     ServiceTime,
+    GrpcStatus,
 }
 
 /// A name's length and first letter leave at most one to compare with.
@@ -32,6 +33,7 @@ pub fn role(name: &str) -> Role {
         (7, b'u') => ("upgrade", Role::Irregular),
         (10, b'c') => ("connection", Role::Connection),
         (10, b'k') => ("keep-alive", Role::Drop),
+        (11, b'g') => ("grpc-status", Role::GrpcStatus),
         (12, b'x') => ("x-request-id", Role::RequestId),
         (14, b'c') => ("content-length", Role::ContentLength),
         (15, b'x') => ("x-forwarded-for", Role::ForwardedFor),

@@ -23,6 +23,8 @@ pub struct Chunked {
     /// Of the present chunk, or bytes of the present line.
     count: u64,
     digits: u32,
+    /// Some servers pad the sizes of their chunks.
+    padded: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +38,7 @@ enum State {
     DataEnd,
     /// At the beginning of a trailer line, or of the empty one.
     Trailer,
+    TrailerName,
     TrailerLine,
     TrailerLineEnd,
     LastEnd,
@@ -45,6 +48,11 @@ enum State {
 impl Framing {
     pub fn chunked() -> Framing {
         Framing::Chunked(Chunked::default())
+    }
+
+    /// For answers: nothing stands behind their end that could be misread.
+    pub fn chunked_padded() -> Framing {
+        Framing::Chunked(Chunked { padded: true, ..Chunked::default() })
     }
 
     /// How many of `bytes` belong to the body.
@@ -96,6 +104,7 @@ impl Chunked {
         Ok(match (self.state, byte) {
             (State::Size, b'\r') if self.digits > 0 => State::SizeEnd,
             (State::Size, b';') if self.digits > 0 => State::Extension,
+            (State::Size, b' ' | b'\t') if self.digits > 0 && self.padded => State::Extension,
             (State::Size, digit) => {
                 let value = char::from(digit).to_digit(16).ok_or(bad)?;
                 self.digits += 1;
@@ -115,9 +124,12 @@ impl Chunked {
             (State::DataReturn, b'\r') => State::DataEnd,
             (State::DataEnd, b'\n') => State::Size,
             (State::Trailer, b'\r') => State::LastEnd,
-            (State::Trailer | State::TrailerLine, b'\n') => return Err(bad),
+            (State::TrailerName, b':') => self.in_line(State::TrailerLine)?,
+            (State::Trailer | State::TrailerName, byte) if is_token(byte) => {
+                self.in_line(State::TrailerName)?
+            }
             (State::TrailerLine, b'\r') => State::TrailerLineEnd,
-            (State::Trailer | State::TrailerLine, _) => self.in_line(State::TrailerLine)?,
+            (State::TrailerLine, b'\t' | b' '..=b'~' | 0x80..) => self.in_line(State::TrailerLine)?,
             (State::TrailerLineEnd, b'\n') => State::Trailer,
             (State::LastEnd, b'\n') => State::Done,
             _ => return Err(bad),
@@ -129,6 +141,11 @@ impl Chunked {
         self.digits += 1;
         if self.digits as usize > MAX_LINE { Err(Kind::Garbage) } else { Ok(state) }
     }
+}
+
+/// A character of a field's name.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]
@@ -160,7 +177,7 @@ mod tests {
 
     #[test]
     fn what_others_could_read_differently_is_refused() {
-        let bad: [&[u8]; 13] = [
+        let bad: [&[u8]; 16] = [
             b"\r\n",
             b"4\nWiki\r\n0\r\n\r\n",
             b"4\r\nWiki0\r\n\r\n",
@@ -174,10 +191,15 @@ mod tests {
             b"1111111111111111\r\n",
             b"0\r\nx: 1\n\r\n",
             b"0\r\n\n",
+            b"0\r\nGET /admin HTTP/1.1\r\nhost: a\r\n\r\n",
+            b"0\r\n x: 1\r\n\r\n",
+            b"0\r\nx: \0\r\n\r\n",
         ];
         for message in bad {
             assert_eq!(body(message, 1), None, "{}", message.escape_ascii());
         }
+        let mut padded = Framing::chunked_padded();
+        assert_eq!(padded.advance(b"4  \r\nWiki\r\n0 \r\n\r\n"), Ok(17));
         assert!(body(b"4;a=\"b\"\r\nWiki\r\n0\r\n\r\n", 3).is_some());
     }
 

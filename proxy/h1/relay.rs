@@ -4,9 +4,11 @@ use std::future::poll_fn;
 use std::mem::MaybeUninit;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::Method;
-use tokio::io::{AsyncWriteExt, ReadBuf};
+use socket2::SockRef;
+use tokio::io::{AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::buffer::Buffer;
@@ -21,8 +23,9 @@ use crate::h1::converse::Download;
 use crate::h1::converse::Upload;
 use crate::h1::field;
 use crate::h1::field::MAX_FIELDS;
+use crate::h1::framing::Framing;
 use crate::h1::request;
-use crate::h1::request::Irregular;
+use crate::h1::request::Unfit;
 use crate::h1::response;
 use crate::h1::response::Additions;
 use crate::h1::response::ResponseHead;
@@ -31,6 +34,7 @@ use crate::lane::Lane;
 use crate::model::Limits;
 use crate::model::Role;
 use crate::outcome::Outcome;
+use crate::outcome::Verdict;
 use crate::retry;
 use crate::rewrite;
 use crate::rewrite::Peer;
@@ -43,6 +47,9 @@ use crate::upstream::Links;
 const MAX_HEAD: usize = 256 * 1024;
 /// Endpoints tried before a version counts as unreachable.
 const MAX_TRIES: usize = 3;
+/// How much and how long is read on from a client whose connection ends.
+const LINGER_BYTES: usize = 256 * 1024;
+const LINGER: Duration = Duration::from_secs(1);
 
 pub enum Ended {
     Closed,
@@ -77,7 +84,7 @@ pub async fn relay(
         let Some(length) = client.next_head(limits).await else { break Turn::Close };
         let turn = match length {
             Ok(length) => client.turn(length, limits).await,
-            Err(Irregular) => Turn::Irregular,
+            Err(_) => Turn::Irregular,
         };
         match turn {
             Turn::Again => {}
@@ -122,16 +129,22 @@ struct Answer {
 
 impl Client<'_> {
     /// The length of the next head; `None` when there is none to come.
-    async fn next_head(&mut self, limits: &Limits) -> Option<Result<usize, Irregular>> {
-        let mut seen = 0;
+    async fn next_head(&mut self, limits: &Limits) -> Option<Result<usize, Unfit>> {
+        let (mut seen, most) = (0, limits.max_header_bytes);
+        if !self.input.is_empty() {
+            self.connection.heard();
+        }
         loop {
-            if let Some(length) = request::end_of_head(self.input.filled(), seen) {
-                return Some(Ok(length));
+            let filled = self.input.filled();
+            match request::end_of_head(filled, seen) {
+                Some(length) if length <= most => return Some(Ok(length)),
+                Some(_) => return Some(Err(Unfit::Irregular)),
+                None if request::has_bare_line_feed(filled, seen) => return Some(Err(Unfit::Irregular)),
+                None => {}
             }
-            seen = self.input.filled().len();
-            let most = limits.max_header_bytes;
+            seen = filled.len();
             if seen >= most || !self.input.reserve(most) {
-                return Some(Err(Irregular));
+                return Some(Err(Unfit::Irregular));
             }
             let (connection, stream) = (self.connection, &mut self.stream);
             let (input, buffers) = (&mut self.input, &self.lane.buffers);
@@ -154,14 +167,21 @@ impl Client<'_> {
     /// One request and its answer.
     async fn turn(&mut self, length: usize, limits: &Limits) -> Turn {
         let busy = self.connection.begin();
-        let Ok(mut question) = self.ask(length, limits) else { return Turn::Irregular };
-        self.input.consume(length);
+        let (mut question, taken) = match self.ask(length, limits) {
+            Ok(asked) => asked,
+            Err(Unfit::Irregular) => return Turn::Irregular,
+            Err(Unfit::Ambiguous) => return self.refuse().await,
+        };
+        self.input.consume(taken);
         let mut answer = self.attempt(&mut question).await;
         if question.shielded && !question.upload_failed(&answer) {
             answer = self.shield(&mut question, answer).await;
         }
         let turn = match answer {
             Ok(answer) => self.relay(question, answer).await,
+            Err(fault) if fault.kind == Kind::Timeout && self.has_left().await => {
+                self.fail(question, Fault::downstream(Kind::ClientGone)).await
+            }
             Err(fault) => self.fail(question, fault).await,
         };
         drop(busy);
@@ -171,23 +191,25 @@ impl Client<'_> {
     /// Finds the route, tosses the coin and writes the head that goes up.
     /// Whether a request is irregular may not depend on the coin: it would be
     /// tossed once more.
-    fn ask(&self, length: usize, limits: &Limits) -> Result<Question, Irregular> {
+    /// Answers also with how many bytes of the input are dealt with.
+    fn ask(&self, length: usize, limits: &Limits) -> Result<(Question, usize), Unfit> {
         let mut memory = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-        let request = request::parse(&self.input.filled()[..length], &mut memory)?;
+        let (bytes, rest) = self.input.filled().split_at(length);
+        let request = request::parse(bytes, &mut memory)?;
         if request.fields.len() > limits.max_headers {
-            return Err(Irregular);
+            return Err(Unfit::Irregular);
         }
         let lane = self.lane;
         let view = lane.view();
         let head = Head::of_list(request.method, request.target, request.host, request.fields);
-        let route = view.table.find(&head).ok_or(Irregular)?;
-        let Action::Split(split) = route.action else { return Err(Irregular) };
+        let route = view.table.find(&head).ok_or(Unfit::Irregular)?;
+        let Action::Split(split) = route.action else { return Err(Unfit::Irregular) };
         let plan = &view.table.splits[split];
         let idempotent =
             Method::from_bytes(request.method.as_bytes()).is_ok_and(|method| retry::is_idempotent(&method));
         let has_body = !request.framing.is_done();
         if !view.splits[split].plain || (has_body && idempotent && plan.shield.is_some()) {
-            return Err(Irregular);
+            return Err(Unfit::Irregular);
         }
         let toss = view.splits[split].toss();
         let choice = split::choose(&toss.generation, &plan.force, plan.sticky.as_ref(), &head, lane.random());
@@ -200,19 +222,22 @@ impl Client<'_> {
         let flight = Flight::begin(lane, view.clone(), split, toss, &choice, idle_us);
         flight.set_timeout(flight.started_us, timeout_us);
         view.splits[split].budget.earn();
-        Ok(Question {
+        let mut upload = Upload::new(request.framing);
+        let taken = length + upload.ride(&mut out, rest);
+        let question = Question {
             flight,
             split,
             version: choice.version,
             head: out,
             head_only: request.method == "HEAD",
             repeatable: idempotent && !has_body,
-            upload: Upload::new(request.framing),
+            upload,
             shielded,
             close: request.close,
             set_cookie: choice.set_cookie,
             timeout_us,
-        })
+        };
+        Ok((question, taken))
     }
 
     /// Asks the version the question names, on a new connection if a kept one
@@ -290,7 +315,10 @@ impl Client<'_> {
                     }
                     match flight.overdue(cx.waker()) {
                         Some(fault) => Poll::Ready(Err(fault)),
-                        None if !uploading && is_gone(from_client.as_ref(), cx) => {
+                        None if !uploading
+                            && client_input.is_empty()
+                            && is_gone(from_client.as_ref(), cx) =>
+                        {
                             Poll::Ready(Err(Fault::downstream(Kind::ClientGone)))
                         }
                         None => Poll::Pending,
@@ -354,40 +382,50 @@ impl Client<'_> {
         let Answer { head, out, mut link, links, mut input } = answer;
         let (lane, flight) = (self.lane, &question.flight);
         flight.set_timeout(0, 0);
-        let outcome = Outcome::of_status(head.status);
-        if head.status.is_server_error() {
+        let mut outcome = Outcome::of_status(head.status);
+        if head.failed {
+            outcome = outcome.failed();
+        }
+        let until_close = matches!(head.framing, Framing::UntilClose);
+        let (mut download, count) = match Download::new(out, head.framing, &mut input) {
+            Ok(begun) => begun,
+            Err(fault) => return self.fail(question, fault).await,
+        };
+        if outcome.verdict == Verdict::Failure || download.framing.is_done() {
             flight.settle(outcome);
         }
-        let download = Download::new(out, head.framing, &mut input);
-        let (mut download, count) = match download {
-            Ok(begun) => begun,
-            Err(_) => {
-                flight.settle(outcome.failed());
-                return Turn::Close;
-            }
-        };
         flight.shard().bytes_out.add(count as u64);
         let ended = {
             let (mut from_link, mut to_link) = link.stream.split();
             let (mut from_client, mut to_client) = self.stream.split();
             let (upload, client_input) = (&mut question.upload, &mut self.input);
-            let mut uploading = !upload.has_ended();
+            let (mut uploading, mut answered) = (!upload.has_ended(), false);
             poll_fn(|cx| {
                 if uploading
                     && let Poll::Ready(sent) =
                         upload.poll(&mut from_client, client_input, &mut to_link, flight, cx)
                 {
                     uploading = false;
-                    sent?;
+                    if !answered {
+                        sent?;
+                    }
                 }
-                if let Poll::Ready(ended) =
-                    download.poll(&mut from_link, &mut input, &mut to_client, flight, cx)
+                if !answered
+                    && let Poll::Ready(ended) =
+                        download.poll(&mut from_link, &mut input, &mut to_client, flight, cx)
                 {
-                    return Poll::Ready(ended);
+                    ended?;
+                    answered = true;
+                    flight.settle(outcome);
+                }
+                // An upstream that answers early may still want the whole request.
+                if answered && (!uploading || !head.keep) {
+                    return Poll::Ready(Ok(()));
                 }
                 match flight.overdue(cx.waker()) {
+                    Some(_) if answered => Poll::Ready(Ok(())),
                     Some(fault) => Poll::Ready(Err(fault)),
-                    None if !uploading && is_gone(from_client.as_ref(), cx) => {
+                    None if !uploading && client_input.is_empty() && is_gone(from_client.as_ref(), cx) => {
                         Poll::Ready(Err(Fault::downstream(Kind::ClientGone)))
                     }
                     None => Poll::Pending,
@@ -401,7 +439,14 @@ impl Client<'_> {
             Err(fault) if fault.at == At::Upstream => flight.settle(outcome.failed()),
             Err(_) => flight.settle(outcome.uncounted()),
         }
+        if ended.is_err() && until_close {
+            // Its end is told by the connection's; a break must not look like it.
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        }
         let whole = ended.is_ok() && question.upload.has_ended();
+        if ended.is_ok() && !whole {
+            self.linger().await;
+        }
         if whole && head.keep && input.is_empty() {
             links.give_back(link);
         }
@@ -419,12 +464,54 @@ impl Client<'_> {
             return Turn::Close;
         }
         // What is left of the body stands between us and the next head.
-        let close = question.close || !question.upload.has_ended();
+        let unread = !question.upload.has_ended();
+        let close = question.close || unread || self.connection.is_ending();
         let mut out = self.lane.texts.take();
         write_local(&mut out, fault, question.head_only, question.set_cookie.as_deref(), close);
         let sent = self.stream.write_all(&out).await;
         self.lane.texts.give(out);
+        if sent.is_ok() && unread {
+            self.linger().await;
+        }
         if sent.is_ok() && !close { Turn::Again } else { Turn::Close }
+    }
+
+    /// The answer to a message that nobody should act on.
+    async fn refuse(&mut self) -> Turn {
+        self.lane.counts.unrouted.add(1);
+        let mut out = self.lane.texts.take();
+        write_local(&mut out, Fault::downstream(Kind::BadRequest), false, None, true);
+        if self.stream.write_all(&out).await.is_ok() {
+            self.linger().await;
+        }
+        Turn::Close
+    }
+
+    /// Reads on for a moment after the last answer: bytes that nobody reads
+    /// would make the kernel reset the connection, answer and all.
+    async fn linger(&mut self) {
+        let Self { stream, input, lane, .. } = self;
+        let discard = async {
+            stream.shutdown().await?;
+            let mut left = LINGER_BYTES;
+            while left > 0 {
+                input.release(&lane.buffers);
+                match poll_fn(|cx| input.poll_fill(stream, &lane.buffers, cx)).await? {
+                    0 => break,
+                    count => left = left.saturating_sub(count),
+                }
+            }
+            std::io::Result::Ok(())
+        };
+        // Whatever comes of it, the connection ends here.
+        let _ = tokio::time::timeout(LINGER, discard).await;
+    }
+
+    /// Has the client closed its side, whatever it sent before?
+    async fn has_left(&self) -> bool {
+        let mut ready = std::pin::pin!(self.stream.ready(Interest::READABLE));
+        let polled = poll_fn(|cx| Poll::Ready(ready.as_mut().poll(cx))).await;
+        matches!(polled, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     /// The future's output, or that the client has left meanwhile.

@@ -23,68 +23,64 @@ pub struct RequestHead<'h> {
     pub close: bool,
 }
 
-/// The bytes need another reader.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Irregular;
+/// Why a head is not for this codec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// The bytes need another reader.
+    Irregular,
+    /// No reader should act on them: the end of the message could be read in
+    /// two ways.
+    Ambiguous,
+}
 
 /// Reads a whole head. `fields` lends the memory.
 pub fn parse<'h>(
     bytes: &'h [u8],
     fields: &'h mut [std::mem::MaybeUninit<httparse::Header<'h>>],
-) -> Result<RequestHead<'h>, Irregular> {
-    // Some readers take a bare line feed for the end of a line.
-    if memchr::memchr_iter(b'\n', bytes).any(|at| at == 0 || bytes[at - 1] != b'\r') {
-        return Err(Irregular);
+) -> Result<RequestHead<'h>, Unfit> {
+    if has_bare_line_feed(bytes, 0) {
+        return Err(Unfit::Irregular);
     }
     let mut request = httparse::Request::new(&mut []);
     let parsed =
         httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut request, bytes, fields);
-    let (Ok(httparse::Status::Complete(_)), Some(1)) = (parsed, request.version) else {
-        return Err(Irregular);
-    };
-    let (Some(method), Some(target)) = (request.method, request.path) else { return Err(Irregular) };
-    if method == "CONNECT" || !target.starts_with('/') || !target.bytes().all(is_plain) {
-        return Err(Irregular);
-    }
+    let Ok(httparse::Status::Complete(_)) = parsed else { return Err(Unfit::Irregular) };
+    let (Some(method), Some(target)) = (request.method, request.path) else { return Err(Unfit::Irregular) };
     let fields: &'h [httparse::Header<'h>] = request.headers;
+    let mut regular = request.version == Some(1)
+        && method != "CONNECT"
+        && target.starts_with('/')
+        && target.bytes().all(is_plain);
     let (mut host, mut length, mut chunked) = (None, None, false);
     let mut persistence = Persistence::default();
     let mut roles = [Role::Plain; MAX_FIELDS];
     for (field, role) in fields.iter().zip(&mut roles) {
         *role = field::role(field.name);
         match *role {
-            Role::Host if host.is_none() => host = Some(authority(field.value)?),
-            Role::ContentLength if length.is_none() => {
-                length = Some(field::content_length(field.value).ok_or(Irregular)?);
-            }
+            Role::Host if host.is_none() => host = authority(field.value),
+            Role::ContentLength if length.is_none() => length = Some(field::content_length(field.value)),
             Role::TransferEncoding if !chunked && field.value.eq_ignore_ascii_case(b"chunked") => {
-                chunked = true
+                chunked = true;
             }
+            Role::TransferEncoding => return Err(Unfit::Ambiguous),
             Role::Connection => persistence.read(field.value),
-            Role::Host | Role::ContentLength | Role::TransferEncoding | Role::Irregular => {
-                return Err(Irregular);
-            }
+            Role::Host | Role::ContentLength | Role::Irregular => regular = false,
             _ => {}
         }
     }
     let framing = match (length, chunked) {
-        (None, false) | (Some(0), false) => Framing::None,
-        (Some(length), false) => Framing::Length(length),
+        (None, false) | (Some(Some(0)), false) => Framing::None,
+        (Some(Some(length)), false) => Framing::Length(length),
         (None, true) => Framing::chunked(),
-        (Some(_), true) => return Err(Irregular),
+        (Some(_), true) => return Err(Unfit::Ambiguous),
+        (Some(None), false) => return Err(Unfit::Irregular),
     };
-    if persistence.names_fields {
-        return Err(Irregular);
+    match host {
+        Some(host) if regular && !persistence.names_fields => {
+            Ok(RequestHead { method, target, host, fields, roles, framing, close: persistence.close })
+        }
+        _ => Err(Unfit::Irregular),
     }
-    Ok(RequestHead {
-        method,
-        target,
-        host: host.ok_or(Irregular)?,
-        fields,
-        roles,
-        framing,
-        close: persistence.close,
-    })
 }
 
 impl RequestHead<'_> {
@@ -137,14 +133,24 @@ fn is_plain(byte: u8) -> bool {
     matches!(byte, b'!' | b'$'..=b';' | b'=' | b'?'..=b'[' | b']' | b'_' | b'a'..=b'z' | b'~')
 }
 
-/// A host that every reader reads alike.
-fn authority(value: &[u8]) -> Result<&str, Irregular> {
-    let plain =
-        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
-    if value.is_empty() || !value.iter().all(plain) {
-        return Err(Irregular);
-    }
-    std::str::from_utf8(value).map_err(|_| Irregular)
+/// A host that every reader reads alike: a name or address and perhaps a port.
+fn authority(value: &[u8]) -> Option<&str> {
+    let value = std::str::from_utf8(value).ok()?;
+    let (host, port) = match value.rsplit_once(':') {
+        Some((host, port)) if !value.ends_with(']') => (host, port),
+        _ => (value, "0"),
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let fits = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(plain),
+    };
+    (fits && port.parse::<u16>().is_ok() && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(value)
+}
+
+/// Some readers take a line feed alone for the end of a line, and some do not.
+pub fn has_bare_line_feed(bytes: &[u8], seen: usize) -> bool {
+    memchr::memchr_iter(b'\n', &bytes[seen..]).any(|at| at + seen == 0 || bytes[at + seen - 1] != b'\r')
 }
 
 /// The end of a head that begins at the front, if it is there; `seen` bytes are
@@ -158,7 +164,7 @@ pub fn end_of_head(bytes: &[u8], seen: usize) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn read(bytes: &str) -> Result<String, Irregular> {
+    fn read(bytes: &str) -> Result<String, Unfit> {
         let mut fields = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
         let head = parse(bytes.as_bytes(), &mut fields)?;
         let mut out = Vec::new();
@@ -191,9 +197,9 @@ mod tests {
             "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\n",
             "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: +1\r\n\r\n",
             "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1, 1\r\n\r\n",
-            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
-            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
-            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: xchunked\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a:b:c\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: [::0\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: [::1]:8:8\r\n\r\n",
             "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding : chunked\r\n\r\n",
             "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\n\r\n",
             "GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
@@ -204,7 +210,22 @@ mod tests {
             "GET  / HTTP/1.1\r\nhost: a\r\n\r\n",
         ];
         for head in irregular {
-            assert_eq!(read(head).err(), Some(Irregular), "{}", head.escape_debug());
+            assert_eq!(read(head).err(), Some(Unfit::Irregular), "{}", head.escape_debug());
+        }
+    }
+
+    #[test]
+    fn what_has_no_sure_end_is_for_nobody() {
+        for fields in [
+            "content-length: 1\r\ntransfer-encoding: chunked\r\n",
+            "transfer-encoding: chunked\r\ncontent-length: 1\r\n",
+            "transfer-encoding: gzip, chunked\r\n",
+            "transfer-encoding: xchunked\r\n",
+            "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+            "expect: 100-continue\r\ntransfer-encoding: chunked, identity\r\n",
+        ] {
+            let head = format!("POST / HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
+            assert_eq!(read(&head).err(), Some(Unfit::Ambiguous), "{fields}");
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::h1::field::Persistence;
 use crate::h1::field::Role;
 use crate::h1::field::Roles;
 use crate::h1::framing::Framing;
+use crate::outcome;
 use crate::rewrite;
 
 /// What is known of an answer once its head is in and has been passed on.
@@ -20,6 +21,8 @@ pub struct ResponseHead {
     pub keep: bool,
     /// The client must see its connection close to see the end.
     pub close_client: bool,
+    /// A gRPC status in the head says that the server has failed.
+    pub failed: bool,
 }
 
 /// What to add to an answer's head.
@@ -61,11 +64,19 @@ pub fn relay(
     if status.is_informational() {
         // Passed over: the client has not asked to hear of progress.
         let framing = Framing::None;
-        return Ok(Some(ResponseHead { status, length, framing, keep: true, close_client: false }));
+        return Ok(Some(ResponseHead {
+            status,
+            length,
+            framing,
+            keep: true,
+            close_client: false,
+            failed: false,
+        }));
     }
     let close_client = additions.close || matches!(meaning.framing, Framing::UntilClose);
     write(&response, code, &meaning, additions, close_client, out);
-    Ok(Some(ResponseHead { status, length, framing: meaning.framing, keep: meaning.keep, close_client }))
+    let Meaning { framing, keep, failed, .. } = meaning;
+    Ok(Some(ResponseHead { status, length, framing, keep, close_client, failed }))
 }
 
 struct Meaning {
@@ -74,6 +85,9 @@ struct Meaning {
     keep: bool,
     persistence: Persistence,
     has_date: bool,
+    /// No body, and no word of one may pass.
+    bare: bool,
+    failed: bool,
 }
 
 impl Meaning {
@@ -84,7 +98,7 @@ impl Meaning {
         head_only: bool,
     ) -> Result<Meaning, Fault> {
         let bad = Fault::upstream(Kind::Garbage);
-        let (mut length, mut chunked, mut has_date) = (None, false, false);
+        let (mut length, mut chunked, mut has_date, mut failed) = (None, false, false, false);
         let mut persistence = Persistence::default();
         let mut roles = [Role::Plain; MAX_FIELDS];
         for (header, role) in fields.iter().zip(&mut roles) {
@@ -104,6 +118,7 @@ impl Meaning {
                 Role::TransferEncoding => return Err(bad),
                 Role::Connection => persistence.read(header.value),
                 Role::Date => has_date = true,
+                Role::GrpcStatus => failed = outcome::is_grpc_failure(header.value),
                 _ => {}
             }
         }
@@ -114,13 +129,15 @@ impl Meaning {
             head_only || matches!(status, http::StatusCode::NO_CONTENT | http::StatusCode::NOT_MODIFIED);
         let framing = match (length, chunked) {
             _ if bodyless => Framing::None,
-            (_, true) => Framing::chunked(),
+            (_, true) => Framing::chunked_padded(),
             (Some(length), false) => Framing::Length(length),
             (None, false) => Framing::UntilClose,
         };
         let lasting = if version == 0 { persistence.keep_alive } else { !persistence.close };
-        let keep = lasting && !matches!(framing, Framing::UntilClose);
-        Ok(Meaning { roles, framing, keep, persistence, has_date })
+        let bare = status == http::StatusCode::NO_CONTENT;
+        let unannounced = bare && (chunked || length.is_some_and(|length| length > 0));
+        let keep = lasting && !unannounced && !matches!(framing, Framing::UntilClose);
+        Ok(Meaning { roles, framing, keep, persistence, has_date, bare, failed })
     }
 }
 
@@ -149,10 +166,12 @@ fn write(
                 },
             )
     };
+    let mut has_length = false;
     for (header, role) in response.headers.iter().zip(&meaning.roles) {
         let drop = match role {
+            Role::ContentLength => meaning.bare || std::mem::replace(&mut has_length, true),
+            Role::TransferEncoding => meaning.bare,
             Role::Connection | Role::Drop | Role::Irregular | Role::ServiceTime => true,
-            Role::ContentLength | Role::TransferEncoding => false,
             _ => named(header.name),
         };
         if !drop {
