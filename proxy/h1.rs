@@ -7,6 +7,10 @@
 //! keeps that connection from then on.
 
 mod relay;
+mod deliver;
+mod answer;
+mod question;
+mod client;
 mod converse;
 mod response;
 mod request;
