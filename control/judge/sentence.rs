@@ -183,6 +183,7 @@ mod tests {
     use crate::clock::Moment;
     use crate::judge::analysis::Analysis;
     use crate::judge::analysis::RelativeFailures;
+    use crate::judge::analysis::SuccessObjective;
     use crate::judge::evidence::ArmDelta;
     use crate::judge::evidence::Evidence;
     use crate::judge::evidence::GenerationDelta;
@@ -243,7 +244,9 @@ mod tests {
         let alone = Analysis { relative_failures: None, ..Analysis::default() };
         let tolerant = RelativeFailures { rho: 1.2, delta: 0.05, share: 0.4 };
         let beside = Analysis { relative_failures: Some(tolerant), ..Analysis::default() };
-        for analysis in [alone, beside] {
+        let success = Some(SuccessObjective { min: 0.99, share: SuccessObjective::SHARE });
+        let promised = Analysis { success, ..alone.clone() };
+        for analysis in [alone, beside, promised] {
             let sentence = verdict_on(&analysis, &canary);
             assert!(sentence.starts_with("ROLLBACK (worse): "), "{sentence}");
             assert!(sentence.contains(" failures hit the canary, "), "{sentence}");

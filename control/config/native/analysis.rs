@@ -44,14 +44,32 @@ pub fn read(spot: &Spot) -> Analysis {
     }
     tests(&fields, &mut analysis);
     guards(&fields, &mut analysis);
-    let none = analysis.relative_failures.is_none()
-        && analysis.relative_latency.is_none()
-        && analysis.success.is_none()
-        && analysis.latency.is_none();
-    if none && !fields.has("success") && !fields.has("latency") {
-        spot.warn("every test is off, so nothing can roll this rollout back");
-    }
+    warn_blame(spot, &fields, &analysis);
     analysis
+}
+
+/// An objective says that something is wrong, and only a comparison whose fault it
+/// is. The one of latencies also sees failures, since a failure is slowest of all;
+/// the one of failures sees nothing slow.
+fn warn_blame(spot: &Spot, fields: &Fields, analysis: &Analysis) {
+    let (failures, slowdown) = (analysis.relative_failures.is_some(), analysis.relative_latency.is_some());
+    let objectives = ["success", "latency"].iter().any(|name| fields.has(name));
+    match (failures, slowdown) {
+        (false, false) if !objectives => {
+            spot.warn("every test is off, so nothing can roll this rollout back")
+        }
+        (false, false) => spot.warn(
+            "nothing is compared with the primary, so a breach of an objective rolls back \
+             even where both versions share its cause",
+        ),
+        (true, false) if analysis.latency.is_some() => {
+            fields.get("slowdown").as_ref().unwrap_or(spot).warn(
+                "without this nothing tells whose fault a breach of the `latency` objective is, \
+                 so a breach only holds for `holdTimeout`, and then `onShared` decides",
+            );
+        }
+        _ => {}
+    }
 }
 
 fn tests(fields: &Fields, analysis: &mut Analysis) {
