@@ -14,6 +14,7 @@ use crate::connections::Ending;
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::h1::request;
+use crate::h1::request::Extent;
 use crate::h1::request::Unfit;
 use crate::lane::Lane;
 use crate::model::Limits;
@@ -41,13 +42,11 @@ impl Client<'_> {
         }
         loop {
             let filled = self.input.filled();
-            match request::end_of_head(filled, seen) {
-                Some(length) if length <= most => return Some(Ok(length)),
-                Some(_) => return Some(Err(Unfit::Irregular)),
-                None if request::has_bare_line_feed(filled, seen) => return Some(Err(Unfit::Irregular)),
-                None => {}
+            match request::extent(filled, seen) {
+                Extent::Whole(length) if length <= most => return Some(Ok(length)),
+                Extent::Whole(_) | Extent::Irregular => return Some(Err(Unfit::Irregular)),
+                Extent::Partial => seen = filled.len(),
             }
-            seen = filled.len();
             if seen >= most || !self.input.reserve(most) {
                 return Some(Err(Unfit::Irregular));
             }

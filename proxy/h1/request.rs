@@ -33,14 +33,11 @@ pub enum Unfit {
     Ambiguous,
 }
 
-/// Reads a whole head. `fields` lends the memory.
+/// Reads a head that `extent` has found whole. `fields` lends the memory.
 pub fn parse<'h>(
     bytes: &'h [u8],
     fields: &'h mut [std::mem::MaybeUninit<httparse::Header<'h>>],
 ) -> Result<RequestHead<'h>, Unfit> {
-    if has_bare_line_feed(bytes, 0) {
-        return Err(Unfit::Irregular);
-    }
     let mut request = httparse::Request::new(&mut []);
     let parsed =
         httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut request, bytes, fields);
@@ -148,16 +145,28 @@ fn authority(value: &[u8]) -> Option<&str> {
     (fits && port.parse::<u16>().is_ok() && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(value)
 }
 
-/// Some readers take a line feed alone for the end of a line, and some do not.
-pub fn has_bare_line_feed(bytes: &[u8], seen: usize) -> bool {
-    memchr::memchr_iter(b'\n', &bytes[seen..]).any(|at| at + seen == 0 || bytes[at + seen - 1] != b'\r')
+/// What is known of a head by its line ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// It has ended after this many bytes.
+    Whole(usize),
+    Partial,
+    /// A line feed stands alone: the end of a line for some readers only.
+    Irregular,
 }
 
-/// The end of a head that begins at the front, if it is there; `seen` bytes are
-/// known not to hold it.
-pub fn end_of_head(bytes: &[u8], seen: usize) -> Option<usize> {
-    let from = seen.saturating_sub(3);
-    memchr::memmem::find(&bytes[from..], b"\r\n\r\n").map(|at| from + at + 4)
+/// Looks for the end of a head that begins at the front; the first `seen` bytes
+/// have been looked at before.
+pub fn extent(bytes: &[u8], seen: usize) -> Extent {
+    for at in memchr::memchr_iter(b'\n', &bytes[seen..]).map(|at| at + seen) {
+        if at == 0 || bytes[at - 1] != b'\r' {
+            return Extent::Irregular;
+        }
+        if at >= 3 && bytes[at - 2] == b'\n' {
+            return Extent::Whole(at + 1);
+        }
+    }
+    Extent::Partial
 }
 
 #[cfg(test)]
@@ -165,6 +174,8 @@ mod tests {
     use super::*;
 
     fn read(bytes: &str) -> Result<String, Unfit> {
+        let Extent::Whole(length) = extent(bytes.as_bytes(), 0) else { return Err(Unfit::Irregular) };
+        assert_eq!(length, bytes.len());
         let mut fields = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
         let head = parse(bytes.as_bytes(), &mut fields)?;
         let mut out = Vec::new();
@@ -212,6 +223,16 @@ mod tests {
         for head in irregular {
             assert_eq!(read(head).err(), Some(Unfit::Irregular), "{}", head.escape_debug());
         }
+    }
+
+    #[test]
+    fn the_end_of_a_head_is_found_wherever_reads_break() {
+        let bytes = b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET";
+        for seen in 0..27 {
+            assert_eq!(extent(&bytes[..seen], 0), Extent::Partial);
+            assert_eq!(extent(bytes, seen), Extent::Whole(27), "after {seen}");
+        }
+        assert_eq!(extent(b"\n", 0), Extent::Irregular);
     }
 
     #[test]
