@@ -7,10 +7,12 @@
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -141,6 +143,11 @@ impl Connection {
             self.head_since_us.set(clock::now_us());
         }
     }
+}
+
+/// Asks the kernel, where the reactor has not yet told.
+pub fn has_bytes(stream: &TcpStream) -> bool {
+    SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|count| count > 0)
 }
 
 /// A request of this connection is under way.

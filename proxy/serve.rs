@@ -23,6 +23,7 @@ use crate::connections::Busy;
 use crate::connections::Connection;
 use crate::connections::Ending;
 use crate::connections::Watched;
+use crate::connections::has_bytes;
 use crate::exchange::exchange;
 use crate::fault::Fault;
 use crate::h1::Ended;
@@ -125,11 +126,15 @@ async fn speaks_http2(stream: &TcpStream, connection: &Connection) -> Option<boo
     let mut pause = Duration::from_millis(1);
     loop {
         let peeked = poll_fn(|cx| {
-            if connection.ending(cx) != Ending::None {
-                return Poll::Ready(None);
-            }
+            let ending = connection.ending(cx);
             let mut buffer = tokio::io::ReadBuf::new(&mut seen);
-            stream.poll_peek(cx, &mut buffer).map(Result::ok)
+            let peeked = stream.poll_peek(cx, &mut buffer).map(Result::ok);
+            match ending {
+                Ending::None => peeked,
+                // What lies in the socket came in time.
+                Ending::Graceful if peeked.is_ready() || has_bytes(stream) => peeked,
+                Ending::Graceful | Ending::Now => Poll::Ready(None),
+            }
         });
         let count = peeked.await?;
         if count == 0 {

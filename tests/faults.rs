@@ -273,9 +273,11 @@ fn an_upstream_that_reads_nothing_of_a_large_body_meets_the_request_timeout() {
         let mut conn = app.conn();
         let mut sender = conn.stream.try_clone().expect("a socket can be cloned");
         let ask = Ask::post("/", vec![0; 32 << 20]).bytes();
-        // It breaks off when the answer has come and nobody reads on.
-        let sending = std::thread::spawn(move || drop(std::io::Write::write_all(&mut sender, &ask)));
-        let (reply, took) = timed(|| conn.read_reply("POST").expect("an answer"));
+        let ((sending, reply), took) = timed(|| {
+            // It breaks off when the answer has come and nobody reads on.
+            let sending = std::thread::spawn(move || drop(std::io::Write::write_all(&mut sender, &ask)));
+            (sending, conn.read_reply("POST").expect("an answer"))
+        });
         assert_eq!((reply.status, reply.cause()), (504, "timeout"));
         assert!(took >= Duration::from_millis(500) && took < Duration::from_secs(10), "{took:?}");
         assert_eq!((counted(&app, "failure"), app.requests(&[])), (1, 1));

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use crate::buffer::Buffer;
 use crate::connections::Connection;
 use crate::connections::Ending;
+use crate::connections::has_bytes;
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::h1::request;
@@ -56,7 +57,7 @@ impl Client<'_> {
                 Ending::Now => Poll::Ready(Ok(0)),
                 // A request may lie unread in the socket: it came in time.
                 Ending::Graceful => match input.poll_fill(stream, buffers, cx) {
-                    Poll::Pending if input.is_empty() => Poll::Ready(Ok(0)),
+                    Poll::Pending if input.is_empty() && !has_bytes(stream) => Poll::Ready(Ok(0)),
                     polled => polled,
                 },
                 Ending::None => input.poll_fill(stream, buffers, cx),
