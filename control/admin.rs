@@ -90,7 +90,8 @@ fn router(admin: Admin) -> Router {
 }
 
 async fn nowhere(request: Request) -> Refused {
-    Refused(StatusCode::NOT_FOUND, format!("there is nothing at {}", request.uri().path()))
+    let text = format!("there is nothing at {}; /openapi.json says what there is", request.uri().path());
+    Refused(StatusCode::NOT_FOUND, text)
 }
 
 async fn not_so(request: Request) -> Refused {

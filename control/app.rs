@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serin_proxy::weights::percent;
 use serin_proxy::{Bound, Handle, Model};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,7 +47,7 @@ pub struct Options {
 pub enum StartError {
     #[error("cannot read {}", .0.display())]
     Read(PathBuf, #[source] std::io::Error),
-    #[error("{}", lines(.0))]
+    #[error("the configuration is refused\n{}", .0.join("\n"))]
     Config(Vec<String>),
     #[error(transparent)]
     Journal(#[from] OpenError),
@@ -95,6 +96,7 @@ impl App {
         forget_absent(&mut journal, &past.rollouts, &loaded, now);
         let fleet = Fleet::restore(&loaded, past, now);
         let model = fleet.model_at_start(&loaded);
+        tell_restored(&fleet, &model);
         let address = options.admin.unwrap_or(loaded.admin);
         let listener = TcpListener::bind(address).await.map_err(|cause| StartError::Admin(address, cause))?;
         let admin = listener.local_addr().map_err(|cause| StartError::Admin(address, cause))?;
@@ -137,7 +139,7 @@ impl App {
         let desk = self.server.desk.clone();
         let server = tokio::spawn(admin::serve(self.listener, self.server));
         self.life.send_replace(Life::Live);
-        tracing::info!(admin = %self.admin, listeners = ?self.bound.0, "serin is live");
+        tracing::info!(admin = %self.admin, listeners = listed(&self.bound), "serin is live");
         self.signals.wait(stop, &desk).await;
         self.life.send_replace(Life::Draining);
         tracing::info!("draining");
@@ -225,6 +227,16 @@ fn forget_absent(
     }
 }
 
+/// After a restart the first question is where everything stands.
+fn tell_restored(fleet: &Fleet, model: &Model) {
+    for governed in &fleet.rollouts {
+        let spec = governed.spec();
+        let split = model.splits.iter().find(|split| split.name == spec.split);
+        let canary_percent = split.map(|split| percent(split.weights.of(&spec.canary)));
+        tracing::info!(rollout = spec.name, canary_percent, "rollout is {}", governed.phase().name());
+    }
+}
+
 fn proxy_error(config: &Path, cause: serin_proxy::StartError) -> StartError {
     match cause {
         serin_proxy::StartError::Model(problems) => {
@@ -241,6 +253,7 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-fn lines(problems: &[String]) -> String {
-    problems.join("\n")
+fn listed(bound: &Bound) -> String {
+    let listeners: Vec<String> = bound.0.iter().map(|(name, address)| format!("{name} {address}")).collect();
+    listeners.join(", ")
 }

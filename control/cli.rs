@@ -14,8 +14,27 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::demo;
 
-const EXITS: &str = "Exit codes: 0 done; 1 error, also in the usage; 2 the rollout was rolled back or aborted; \
-3 timed out; 4 the admin API cannot be reached.";
+const EXITS: &str = "\
+Exit codes:
+  0  done
+  1  error, also in the usage
+  2  the rollout was rolled back or aborted (status --wait)
+  3  timed out (status --wait --timeout)
+  4  the admin API cannot be reached";
+
+const COLUMNS: &str = "\
+Columns:
+  STEP      the present step, how many there are, how much of its time has passed
+  EVIDENCE  against the canary, in percent of what a rollback needs
+  ODDS      of each test; with the burst guard on, no window counts more than tenfold
+  RPS, SUCCESS, P50, P99
+            of the last seconds
+  REQUESTS, FAILED
+            since serin began to run, with the failures that users were shielded from";
+
+const DEMO: &str = "\
+It takes half a minute. Two servers, their users and serin run on free loopback
+ports; nothing else is needed and nothing is left behind.";
 
 #[derive(Parser)]
 #[command(name = "serin", version, about = "A traffic-splitting HTTP proxy with canary analysis built in", after_help = EXITS)]
@@ -30,24 +49,25 @@ enum Verb {
     Run(Run),
     /// Print all problems of a configuration file
     Check(Config),
-    /// Show rollouts, or one in full
-    #[command(after_help = EXITS)]
+    /// Show rollouts, or one with its tests
+    #[command(after_help = format!("{COLUMNS}\n\n{EXITS}"))]
     Status(Status),
     /// Start a rollout
     Start(Named),
-    /// Pass the present pause or step; at the last step, promote
+    /// Pass the present pause or step; at the last, promote; while baking, end the watch
     Promote(Named),
     /// Take all traffic back to the primary
     Abort(Named),
-    /// Keep a rollout at its present weight
+    /// Keep a rollout at its present weight; the judge goes on watching
     Pause(Named),
-    /// End a pause
+    /// End a pause or a hold
     Resume(Named),
     /// Start again after a rollback or abort
     Retry(Named),
     /// Set the weights of a split that no rollout holds
     Weights(Weights),
-    /// Watch a good release being promoted and a bad one being rolled back
+    /// Watch a good release being promoted and two bad ones being rolled back
+    #[command(after_help = DEMO)]
     Demo(Demo),
 }
 
@@ -69,7 +89,7 @@ struct Run {
     #[arg(long)]
     announce: bool,
     /// How log lines look; what is logged is set by RUST_LOG
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }
 
@@ -109,7 +129,7 @@ struct Status {
     #[arg(long, requires = "name")]
     wait: bool,
     /// Longest time to wait, such as 90s or 10m
-    #[arg(long, requires = "wait", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", requires = "wait", value_parser = duration)]
     timeout: Option<Duration>,
     #[command(flatten)]
     ask: Ask,
@@ -117,7 +137,7 @@ struct Status {
 
 #[derive(Args)]
 struct Weights {
-    /// The split
+    /// The split, which has the name of its service
     split: String,
     /// Percent by version; versions left out get none
     #[arg(required = true, value_name = "VERSION=PERCENT", value_parser = share)]

@@ -132,6 +132,12 @@ impl Fleet {
         let asked = asked(&loaded.model);
         let mut manual = past.weights;
         manual.retain(|split, manual| asked.get(split) == Some(&manual.asked));
+        for spec in &loaded.rollouts {
+            let before = past.rollouts.get(&spec.name);
+            if before.is_some_and(|past| !is_same_release(&past.canary, &endpoints(&loaded.model, spec))) {
+                manual.remove(&spec.split);
+            }
+        }
         Fleet { rollouts, manual, asked }
     }
 
@@ -169,13 +175,26 @@ impl Fleet {
                     is_active(phase).then(|| Weights::pair(&old.spec().primary, &old.spec().canary, 0))
                 }
             },
-            &self.manual,
+            &self.manual_after(loaded),
         )
+    }
+
+    /// Weights set by hand were meant for the release that was there.
+    fn manual_after(&self, loaded: &Loaded) -> BTreeMap<String, Manual> {
+        let mut manual = self.manual.clone();
+        for spec in &loaded.rollouts {
+            let is_known = self.rollouts.iter().any(|governed| governed.spec().name == spec.name);
+            if is_known && self.fate(spec, &loaded.model) == Fate::Begin {
+                manual.remove(&spec.split);
+            }
+        }
+        manual
     }
 
     /// Takes over the rollouts of a file that the proxy has accepted.
     pub fn adopt(&mut self, loaded: &Loaded, reading: &Reading, now: Moment) -> Adopted {
         let mut adopted = Adopted::default();
+        self.manual = self.manual_after(loaded);
         let fates: Vec<Fate> = loaded.rollouts.iter().map(|spec| self.fate(spec, &loaded.model)).collect();
         let mut old = std::mem::take(&mut self.rollouts);
         for (spec, fate) in loaded.rollouts.iter().zip(fates) {
@@ -365,6 +384,21 @@ mod tests {
         let changed = file(20, 9002, "");
         assert_eq!(canary(&Fleet::restore(&changed, said(), Moment(1)).model_at_start(&changed)), 2_000);
         assert_eq!(canary(&fleet.model_after(&changed, &Reading::default())), 2_000);
+    }
+
+    #[test]
+    fn weights_set_by_hand_are_not_for_another_release() {
+        let loaded = file(0, 9002, ROLLOUT);
+        let asked = loaded.model.splits[0].weights.clone();
+        let all = Manual { asked, weights: Weights::pair("primary", "canary", 10_000) };
+        let mut fleet = Fleet::restore(&loaded, Past::default(), Moment(1));
+        fleet.manual.insert("web".to_owned(), all);
+        let next = file(0, 9003, ROLLOUT);
+        assert_eq!(canary(&fleet.model_after(&next, &Reading::default())), 0, "over a reload");
+        let restored = Fleet::restore(&next, past(&fleet), Moment(2));
+        assert_eq!(canary(&restored.model_at_start(&next)), 0, "over a restart");
+        fleet.adopt(&next, &Reading::default(), Moment(2));
+        assert!(fleet.manual.is_empty());
     }
 
     #[test]

@@ -3,13 +3,15 @@
 #![expect(clippy::disallowed_methods, reason = "this is the one place")]
 
 use std::cell::Cell;
+use std::cell::RefCell;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 static START: OnceLock<Instant> = OnceLock::new();
 
 thread_local! {
     static RECENT: Cell<u64> = const { Cell::new(0) };
+    static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
 }
 
 /// Microseconds since the process first asked; never zero, so that zero can
@@ -27,6 +29,17 @@ pub fn recent_us() -> u64 {
         0 => now_us(),
         recent_us => recent_us,
     }
+}
+
+/// The wall clock as a `date` field has it.
+pub fn http_date() -> String {
+    let second = recent_us() / 1_000_000;
+    DATE.with_borrow_mut(|(known, date)| {
+        if *known != second || date.is_empty() {
+            (*known, *date) = (second, httpdate::fmt_http_date(SystemTime::now()));
+        }
+        date.clone()
+    })
 }
 
 pub fn us(duration: Duration) -> u64 {

@@ -7,10 +7,12 @@
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -35,6 +37,8 @@ pub struct Connection {
     head_since_us: Cell<u64>,
     quiet_since_us: Cell<u64>,
     ending: Cell<Ending>,
+    /// Set once it has been told to end, and never unset.
+    leaving: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -62,6 +66,7 @@ impl Connections {
             head_since_us: Cell::new(0),
             quiet_since_us: Cell::new(clock::now_us()),
             ending: Cell::new(Ending::None),
+            leaving: Cell::new(false),
             waker: RefCell::default(),
         });
         self.list.borrow_mut().push(connection.clone());
@@ -108,8 +113,14 @@ impl Connection {
         self.ending.replace(Ending::None)
     }
 
+    /// Is this connection to end after what is under way?
+    pub fn is_ending(&self) -> bool {
+        self.leaving.get()
+    }
+
     fn end(&self, ending: Ending) {
         self.ending.set(ending);
+        self.leaving.set(true);
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
@@ -134,6 +145,11 @@ impl Connection {
     }
 }
 
+/// Asks the kernel, where the reactor has not yet told.
+pub fn has_bytes(stream: &TcpStream) -> bool {
+    SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|count| count > 0)
+}
+
 /// A request of this connection is under way.
 pub struct Busy(Rc<Connection>);
 
@@ -148,6 +164,8 @@ impl Drop for Busy {
 /// A client's socket that tells its connection when bytes come in.
 pub struct Watched {
     pub stream: TcpStream,
+    /// What somebody else has read already; comes first.
+    pub before: Vec<u8>,
     pub connection: Rc<Connection>,
 }
 
@@ -157,6 +175,16 @@ impl AsyncRead for Watched {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.before.is_empty() {
+            let count = self.before.len().min(buf.remaining());
+            buf.put_slice(&self.before[..count]);
+            self.before.drain(..count);
+            if self.before.is_empty() {
+                self.before = Vec::new();
+            }
+            self.connection.heard();
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {

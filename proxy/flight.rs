@@ -65,6 +65,12 @@ impl Flight {
         self.plan().slot.shard(self.lane.index)
     }
 
+    /// From then on the request has this long; zero for as long as it takes.
+    pub fn set_timeout(&self, from_us: u64, timeout_us: u64) {
+        let deadline_us = if timeout_us == 0 { 0 } else { from_us + timeout_us };
+        self.lane.flights.set_deadline(self.key, deadline_us);
+    }
+
     pub fn age_us(&self) -> u64 {
         clock::now_us().saturating_sub(self.started_us)
     }

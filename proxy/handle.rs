@@ -18,7 +18,6 @@ use crate::listen;
 use crate::model::Model;
 use crate::reading::Reading;
 use crate::reading::SplitReading;
-use crate::table;
 use crate::table::SplitPlan;
 use crate::table::Table;
 use crate::weights::Weights;
@@ -127,7 +126,6 @@ impl Handle {
         }
         let table = Table::compile(model, Some(&previous), self.0.workers)?;
         self.0.table.store(Arc::new(table));
-        table::settle_weights(&self.0.table.load(), &previous.model);
         Ok(())
     }
 

@@ -3,15 +3,29 @@
 //! Matching and splitting look through this and never at a codec's own types,
 //! so another codec can stand behind it.
 
-use http::header::{COOKIE, HOST, HeaderName};
+use http::HeaderMap;
+use http::header::COOKIE;
+use http::header::GetAll;
+use http::header::HOST;
+use http::header::HeaderName;
+use http::header::HeaderValue;
 use http::request::Parts;
 
 use crate::fault::Fault;
 use crate::fault::Kind;
 
 pub struct Head<'a> {
-    parts: &'a Parts,
+    method: &'a str,
     authority: &'a str,
+    path: &'a str,
+    query: Option<&'a str>,
+    fields: Fields<'a>,
+}
+
+/// A head's fields as hyper keeps them, or as our own codec does.
+enum Fields<'a> {
+    Map(&'a HeaderMap),
+    List(&'a [httparse::Header<'a>]),
 }
 
 impl<'a> Head<'a> {
@@ -39,19 +53,39 @@ impl<'a> Head<'a> {
             (None, None) if parts.version < http::Version::HTTP_11 => "",
             (None, None) => return Err(bad),
         };
-        Ok(Head { parts, authority })
+        Ok(Head {
+            method: parts.method.as_str(),
+            authority,
+            path: parts.uri.path(),
+            query: parts.uri.query(),
+            fields: Fields::Map(&parts.headers),
+        })
+    }
+
+    /// A head that our own codec has read and found regular.
+    pub fn of_list(
+        method: &'a str,
+        target: &'a str,
+        authority: &'a str,
+        fields: &'a [httparse::Header<'a>],
+    ) -> Head<'a> {
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        Head { method, authority, path, query, fields: Fields::List(fields) }
     }
 
     pub fn method(&self) -> &'a str {
-        self.parts.method.as_str()
+        self.method
     }
 
     pub fn path(&self) -> &'a str {
-        self.parts.uri.path()
+        self.path
     }
 
     pub fn query(&self) -> Option<&'a str> {
-        self.parts.uri.query()
+        self.query
     }
 
     /// The authority without its port.
@@ -63,12 +97,15 @@ impl<'a> Head<'a> {
         }
     }
 
-    pub fn fields(&self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.parts.headers.get_all(name).iter().map(|value| value.as_bytes())
+    pub fn fields<'n>(&self, name: &'n HeaderName) -> Values<'a, 'n> {
+        match self.fields {
+            Fields::Map(map) => Values::Map(map.get_all(name).into_iter()),
+            Fields::List(list) => Values::List(list.iter(), name.as_str()),
+        }
     }
 
     pub fn field(&self, name: &HeaderName) -> Option<&'a [u8]> {
-        self.parts.headers.get(name).map(|value| value.as_bytes())
+        self.fields(name).next()
     }
 
     /// The first cookie of this name.
@@ -82,6 +119,25 @@ impl<'a> Head<'a> {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             (key == name).then_some(value)
         })
+    }
+}
+
+/// The values of one field, line by line.
+pub enum Values<'a, 'n> {
+    Map(<GetAll<'a, HeaderValue> as IntoIterator>::IntoIter),
+    List(std::slice::Iter<'a, httparse::Header<'a>>, &'n str),
+}
+
+impl<'a> Iterator for Values<'a, '_> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        match self {
+            Values::Map(values) => values.next().map(HeaderValue::as_bytes),
+            Values::List(fields, name) => {
+                fields.find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+            }
+        }
     }
 }
 

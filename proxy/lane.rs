@@ -14,6 +14,8 @@ use rand::Rng;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+use crate::buffer::Buffers;
+use crate::buffer::Texts;
 use crate::flights::Flights;
 use crate::flights::Toss;
 use crate::model::Protocol;
@@ -22,10 +24,13 @@ use crate::split::Generation;
 use crate::table::SplitPlan;
 use crate::table::Table;
 use crate::tally::Count;
+use crate::upstream::Links;
 use crate::upstream::Pool;
 
 pub struct Lane {
     pub index: usize,
+    pub buffers: Buffers,
+    pub texts: Texts,
     pub flights: Rc<Flights>,
     pub counts: Arc<LaneCounts>,
     dice: RefCell<SmallRng>,
@@ -33,8 +38,12 @@ pub struct Lane {
     pools: RefCell<Pools>,
 }
 
-/// By address, and whether HTTP/2 is spoken.
-type Pools = HashMap<(SocketAddr, bool), Rc<Pool>>;
+/// By address, and for hyper by whether HTTP/2 is spoken.
+#[derive(Default)]
+struct Pools {
+    hyper: HashMap<(SocketAddr, bool), Rc<Pool>>,
+    plain: HashMap<SocketAddr, Rc<Links>>,
+}
 
 /// Counts of a worker that belong to no version.
 #[derive(Default)]
@@ -60,6 +69,8 @@ pub struct SplitView {
     toss: RefCell<CachedToss>,
     pub versions: Vec<VersionView>,
     pub budget: Rc<Budget>,
+    /// All versions speak HTTP/1 and nothing is mirrored.
+    pub plain: bool,
     /// Mirrored copies under way.
     pub copies: Rc<Cell<usize>>,
 }
@@ -71,6 +82,7 @@ struct CachedToss {
 
 pub struct VersionView {
     pools: Vec<Rc<Pool>>,
+    links: Vec<Rc<Links>>,
     next: Cell<usize>,
 }
 
@@ -82,11 +94,12 @@ impl Lane {
         counts: Arc<LaneCounts>,
     ) -> Lane {
         let mut table = Cache::new(table);
-        let mut pools = Pools::new();
+        let mut pools = Pools::default();
         let view = Rc::new(View::new(table.load(), None, &mut pools));
         let dice = RefCell::new(SmallRng::from_rng(&mut rand::rng()));
         let (view, pools) = (RefCell::new(Cached { table, view }), RefCell::new(pools));
-        Lane { index, flights, counts, dice, view, pools }
+        let (buffers, texts) = (Buffers::default(), Texts::default());
+        Lane { index, buffers, texts, flights, counts, dice, view, pools }
     }
 
     /// The table of now; costs one comparison where it has not changed.
@@ -106,7 +119,8 @@ impl Lane {
         let mut pools = self.pools.borrow_mut();
         let table = cached.table.load().clone();
         cached.view = Rc::new(View::new(&table, Some(&cached.view), &mut pools));
-        pools.retain(|_, pool| Rc::strong_count(pool) > 1);
+        pools.hyper.retain(|_, pool| Rc::strong_count(pool) > 1);
+        pools.plain.retain(|_, links| Rc::strong_count(links) > 1);
     }
 
     pub fn random(&self) -> u64 {
@@ -115,9 +129,9 @@ impl Lane {
 
     /// Closes connections that have waited too long for a request.
     pub fn expire(&self, now_us: u64) {
-        for pool in self.pools.borrow().values() {
-            pool.expire(now_us);
-        }
+        let pools = self.pools.borrow();
+        pools.hyper.values().for_each(|pool| pool.expire(now_us));
+        pools.plain.values().for_each(|links| links.expire(now_us));
     }
 }
 
@@ -142,10 +156,11 @@ impl SplitView {
             .versions
             .iter()
             .map(|version| VersionView {
+                links: version.endpoints.iter().map(|address| pools.links(*address)).collect(),
                 pools: version
                     .endpoints
                     .iter()
-                    .map(|address| pool(pools, *address, version.protocol))
+                    .map(|address| pools.pool(*address, version.protocol))
                     .collect(),
                 next: Cell::new(0),
             })
@@ -153,6 +168,8 @@ impl SplitView {
         SplitView {
             toss: RefCell::new(CachedToss { generation, toss }),
             versions,
+            plain: plan.mirror.is_none()
+                && plan.versions.iter().all(|version| version.protocol == Protocol::Http1),
             budget: match before {
                 Some((old, view)) if old.shield == plan.shield => view.budget.clone(),
                 _ => Rc::new(plan.shield.as_ref().map(Budget::new).unwrap_or_default()),
@@ -180,13 +197,28 @@ impl VersionView {
 
     /// The endpoint whose turn it is.
     pub fn next(&self) -> Option<&Rc<Pool>> {
+        self.pools.get(self.turn()?)
+    }
+
+    /// The same for connections without hyper.
+    pub fn next_links(&self) -> Option<&Rc<Links>> {
+        self.links.get(self.turn()?)
+    }
+
+    fn turn(&self) -> Option<usize> {
         let turn = self.next.get();
         self.next.set(turn.wrapping_add(1));
-        self.pools.get(turn.checked_rem(self.pools.len())?)
+        turn.checked_rem(self.pools.len())
     }
 }
 
-fn pool(pools: &mut Pools, address: SocketAddr, protocol: Protocol) -> Rc<Pool> {
-    let key = (address, protocol == Protocol::Http2);
-    pools.entry(key).or_insert_with(|| Pool::new(address, protocol)).clone()
+impl Pools {
+    fn pool(&mut self, address: SocketAddr, protocol: Protocol) -> Rc<Pool> {
+        let key = (address, protocol == Protocol::Http2);
+        self.hyper.entry(key).or_insert_with(|| Pool::new(address, protocol)).clone()
+    }
+
+    fn links(&mut self, address: SocketAddr) -> Rc<Links> {
+        self.plain.entry(address).or_insert_with(|| Links::new(address)).clone()
+    }
 }

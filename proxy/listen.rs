@@ -22,6 +22,13 @@ const UNREAD: Duration = Duration::from_secs(300);
 /// As many sockets on `address` as there are workers. Port 0 is settled by the
 /// first.
 pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    // Our sockets share their address with any other that asks for it: make sure
+    // that none is there, or two processes would split the traffic in silence.
+    if address.port() != 0 {
+        let alone = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        alone.set_reuse_address(true)?;
+        alone.bind(&address.into())?;
+    }
     let first = socket(address)?;
     let address = first.local_addr()?;
     let mut sockets = vec![first];

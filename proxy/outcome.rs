@@ -52,8 +52,13 @@ fn class_of(status: StatusCode) -> u8 {
 /// gRPC puts its status into trailers, or into the head where there is no body.
 /// `None` when the fields say nothing.
 pub fn grpc_failure(fields: &HeaderMap) -> Option<bool> {
-    let status = fields.get("grpc-status")?.to_str().ok()?;
-    Some(status.parse().map_or(true, is_grpc_server_fault))
+    Some(is_grpc_failure(fields.get("grpc-status")?.as_bytes()))
+}
+
+/// A status that is no number is no success.
+pub fn is_grpc_failure(status: &[u8]) -> bool {
+    let status = std::str::from_utf8(status).ok().and_then(|status| status.parse().ok());
+    status.is_none_or(is_grpc_server_fault)
 }
 
 /// gRPC-Web is not meant: it has its status in the body.

@@ -63,7 +63,10 @@ pub fn request(parts: &mut Parts, peer: &Peer, random: impl FnOnce() -> [u64; 2]
         headers.entry(X_FORWARDED_HOST).or_insert(host);
     }
     headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
-    headers.entry(X_REQUEST_ID).or_insert_with(|| request_id(random()));
+    headers.entry(X_REQUEST_ID).or_insert_with(|| {
+        HeaderValue::from_bytes(&request_id(random()))
+            .expect("hexadecimal digits and hyphens are visible ASCII")
+    });
 }
 
 /// Puts the target into the form that the connection speaks. A client that
@@ -128,7 +131,7 @@ fn appended(headers: &HeaderMap, peer: &HeaderValue) -> HeaderValue {
 }
 
 /// A random UUID, version 4.
-fn request_id(random: [u64; 2]) -> HeaderValue {
+pub fn request_id(random: [u64; 2]) -> [u8; 36] {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut bytes = (u128::from(random[0]) << 64 | u128::from(random[1])).to_be_bytes();
     bytes[6] = bytes[6] & 0x0f | 0x40;
@@ -143,7 +146,7 @@ fn request_id(random: [u64; 2]) -> HeaderValue {
         text[at + 1] = HEX[usize::from(byte & 15)];
         at += 2;
     }
-    HeaderValue::from_bytes(&text).expect("hexadecimal digits and hyphens are visible ASCII")
+    text
 }
 
 #[cfg(test)]
@@ -172,6 +175,6 @@ mod tests {
     #[test]
     fn request_id_is_a_version_4_uuid() {
         let id = request_id([0x0123_4567_89ab_cdef, 0x0123_4567_89ab_cdef]);
-        assert_eq!(id, "01234567-89ab-4def-8123-456789abcdef");
+        assert_eq!(&id, b"01234567-89ab-4def-8123-456789abcdef");
     }
 }

@@ -1,5 +1,5 @@
-//! Drives one client connection: HTTP/1.1, or HTTP/2 where the client opens
-//! with its preface.
+//! Drives one client connection: plain HTTP/1.1 by our own relay, HTTP/2 (where
+//! the client opens with its preface) and everything irregular by hyper.
 
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
@@ -25,8 +25,11 @@ use crate::connections::Busy;
 use crate::connections::Connection;
 use crate::connections::Ending;
 use crate::connections::Watched;
+use crate::connections::has_bytes;
 use crate::exchange::exchange;
 use crate::fault::Fault;
+use crate::h1::Ended;
+use crate::h1::relay;
 use crate::lane::Lane;
 use crate::local::LocalExecutor;
 use crate::model::Limits;
@@ -42,7 +45,29 @@ pub async fn serve(lane: Rc<Lane>, connection: Rc<Connection>, stream: TcpStream
     let Ok(address) = stream.peer_addr() else { return };
     let peer = Rc::new(Peer::new(address));
     let Some(http2) = speaks_http2(&stream, &connection).await else { return };
-    let io = TokioIo::new(Watched { stream, connection: connection.clone() });
+    let (stream, before) = match http2 {
+        true => (stream, Vec::new()),
+        false => match relay(&lane, &connection, &peer, stream, limits).await {
+            Ended::Closed => return,
+            Ended::Irregular(stream, before) => (stream, before),
+        },
+    };
+    let watched = Watched { stream, before, connection: connection.clone() };
+    // Boxed: hyper's state is large, and most connections never need it.
+    if let Err(error) = Box::pin(serve_by_hyper(lane, connection, peer, watched, http2, limits)).await {
+        tracing::debug!(peer = %address, %error, "client connection ended");
+    }
+}
+
+async fn serve_by_hyper(
+    lane: Rc<Lane>,
+    connection: Rc<Connection>,
+    peer: Rc<Peer>,
+    watched: Watched,
+    http2: bool,
+    limits: &Limits,
+) -> hyper::Result<()> {
+    let io = TokioIo::new(watched);
     let max_headers = limits.max_headers;
     let service = {
         let connection = connection.clone();
@@ -57,7 +82,7 @@ pub async fn serve(lane: Rc<Lane>, connection: Rc<Connection>, stream: TcpStream
             }
         })
     };
-    let ended = if http2 {
+    if http2 {
         connection.set_multiplexed();
         let served = http2::Builder::new(LocalExecutor)
             .initial_stream_window_size(STREAM_WINDOW)
@@ -72,9 +97,6 @@ pub async fn serve(lane: Rc<Lane>, connection: Rc<Connection>, stream: TcpStream
             .max_headers(max_headers)
             .serve_connection(io, service);
         drive(served, &connection, http1::Connection::graceful_shutdown).await
-    };
-    if let Err(error) = ended {
-        tracing::debug!(peer = %address, %error, "client connection ended");
     }
 }
 

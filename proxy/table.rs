@@ -264,20 +264,20 @@ impl Compiler<'_> {
     /// The live cell of the same split, with the new weights if the model now
     /// asks for others than it did before.
     fn cell(&self, split: &Split, versions: Vec<(String, Role)>) -> Arc<SplitCell> {
-        let before = self.previous.and_then(|table| table.split(&split.name));
-        match before {
-            Some(plan) if plan.cell.versions == versions => plan.cell.clone(),
-            before => {
-                let cell = SplitCell::new(&split.name, versions, &split.weights, self.workers);
-                if let Some(before) = before {
-                    let asked = self
-                        .previous
-                        .and_then(|table| table.model.splits.iter().find(|other| other.name == split.name));
-                    cell.inherit(&before.cell, asked.is_some_and(|asked| asked.weights == split.weights));
-                }
-                Arc::new(cell)
-            }
+        let new = || SplitCell::new(&split.name, versions.clone(), &split.weights, self.workers);
+        let Some(previous) = self.previous else { return Arc::new(new()) };
+        let Some(before) = previous.split(&split.name) else { return Arc::new(new()) };
+        let asked = previous.model.splits.iter().find(|other| other.name == split.name);
+        let asked_anew = asked.is_none_or(|asked| asked.weights != split.weights);
+        let fits = !asked_anew || before.cell.generation.load().weights == split.weights;
+        if before.cell.versions == versions && fits {
+            return before.cell.clone();
         }
+        // Other weights come into force with the table, not a moment later: its
+        // endpoints may be what the weights were changed for.
+        let cell = new();
+        cell.inherit(&before.cell, !asked_anew);
+        Arc::new(cell)
     }
 
     fn versions(&mut self, service: &Service) -> Vec<VersionPlan> {
@@ -304,20 +304,5 @@ impl Compiler<'_> {
             self.slots.push(slot.clone());
         }
         slot
-    }
-}
-
-/// Puts in force the weights that `model` asks for anew. Called after the swap
-/// and not while compiling, which must change nothing.
-pub fn settle_weights(table: &Table, previous: &Model) {
-    for split in &table.model.splits {
-        let before = previous.splits.iter().find(|other| other.name == split.name);
-        let asked = before.is_none_or(|before| before.weights != split.weights);
-        if let Some(plan) = table.split(&split.name)
-            && asked
-            && plan.cell.generation.load().weights != split.weights
-        {
-            plan.cell.shift(&split.weights);
-        }
     }
 }

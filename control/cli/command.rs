@@ -31,13 +31,29 @@ pub fn weights(weights: &Weights) -> anyhow::Result<Exit> {
     if weights.ask.json {
         println!("{answer}");
     } else {
-        println!("{}: {}", weights.split, in_words(&answer["weights"]));
+        println!("{}: {}", weights.split, in_words(&weights.shares, &answer["weights"]));
     }
     Ok(Exit::Done)
 }
 
-/// `canary 10 %, primary 90 %`
-fn in_words(weights: &Value) -> String {
-    let shares = weights.as_object().into_iter().flatten();
-    shares.map(|(version, percent)| format!("{version} {percent} %")).collect::<Vec<_>>().join(", ")
+/// `primary 90 %, canary 10 %`: what is in force, in the order that was asked for.
+fn in_words(asked: &[(String, f64)], weights: &Value) -> String {
+    let place = |version: &String| asked.iter().position(|(asked, _)| asked == version);
+    let mut shares: Vec<_> = weights.as_object().into_iter().flatten().collect();
+    shares.sort_by_key(|(version, _)| place(version).unwrap_or(asked.len()));
+    let share =
+        |(version, percent): &(&String, &Value)| format!("{version} {} %", percent.as_f64().unwrap_or(0.0));
+    shares.iter().map(share).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_told_in_the_order_asked_for() {
+        let answer = serde_json::json!({"canary": 2.5, "other": 0.0, "primary": 97.5});
+        let asked = [("primary".to_owned(), 97.5), ("canary".to_owned(), 2.5)];
+        assert_eq!(in_words(&asked, &answer), "primary 97.5 %, canary 2.5 %, other 0 %");
+    }
 }

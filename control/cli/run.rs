@@ -32,10 +32,11 @@ pub fn check(path: &Path) -> anyhow::Result<Exit> {
     match config::load(&path.display().to_string(), &text) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
-                println!("warning: {warning}");
+                println!("{warning}");
             }
-            let (splits, rollouts) = (loaded.model.splits.len(), loaded.rollouts.len());
-            println!("{}: good ({splits} splits, {rollouts} rollouts)", path.display());
+            let services = counted(loaded.model.services.len(), "service");
+            let rollouts = counted(loaded.rollouts.len(), "rollout");
+            println!("{}: good ({services}, {rollouts})", path.display());
             Ok(Exit::Done)
         }
         Err(problems) => {
@@ -45,6 +46,10 @@ pub fn check(path: &Path) -> anyhow::Result<Exit> {
             Ok(Exit::Error)
         }
     }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Logs go to stderr, so that stdout holds nothing but what was asked for.

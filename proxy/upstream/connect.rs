@@ -59,7 +59,7 @@ pub async fn http2(address: SocketAddr, timeout: Duration) -> Result<http2::Send
     Ok(sender)
 }
 
-async fn dial(address: SocketAddr, timeout: Duration) -> Result<TcpStream, Fault> {
+pub async fn dial(address: SocketAddr, timeout: Duration) -> Result<TcpStream, Fault> {
     match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => {
             // An endpoint that closes at once is met by the request that follows.
@@ -68,7 +68,9 @@ async fn dial(address: SocketAddr, timeout: Duration) -> Result<TcpStream, Fault
         }
         Ok(Err(error)) => {
             tracing::debug!(%address, %error, "cannot connect");
-            Err(Fault::upstream(Kind::ConnectFailure))
+            // A reset comes from somebody who had taken the connection.
+            let reset = error.kind() == std::io::ErrorKind::ConnectionReset;
+            Err(Fault::upstream(if reset { Kind::Reset } else { Kind::ConnectFailure }))
         }
         Err(_) => Err(Fault::upstream(Kind::ConnectTimeout)),
     }

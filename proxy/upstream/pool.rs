@@ -27,7 +27,11 @@ use crate::upstream::connect;
 /// one for no more than five seconds would do it under a request of ours.
 const IDLE_US: u64 = 4_000_000;
 /// Connections kept between requests, per worker and endpoint.
-const MAX_IDLE: usize = 1024;
+pub const MAX_IDLE: usize = 1024;
+
+pub fn is_stale(since_us: u64, now_us: u64) -> bool {
+    now_us >= since_us + IDLE_US
+}
 
 pub struct Pool {
     pub address: SocketAddr,
@@ -156,7 +160,7 @@ impl Pool {
 
     /// Closes what has waited too long.
     pub fn expire(&self, now_us: u64) {
-        self.idle.borrow_mut().retain(|idle| now_us < idle.since_us + IDLE_US && !idle.sender.is_closed());
+        self.idle.borrow_mut().retain(|idle| !is_stale(idle.since_us, now_us) && !idle.sender.is_closed());
     }
 }
 

@@ -1,0 +1,20 @@
+//! HTTP/1.1 relayed to HTTP/1.1 without taking messages apart: a head is read
+//! in place, matched, and written anew with our fields; bodies pass unchanged.
+//!
+//! This is the common case and the fast one. It knows nothing unusual: what is
+//! not plain (other versions, upgrades, `expect`, framing that could be read two
+//! ways, mirrored splits) goes, with all that was read of it, to hyper, which
+//! keeps that connection from then on.
+
+mod relay;
+mod deliver;
+mod answer;
+mod question;
+mod client;
+mod converse;
+mod response;
+mod request;
+mod framing;
+mod field;
+
+pub use relay::{Ended, relay};

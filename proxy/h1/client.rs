@@ -1,0 +1,118 @@
+//! A client's connection: the next head, and the ways it can end.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncWriteExt, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::buffer::Buffer;
+use crate::connections::Connection;
+use crate::connections::Ending;
+use crate::connections::has_bytes;
+use crate::fault::Fault;
+use crate::fault::Kind;
+use crate::h1::request;
+use crate::h1::request::Extent;
+use crate::h1::request::Unfit;
+use crate::lane::Lane;
+use crate::model::Limits;
+use crate::rewrite::Peer;
+
+/// How much and how long is read on from a client whose connection ends.
+const LINGER_BYTES: usize = 256 * 1024;
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A client's connection and what was read of it.
+pub struct Client<'a> {
+    pub lane: &'a Rc<Lane>,
+    pub connection: &'a Rc<Connection>,
+    pub peer: &'a Peer,
+    pub stream: TcpStream,
+    pub input: Buffer,
+}
+
+impl Client<'_> {
+    /// The length of the next head; `None` when there is none to come.
+    pub async fn next_head(&mut self, limits: &Limits) -> Option<Result<usize, Unfit>> {
+        let (mut seen, most) = (0, limits.max_header_bytes);
+        if !self.input.is_empty() {
+            self.connection.heard();
+        }
+        loop {
+            let filled = self.input.filled();
+            match request::extent(filled, seen) {
+                Extent::Whole(length) if length <= most => return Some(Ok(length)),
+                Extent::Whole(_) | Extent::Irregular => return Some(Err(Unfit::Irregular)),
+                Extent::Partial => seen = filled.len(),
+            }
+            if seen >= most || !self.input.reserve(most) {
+                return Some(Err(Unfit::Irregular));
+            }
+            let (connection, stream) = (self.connection, &mut self.stream);
+            let (input, buffers) = (&mut self.input, &self.lane.buffers);
+            let filled = poll_fn(|cx| match connection.ending(cx) {
+                Ending::Now => Poll::Ready(Ok(0)),
+                // A request may lie unread in the socket: it came in time.
+                Ending::Graceful => match input.poll_fill(stream, buffers, cx) {
+                    Poll::Pending if input.is_empty() && !has_bytes(stream) => Poll::Ready(Ok(0)),
+                    polled => polled,
+                },
+                Ending::None => input.poll_fill(stream, buffers, cx),
+            });
+            match filled.await {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => connection.heard(),
+            }
+        }
+    }
+
+    /// Reads on for a moment after the last answer: bytes that nobody reads
+    /// would make the kernel reset the connection, answer and all.
+    pub async fn linger(&mut self) {
+        let Self { stream, input, lane, .. } = self;
+        let discard = async {
+            stream.shutdown().await?;
+            let mut left = LINGER_BYTES;
+            while left > 0 {
+                input.release(&lane.buffers);
+                match poll_fn(|cx| input.poll_fill(stream, &lane.buffers, cx)).await? {
+                    0 => break,
+                    count => left = left.saturating_sub(count),
+                }
+            }
+            std::io::Result::Ok(())
+        };
+        // Whatever comes of it, the connection ends here.
+        let _ = tokio::time::timeout(LINGER, discard).await;
+    }
+
+    /// Has the client closed its side, whatever it sent before?
+    pub async fn has_left(&self) -> bool {
+        let mut ready = std::pin::pin!(self.stream.ready(Interest::READABLE));
+        let polled = poll_fn(|cx| Poll::Ready(ready.as_mut().poll(cx))).await;
+        matches!(polled, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+
+    /// The future's output, or that the client has left meanwhile.
+    pub async fn unless_gone<F: Future>(&self, future: F) -> Result<F::Output, Fault> {
+        let mut future = std::pin::pin!(future);
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending if is_gone(&self.stream, cx) => {
+                Poll::Ready(Err(Fault::downstream(Kind::ClientGone)))
+            }
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+}
+
+/// Has the client closed its side? More bytes are a next request and stay.
+pub fn is_gone(stream: &TcpStream, cx: &mut Context<'_>) -> bool {
+    let mut byte = [0];
+    let peeked = stream.poll_peek(cx, &mut ReadBuf::new(&mut byte));
+    matches!(peeked, Poll::Ready(Ok(0) | Err(_)))
+}

@@ -1,0 +1,187 @@
+//! The way of an answer to the client, whether a version's or our own.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::AsyncWriteExt;
+
+use crate::buffer::Buffer;
+use crate::clock;
+use crate::fault::At;
+use crate::fault::Fault;
+use crate::fault::Kind;
+use crate::flight::Flight;
+use crate::h1::answer::Answer;
+use crate::h1::client::Client;
+use crate::h1::client::is_gone;
+use crate::h1::converse::Download;
+use crate::h1::converse::Upload;
+use crate::h1::field;
+use crate::h1::framing::Framing;
+use crate::h1::question::Question;
+use crate::outcome::Outcome;
+use crate::outcome::Verdict;
+use crate::rewrite;
+use crate::upstream::Link;
+
+/// Whether the connection can carry another request.
+pub enum Turn {
+    Again,
+    Close,
+    Irregular,
+}
+
+/// An answer on its way, and where it comes from.
+struct Passing<'a> {
+    download: &'a mut Download,
+    link: &'a mut Link,
+    input: &'a mut Buffer,
+    /// The upstream goes on reading after its answer.
+    keep: bool,
+}
+
+impl Client<'_> {
+    /// Passes the answer on and counts it by how it ends.
+    pub async fn deliver(&mut self, mut question: Question, answer: Answer) -> Turn {
+        let Answer { head, out, mut link, links, mut input } = answer;
+        let (lane, flight) = (self.lane, &question.flight);
+        flight.set_timeout(0, 0);
+        let mut outcome = Outcome::of_status(head.status);
+        if head.failed {
+            outcome = outcome.failed();
+        }
+        let until_close = matches!(head.framing, Framing::UntilClose);
+        let (mut download, count) = match Download::new(out, head.framing, &mut input) {
+            Ok(begun) => begun,
+            Err(fault) => return self.fail(question, fault).await,
+        };
+        if outcome.verdict == Verdict::Failure || download.framing.is_done() {
+            flight.settle(outcome);
+        }
+        flight.shard().bytes_out.add(count as u64);
+        let passing =
+            Passing { download: &mut download, link: &mut link, input: &mut input, keep: head.keep };
+        let ended = self.pass(flight, &mut question.upload, passing, outcome).await;
+        flight.shard().bytes_in.add(question.upload.bytes);
+        match ended {
+            Ok(()) => flight.settle(outcome),
+            Err(fault) if fault.at == At::Upstream => flight.settle(outcome.failed()),
+            Err(_) => flight.settle(outcome.uncounted()),
+        }
+        if ended.is_err() && until_close {
+            // Its end is told by the connection's; a break must not look like it.
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        }
+        let whole = ended.is_ok() && question.upload.has_ended();
+        if ended.is_ok() && !whole {
+            self.linger().await;
+        }
+        if whole && head.keep && input.is_empty() {
+            links.give_back(link);
+        }
+        input.release(&lane.buffers);
+        lane.texts.give(download.into_memory());
+        lane.texts.give(question.head);
+        if whole && !head.close_client { Turn::Again } else { Turn::Close }
+    }
+
+    /// Both directions until the client has the answer, and until the upstream
+    /// has the request where it may still want it.
+    async fn pass(
+        &mut self,
+        flight: &Flight,
+        upload: &mut Upload,
+        passing: Passing<'_>,
+        outcome: Outcome,
+    ) -> Result<(), Fault> {
+        let Passing { download, link, input, keep } = passing;
+        let (mut from_link, mut to_link) = link.stream.split();
+        let (mut from_client, mut to_client) = self.stream.split();
+        let client_input = &mut self.input;
+        let (mut uploading, mut answered) = (!upload.has_ended(), false);
+        poll_fn(|cx| {
+            if uploading
+                && let Poll::Ready(sent) =
+                    upload.poll(&mut from_client, client_input, &mut to_link, flight, cx)
+            {
+                uploading = false;
+                if !answered {
+                    sent?;
+                }
+            }
+            if !answered
+                && let Poll::Ready(ended) = download.poll(&mut from_link, input, &mut to_client, flight, cx)
+            {
+                ended?;
+                answered = true;
+                flight.settle(outcome);
+            }
+            if answered && (!uploading || !keep) {
+                return Poll::Ready(Ok(()));
+            }
+            match flight.overdue(cx.waker()) {
+                Some(_) if answered => Poll::Ready(Ok(())),
+                Some(fault) => Poll::Ready(Err(fault)),
+                None if !uploading && client_input.is_empty() && is_gone(from_client.as_ref(), cx) => {
+                    Poll::Ready(Err(Fault::downstream(Kind::ClientGone)))
+                }
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Our own answer in place of one that did not come.
+    pub async fn fail(&mut self, question: Question, fault: Fault) -> Turn {
+        question.flight.shard().bytes_in.add(question.upload.bytes);
+        question.flight.settle(Outcome::of_fault(fault));
+        if fault.kind == Kind::ClientGone {
+            return Turn::Close;
+        }
+        // What is left of the body stands between us and the next head.
+        let unread = !question.upload.has_ended();
+        let close = question.close || unread || self.connection.is_ending();
+        let mut out = self.lane.texts.take();
+        write_local(&mut out, fault, question.head_only, question.set_cookie.as_deref(), close);
+        let sent = self.stream.write_all(&out).await;
+        self.lane.texts.give(out);
+        if sent.is_ok() && unread {
+            self.linger().await;
+        }
+        if sent.is_ok() && !close { Turn::Again } else { Turn::Close }
+    }
+
+    /// The answer to a message that nobody should act on.
+    pub async fn refuse(&mut self) -> Turn {
+        self.lane.counts.unrouted.add(1);
+        let mut out = self.lane.texts.take();
+        write_local(&mut out, Fault::downstream(Kind::BadRequest), false, None, true);
+        if self.stream.write_all(&out).await.is_ok() {
+            self.linger().await;
+        }
+        Turn::Close
+    }
+}
+
+fn write_local(out: &mut Vec<u8>, fault: Fault, head_only: bool, set_cookie: Option<&str>, close: bool) {
+    let (status, cause) = (fault.status(), fault.kind.as_str());
+    let reason = status.canonical_reason().unwrap_or("");
+    for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    field::push(out, "content-length", itoa::Buffer::new().format(cause.len()).as_bytes());
+    field::push(out, rewrite::CAUSE.as_str(), cause.as_bytes());
+    field::push(out, "date", clock::http_date().as_bytes());
+    if let Some(cookie) = set_cookie {
+        field::push(out, "set-cookie", cookie.as_bytes());
+    }
+    if close {
+        field::push(out, "connection", b"close");
+    }
+    out.extend_from_slice(b"\r\n");
+    if !head_only {
+        out.extend_from_slice(cause.as_bytes());
+    }
+}

@@ -1,0 +1,90 @@
+//! The fields of a head that concern a relay, told apart by name.
+
+/// What a relay has to know of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Passed on as it is.
+    Plain,
+    Host,
+    ContentLength,
+    TransferEncoding,
+    Connection,
+    /// Belongs to one connection, or is of no use to the next.
+    Drop,
+    /// Asks for something that this codec does not do.
+    Irregular,
+    Date,
+    ForwardedFor,
+    ForwardedHost,
+    ForwardedProto,
+    RequestId,
+    ServiceTime,
+    GrpcStatus,
+}
+
+/// A name's length and first letter leave at most one to compare with.
+pub fn role(name: &str) -> Role {
+    let Some(first) = name.as_bytes().first() else { return Role::Plain };
+    let (candidate, role) = match (name.len(), first | 0x20) {
+        (2, b't') => ("te", Role::Irregular),
+        (4, b'h') => ("host", Role::Host),
+        (4, b'd') => ("date", Role::Date),
+        (6, b'e') => ("expect", Role::Irregular),
+        (7, b'u') => ("upgrade", Role::Irregular),
+        (10, b'c') => ("connection", Role::Connection),
+        (10, b'k') => ("keep-alive", Role::Drop),
+        (11, b'g') => ("grpc-status", Role::GrpcStatus),
+        (12, b'x') => ("x-request-id", Role::RequestId),
+        (14, b'c') => ("content-length", Role::ContentLength),
+        (15, b'x') => ("x-forwarded-for", Role::ForwardedFor),
+        (16, b'x') => ("x-forwarded-host", Role::ForwardedHost),
+        (16, b'p') => ("proxy-connection", Role::Drop),
+        (17, b't') => ("transfer-encoding", Role::TransferEncoding),
+        (17, b'x') => ("x-forwarded-proto", Role::ForwardedProto),
+        (29, b'x') => ("x-envoy-upstream-service-time", Role::ServiceTime),
+        _ => return Role::Plain,
+    };
+    if name.eq_ignore_ascii_case(candidate) { role } else { Role::Plain }
+}
+
+/// The roles of a head's fields, in their order.
+pub type Roles = [Role; MAX_FIELDS];
+
+/// Fields that a head may have here; more are irregular.
+pub const MAX_FIELDS: usize = 128;
+
+/// What the `connection` field of a head says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Persistence {
+    pub close: bool,
+    pub keep_alive: bool,
+    /// Names other fields, which would have to be dropped.
+    pub names_fields: bool,
+}
+
+impl Persistence {
+    pub fn read(&mut self, value: &[u8]) {
+        for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if token.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if token.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if !token.is_empty() {
+                self.names_fields = true;
+            }
+        }
+    }
+}
+
+/// A length made of digits alone.
+pub fn content_length(value: &[u8]) -> Option<u64> {
+    let digits = !value.is_empty() && value.len() <= 18 && value.iter().all(u8::is_ascii_digit);
+    digits.then(|| value.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
+}
+
+pub fn push(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}

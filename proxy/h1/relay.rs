@@ -1,0 +1,76 @@
+//! Drives one client connection as long as its requests are plain.
+
+use std::rc::Rc;
+
+use tokio::net::TcpStream;
+
+use crate::buffer::Buffer;
+use crate::connections::Connection;
+use crate::fault::Fault;
+use crate::fault::Kind;
+use crate::h1::client::Client;
+use crate::h1::deliver::Turn;
+use crate::h1::request::Unfit;
+use crate::lane::Lane;
+use crate::model::Limits;
+use crate::rewrite::Peer;
+
+pub enum Ended {
+    Closed,
+    /// Somebody else has to go on, from these bytes.
+    Irregular(TcpStream, Vec<u8>),
+}
+
+pub async fn relay(
+    lane: &Rc<Lane>,
+    connection: &Rc<Connection>,
+    peer: &Peer,
+    stream: TcpStream,
+    limits: &Limits,
+) -> Ended {
+    let mut client = Client { lane, connection, peer, stream, input: Buffer::default() };
+    let ended = loop {
+        let Some(length) = client.next_head(limits).await else { break Turn::Close };
+        let turn = match length {
+            Ok(length) => client.turn(length, limits).await,
+            Err(_) => Turn::Irregular,
+        };
+        match turn {
+            Turn::Again => {}
+            ended => break ended,
+        }
+    };
+    match ended {
+        Turn::Irregular => Ended::Irregular(client.stream, client.input.into_bytes()),
+        _ => {
+            client.input.release(&lane.buffers);
+            Ended::Closed
+        }
+    }
+}
+
+impl Client<'_> {
+    /// One request and its answer.
+    async fn turn(&mut self, length: usize, limits: &Limits) -> Turn {
+        let busy = self.connection.begin();
+        let (mut question, taken) = match self.ask(length, limits) {
+            Ok(asked) => asked,
+            Err(Unfit::Irregular) => return Turn::Irregular,
+            Err(Unfit::Ambiguous) => return self.refuse().await,
+        };
+        self.input.consume(taken);
+        let mut answer = self.attempt(&mut question).await;
+        if question.shielded && !question.upload_failed(&answer) {
+            answer = self.shield(&mut question, answer).await;
+        }
+        let turn = match answer {
+            Ok(answer) => self.deliver(question, answer).await,
+            Err(fault) if fault.kind == Kind::Timeout && self.has_left().await => {
+                self.fail(question, Fault::downstream(Kind::ClientGone)).await
+            }
+            Err(fault) => self.fail(question, fault).await,
+        };
+        drop(busy);
+        turn
+    }
+}

@@ -1,0 +1,252 @@
+//! A client's head: read strictly, and written anew for the upstream.
+//!
+//! Whatever is unusual is not judged here. It is called irregular, and hyper
+//! reads the same bytes again.
+
+use crate::h1::field;
+use crate::h1::field::MAX_FIELDS;
+use crate::h1::field::Persistence;
+use crate::h1::field::Role;
+use crate::h1::field::Roles;
+use crate::h1::framing::Framing;
+use crate::rewrite;
+use crate::rewrite::Peer;
+
+/// A head that has passed, and what its fields say of the message.
+pub struct RequestHead<'h> {
+    pub method: &'h str,
+    pub target: &'h str,
+    pub host: &'h str,
+    pub fields: &'h [httparse::Header<'h>],
+    roles: Roles,
+    pub framing: Framing,
+    pub close: bool,
+}
+
+/// Why a head is not for this codec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// The bytes need another reader.
+    Irregular,
+    /// No reader should act on them: the end of the message could be read in
+    /// two ways.
+    Ambiguous,
+}
+
+/// Reads a head that `extent` has found whole. `fields` lends the memory.
+pub fn parse<'h>(
+    bytes: &'h [u8],
+    fields: &'h mut [std::mem::MaybeUninit<httparse::Header<'h>>],
+) -> Result<RequestHead<'h>, Unfit> {
+    let mut request = httparse::Request::new(&mut []);
+    let parsed =
+        httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut request, bytes, fields);
+    let Ok(httparse::Status::Complete(_)) = parsed else { return Err(Unfit::Irregular) };
+    let (Some(method), Some(target)) = (request.method, request.path) else { return Err(Unfit::Irregular) };
+    let fields: &'h [httparse::Header<'h>] = request.headers;
+    let mut regular = request.version == Some(1)
+        && method != "CONNECT"
+        && target.starts_with('/')
+        && target.bytes().all(is_plain);
+    let (mut host, mut length, mut chunked) = (None, None, false);
+    let mut persistence = Persistence::default();
+    let mut roles = [Role::Plain; MAX_FIELDS];
+    for (field, role) in fields.iter().zip(&mut roles) {
+        *role = field::role(field.name);
+        match *role {
+            Role::Host if host.is_none() => host = authority(field.value),
+            Role::ContentLength if length.is_none() => length = Some(field::content_length(field.value)),
+            Role::TransferEncoding if !chunked && field.value.eq_ignore_ascii_case(b"chunked") => {
+                chunked = true;
+            }
+            Role::TransferEncoding => return Err(Unfit::Ambiguous),
+            Role::Connection => persistence.read(field.value),
+            Role::Host | Role::ContentLength | Role::Irregular => regular = false,
+            _ => {}
+        }
+    }
+    let framing = match (length, chunked) {
+        (None, false) | (Some(Some(0)), false) => Framing::None,
+        (Some(Some(length)), false) => Framing::Length(length),
+        (None, true) => Framing::chunked(),
+        (Some(_), true) => return Err(Unfit::Ambiguous),
+        (Some(None), false) => return Err(Unfit::Irregular),
+    };
+    match host {
+        Some(host) if regular && !persistence.names_fields => {
+            Ok(RequestHead { method, target, host, fields, roles, framing, close: persistence.close })
+        }
+        _ => Err(Unfit::Irregular),
+    }
+}
+
+impl RequestHead<'_> {
+    /// The head as the upstream gets it.
+    pub fn write(&self, peer: &Peer, random: impl FnOnce() -> [u64; 2], out: &mut Vec<u8>) {
+        for part in [self.method.as_bytes(), b" ", self.target.as_bytes(), b" HTTP/1.1\r\n"] {
+            out.extend_from_slice(part);
+        }
+        let mut forwarded = false;
+        let (mut has_host, mut has_proto, mut has_id) = (false, false, false);
+        for (header, role) in self.fields.iter().zip(&self.roles) {
+            match role {
+                Role::Connection | Role::Drop => continue,
+                Role::ForwardedFor => {
+                    forwarded = true;
+                    continue;
+                }
+                Role::ForwardedHost => has_host = true,
+                Role::ForwardedProto => has_proto = true,
+                Role::RequestId => has_id = true,
+                _ => {}
+            }
+            field::push(out, header.name, header.value);
+        }
+        out.extend_from_slice(b"x-forwarded-for: ");
+        if forwarded {
+            let known = self.fields.iter().filter(|header| field::role(header.name) == Role::ForwardedFor);
+            for header in known {
+                out.extend_from_slice(header.value);
+                out.extend_from_slice(b", ");
+            }
+        }
+        out.extend_from_slice(peer.forwarded_for.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        if !has_host {
+            field::push(out, "x-forwarded-host", self.host.as_bytes());
+        }
+        if !has_proto {
+            field::push(out, "x-forwarded-proto", b"http");
+        }
+        if !has_id {
+            field::push(out, "x-request-id", &rewrite::request_id(random()));
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Characters that every reader takes for part of a target.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b'!' | b'$'..=b';' | b'=' | b'?'..=b'[' | b']' | b'_' | b'a'..=b'z' | b'~')
+}
+
+/// A host that every reader reads alike: a name or address and perhaps a port.
+fn authority(value: &[u8]) -> Option<&str> {
+    let value = std::str::from_utf8(value).ok()?;
+    let (host, port) = match value.rsplit_once(':') {
+        Some((host, port)) if !value.ends_with(']') => (host, port),
+        _ => (value, "0"),
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let fits = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(plain),
+    };
+    (fits && port.parse::<u16>().is_ok() && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(value)
+}
+
+/// What is known of a head by its line ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// It has ended after this many bytes.
+    Whole(usize),
+    Partial,
+    /// A line feed stands alone: the end of a line for some readers only.
+    Irregular,
+}
+
+/// Looks for the end of a head that begins at the front; the first `seen` bytes
+/// have been looked at before.
+pub fn extent(bytes: &[u8], seen: usize) -> Extent {
+    for at in memchr::memchr_iter(b'\n', &bytes[seen..]).map(|at| at + seen) {
+        if at == 0 || bytes[at - 1] != b'\r' {
+            return Extent::Irregular;
+        }
+        if at >= 3 && bytes[at - 2] == b'\n' {
+            return Extent::Whole(at + 1);
+        }
+    }
+    Extent::Partial
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &str) -> Result<String, Unfit> {
+        let Extent::Whole(length) = extent(bytes.as_bytes(), 0) else { return Err(Unfit::Irregular) };
+        assert_eq!(length, bytes.len());
+        let mut fields = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+        let head = parse(bytes.as_bytes(), &mut fields)?;
+        let mut out = Vec::new();
+        let peer = Peer::new("10.0.0.1:5".parse().unwrap());
+        head.write(&peer, || [0; 2], &mut out);
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_regular_head_is_passed_on_with_what_we_know() {
+        let sent = read(
+            "GET /a?b HTTP/1.1\r\nHost: a.b:80\r\nX-A: 1\r\nConnection: keep-alive\r\nX-Forwarded-For: 1.1.1.1\r\nx-forwarded-for: 2.2.2.2\r\nx-request-id: 7\r\n\r\n",
+        );
+        let expected = "GET /a?b HTTP/1.1\r\nHost: a.b:80\r\nX-A: 1\r\nx-request-id: 7\r\nx-forwarded-for: 1.1.1.1, 2.2.2.2, 10.0.0.1\r\nx-forwarded-host: a.b:80\r\nx-forwarded-proto: http\r\n\r\n";
+        assert_eq!(sent.unwrap(), expected);
+    }
+
+    #[test]
+    fn what_could_be_read_two_ways_is_left_to_hyper() {
+        let irregular = [
+            "GET / HTTP/1.0\r\nhost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a b\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a/b\r\n\r\n",
+            "GET http://a/ HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET /#x HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET /\" HTTP/1.1\r\nhost: a\r\n\r\n",
+            "CONNECT a:1 HTTP/1.1\r\nhost: a\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: +1\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1, 1\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a:b:c\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: [::0\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: [::1]:8:8\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding : chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\nconnection: x-a\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\nx: 1\r\n folded\r\n\r\n",
+            "GET / HTTP/1.1\nhost: a\n\n",
+            "GET / HTTP/1.1\r\nhost: a\nx: 1\r\n\r\n",
+            "GET  / HTTP/1.1\r\nhost: a\r\n\r\n",
+        ];
+        for head in irregular {
+            assert_eq!(read(head).err(), Some(Unfit::Irregular), "{}", head.escape_debug());
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_head_is_found_wherever_reads_break() {
+        let bytes = b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET";
+        for seen in 0..27 {
+            assert_eq!(extent(&bytes[..seen], 0), Extent::Partial);
+            assert_eq!(extent(bytes, seen), Extent::Whole(27), "after {seen}");
+        }
+        assert_eq!(extent(b"\n", 0), Extent::Irregular);
+    }
+
+    #[test]
+    fn what_has_no_sure_end_is_for_nobody() {
+        for fields in [
+            "content-length: 1\r\ntransfer-encoding: chunked\r\n",
+            "transfer-encoding: chunked\r\ncontent-length: 1\r\n",
+            "transfer-encoding: gzip, chunked\r\n",
+            "transfer-encoding: xchunked\r\n",
+            "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+            "expect: 100-continue\r\ntransfer-encoding: chunked, identity\r\n",
+        ] {
+            let head = format!("POST / HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
+            assert_eq!(read(&head).err(), Some(Unfit::Ambiguous), "{fields}");
+        }
+    }
+}

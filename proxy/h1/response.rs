@@ -1,0 +1,235 @@
+//! An upstream's head: read strictly, and written anew for the client.
+
+use crate::fault::Fault;
+use crate::fault::Kind;
+use crate::h1::field;
+use crate::h1::field::MAX_FIELDS;
+use crate::h1::field::Persistence;
+use crate::h1::field::Role;
+use crate::h1::field::Roles;
+use crate::h1::framing::Framing;
+use crate::outcome;
+use crate::rewrite;
+
+/// What is known of an answer once its head is in and has been passed on.
+pub struct ResponseHead {
+    pub status: http::StatusCode,
+    /// Bytes of the head as it came.
+    pub length: usize,
+    pub framing: Framing,
+    /// The connection may serve another request after this answer.
+    pub keep: bool,
+    /// The client must see its connection close to see the end.
+    pub close_client: bool,
+    /// A gRPC status in the head says that the server has failed.
+    pub failed: bool,
+}
+
+/// What to add to an answer's head.
+pub struct Additions<'a> {
+    pub service_time_us: u64,
+    pub set_cookie: Option<&'a str>,
+    pub close: bool,
+    /// Asked only where the upstream did not date its answer.
+    pub date: fn() -> String,
+}
+
+/// `None` when the head has not ended yet. The answer to a HEAD request ends
+/// with its head.
+pub fn relay(
+    bytes: &[u8],
+    head_only: bool,
+    additions: &Additions<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Option<ResponseHead>, Fault> {
+    let bad = Fault::upstream(Kind::Garbage);
+    let mut fields = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut response,
+        bytes,
+        &mut fields,
+    );
+    let length = match parsed {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) => return Err(bad),
+    };
+    let (Some(version), Some(code)) = (response.version, response.code) else { return Err(bad) };
+    let status = http::StatusCode::from_u16(code).map_err(|_| bad)?;
+    if status == http::StatusCode::SWITCHING_PROTOCOLS {
+        return Err(bad);
+    }
+    let meaning = Meaning::read(response.headers, version, status, head_only)?;
+    if status.is_informational() {
+        // Passed over: the client has not asked to hear of progress.
+        let framing = Framing::None;
+        return Ok(Some(ResponseHead {
+            status,
+            length,
+            framing,
+            keep: true,
+            close_client: false,
+            failed: false,
+        }));
+    }
+    let close_client = additions.close || matches!(meaning.framing, Framing::UntilClose);
+    write(&response, code, &meaning, additions, close_client, out);
+    let Meaning { framing, keep, failed, .. } = meaning;
+    Ok(Some(ResponseHead { status, length, framing, keep, close_client, failed }))
+}
+
+struct Meaning {
+    roles: Roles,
+    framing: Framing,
+    keep: bool,
+    persistence: Persistence,
+    has_date: bool,
+    /// No body, and no word of one may pass.
+    bare: bool,
+    failed: bool,
+}
+
+impl Meaning {
+    fn read(
+        fields: &[httparse::Header<'_>],
+        version: u8,
+        status: http::StatusCode,
+        head_only: bool,
+    ) -> Result<Meaning, Fault> {
+        let bad = Fault::upstream(Kind::Garbage);
+        let (mut length, mut chunked, mut has_date, mut failed) = (None, false, false, false);
+        let mut persistence = Persistence::default();
+        let mut roles = [Role::Plain; MAX_FIELDS];
+        for (header, role) in fields.iter().zip(&mut roles) {
+            *role = field::role(header.name);
+            match *role {
+                Role::ContentLength => {
+                    let known = field::content_length(header.value).ok_or(bad)?;
+                    // The same length said twice is odd and harmless.
+                    if length.is_some_and(|length| length != known) {
+                        return Err(bad);
+                    }
+                    length = Some(known);
+                }
+                Role::TransferEncoding if !chunked && header.value.eq_ignore_ascii_case(b"chunked") => {
+                    chunked = true
+                }
+                Role::TransferEncoding => return Err(bad),
+                Role::Connection => persistence.read(header.value),
+                Role::Date => has_date = true,
+                Role::GrpcStatus => failed = outcome::is_grpc_failure(header.value),
+                _ => {}
+            }
+        }
+        if chunked && (length.is_some() || version == 0) {
+            return Err(bad);
+        }
+        let bodyless =
+            head_only || matches!(status, http::StatusCode::NO_CONTENT | http::StatusCode::NOT_MODIFIED);
+        let framing = match (length, chunked) {
+            _ if bodyless => Framing::None,
+            (_, true) => Framing::chunked_padded(),
+            (Some(length), false) => Framing::Length(length),
+            (None, false) => Framing::UntilClose,
+        };
+        let lasting = if version == 0 { persistence.keep_alive } else { !persistence.close };
+        let bare = status == http::StatusCode::NO_CONTENT;
+        let unannounced = bare && (chunked || length.is_some_and(|length| length > 0));
+        let keep = lasting && !unannounced && !matches!(framing, Framing::UntilClose);
+        Ok(Meaning { roles, framing, keep, persistence, has_date, bare, failed })
+    }
+}
+
+fn write(
+    response: &httparse::Response<'_, '_>,
+    code: u16,
+    meaning: &Meaning,
+    additions: &Additions<'_>,
+    close: bool,
+    out: &mut Vec<u8>,
+) {
+    let mut digits = itoa::Buffer::new();
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(digits.format(code).as_bytes());
+    out.extend_from_slice(b" ");
+    out.extend_from_slice(response.reason.unwrap_or("").as_bytes());
+    out.extend_from_slice(b"\r\n");
+    let named = |name: &str| {
+        meaning.persistence.names_fields
+            && response.headers.iter().filter(|header| field::role(header.name) == Role::Connection).any(
+                |header| {
+                    header
+                        .value
+                        .split(|byte| *byte == b',')
+                        .any(|token| token.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+                },
+            )
+    };
+    let mut has_length = false;
+    for (header, role) in response.headers.iter().zip(&meaning.roles) {
+        let drop = match role {
+            Role::ContentLength => meaning.bare || std::mem::replace(&mut has_length, true),
+            Role::TransferEncoding => meaning.bare,
+            Role::Connection | Role::Drop | Role::Irregular | Role::ServiceTime => true,
+            _ => named(header.name),
+        };
+        if !drop {
+            field::push(out, header.name, header.value);
+        }
+    }
+    let service_time = digits.format(additions.service_time_us / 1000);
+    field::push(out, rewrite::SERVICE_TIME.as_str(), service_time.as_bytes());
+    if !meaning.has_date {
+        field::push(out, "date", (additions.date)().as_bytes());
+    }
+    if let Some(cookie) = additions.set_cookie {
+        field::push(out, "set-cookie", cookie.as_bytes());
+    }
+    if close {
+        field::push(out, "connection", b"close");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pass(bytes: &str) -> Result<(ResponseHead, String), Fault> {
+        let additions =
+            Additions { service_time_us: 5000, set_cookie: None, close: false, date: || "now".to_owned() };
+        let mut out = Vec::new();
+        let head = relay(bytes.as_bytes(), false, &additions, &mut out)?.expect("the head is whole");
+        Ok((head, String::from_utf8(out).unwrap()))
+    }
+
+    #[test]
+    fn connection_fields_stay_behind() {
+        let (head, sent) = pass("HTTP/1.1 200 Fine\r\nConnection: close, X-B\r\nX-A: 1\r\nX-B: 2\r\nKeep-Alive: 5\r\nContent-Length: 3\r\n\r\n").unwrap();
+        let expected = "HTTP/1.1 200 Fine\r\nX-A: 1\r\nContent-Length: 3\r\nx-envoy-upstream-service-time: 5\r\ndate: now\r\n\r\n";
+        assert_eq!(sent, expected);
+        assert!(!head.keep && matches!(head.framing, Framing::Length(3)));
+    }
+
+    #[test]
+    fn an_end_that_could_be_read_two_ways_is_garbage() {
+        for fields in [
+            "content-length: 3\r\ncontent-length: 4\r\n",
+            "content-length: 3\r\ntransfer-encoding: chunked\r\n",
+            "transfer-encoding: gzip\r\n",
+            "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+            "content-length: -3\r\n",
+        ] {
+            assert!(pass(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).is_err(), "{fields}");
+        }
+        assert!(pass("HTTP/1.1 101 Switch\r\n\r\n").is_err());
+        assert!(pass("HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn without_a_length_the_end_is_the_connections() {
+        let (head, sent) = pass("HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        assert!(head.close_client && !head.keep && sent.contains("connection: close\r\n"));
+    }
+}
