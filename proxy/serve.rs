@@ -2,7 +2,6 @@
 //! the client opens with its preface) and everything irregular by hyper.
 
 use std::future::poll_fn;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::pin::pin;
 use std::rc::Rc;
@@ -17,7 +16,6 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use crate::answer::AnswerBody;
@@ -150,11 +148,6 @@ async fn speaks_http2(stream: &TcpStream, connection: &Connection) -> Option<boo
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(50));
     }
-}
-
-/// Asks the kernel, where the reactor has not yet told.
-fn has_bytes(stream: &TcpStream) -> bool {
-    SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|count| count > 0)
 }
 
 fn too_many_headers(busy: Busy) -> Response<Served> {
