@@ -174,13 +174,14 @@ pub fn serin_plain(places: &Places, admin: SocketAddr) -> String {
         "listen: {listen}
 admin: {admin}
 workers: 1
-state: {}/serin-state
+state: {}/state-{}
 services:
   web:
     primary: {primary}
     canary: {canary}
     weights: {{primary: 90, canary: 10}}
 ",
-        folder.display()
+        folder.display(),
+        listen.port()
     )
 }

@@ -174,3 +174,23 @@ fn weights_set_by_hand_survive_a_version_that_is_added() {
     assert_eq!(app.metric("serin_weight_percent", &[("version", "primary")]), 25.0);
     assert_eq!(app.metric("serin_weight_percent", &[("version", "other")]), 0.0);
 }
+
+/// The way from one release to the next: the promoted one becomes the primary, and the
+/// servers that were the primary's get the next canary.
+#[test]
+fn swapped_addresses_send_nobody_to_the_release_that_nobody_has_judged() {
+    let (a, b) = (Origin::start("a"), Origin::start("b"));
+    let app = App::start(&versions(&a, &b, ""));
+    let load = Load::start(app.address(), 6, Duration::ZERO, Ask::get("/"));
+    for round in 0..40 {
+        let (primary, canary) = if round % 2 == 0 { (&a, &b) } else { (&b, &a) };
+        app.put_weights("web", &[("primary", 0.0), ("canary", 100.0)]);
+        load.pass(50);
+        let before = primary.requests();
+        let reply = app.reload(&versions(canary, primary, ""));
+        assert_eq!(reply.status / 100, 2, "{}", reply.text());
+        load.pass(50);
+        assert_eq!(primary.requests(), before, "round {round}: it is the next canary now, at weight 0");
+    }
+    assert_eq!(load.stop().failures(), 0);
+}
