@@ -114,8 +114,8 @@ impl Handle {
         Ok((Handle(Arc::new(inner)), Bound(bound)))
     }
 
-    /// Swaps the whole model. On problems nothing changes. Live weights stay
-    /// where the new model asks for the same weights as the old one did.
+    /// Swaps the whole model, its weights included: who applies one puts the
+    /// live weights into it that are to stay. On problems nothing changes.
     pub fn apply(&self, model: &Model) -> Result<(), Vec<Problem>> {
         let _applying = self.0.applying.lock().expect("no holder of this lock panics");
         let previous = self.0.table.load_full();

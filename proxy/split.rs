@@ -77,22 +77,16 @@ impl SplitCell {
         id
     }
 
-    /// Takes over what a cell of other versions knew: its marks, its evidence,
-    /// and its live weights where they still make sense.
-    pub fn inherit(&self, before: &SplitCell, keep_weights: bool) {
+    /// Takes over what the split's cell before this one knew: its marks and its
+    /// evidence.
+    pub fn inherit(&self, before: &SplitCell) {
         for (mine, theirs) in [(&self.slow_us, &before.slow_us), (&self.reveal_us, &before.reveal_us)] {
             mine.store(theirs.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         let live = before.generation.load_full();
-        let knows = |version: &str| self.versions.iter().any(|(name, _)| name == version);
-        if keep_weights && live.weights.iter().all(|(version, _)| knows(version)) {
-            self.shift(&live.weights);
-        }
         let mut past = self.past.lock().expect("no holder of this lock panics");
         let earlier = before.past.lock().expect("no holder of this lock panics");
-        for generation in earlier.iter().cloned().chain([(clock::now_us(), live)]).rev() {
-            past.push_front(generation);
-        }
+        past.extend(earlier.iter().cloned().chain([(clock::now_us(), live)]));
     }
 
     pub fn mark(&self, slow_us: Option<u64>, reveal_us: Option<u64>) {

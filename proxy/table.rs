@@ -261,22 +261,21 @@ impl Compiler<'_> {
         })
     }
 
-    /// The live cell of the same split, with the new weights if the model now
-    /// asks for others than it did before.
+    /// The live cell of the same split, or one with the model's weights that
+    /// goes on from it.
     fn cell(&self, split: &Split, versions: Vec<(String, Role)>) -> Arc<SplitCell> {
         let new = || SplitCell::new(&split.name, versions.clone(), &split.weights, self.workers);
-        let Some(previous) = self.previous else { return Arc::new(new()) };
-        let Some(before) = previous.split(&split.name) else { return Arc::new(new()) };
-        let asked = previous.model.splits.iter().find(|other| other.name == split.name);
-        let asked_anew = asked.is_none_or(|asked| asked.weights != split.weights);
-        let fits = !asked_anew || before.cell.generation.load().weights == split.weights;
+        let Some(before) = self.previous.and_then(|table| table.split(&split.name)) else {
+            return Arc::new(new());
+        };
+        let fits = before.cell.generation.load().weights == split.weights;
         if before.cell.versions == versions && fits {
             return before.cell.clone();
         }
         // Other weights come into force with the table, not a moment later: its
         // endpoints may be what the weights were changed for.
         let cell = new();
-        cell.inherit(&before.cell, !asked_anew);
+        cell.inherit(&before.cell);
         Arc::new(cell)
     }
 

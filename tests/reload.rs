@@ -186,6 +186,8 @@ fn swapped_addresses_send_nobody_to_the_release_that_nobody_has_judged() {
         let (primary, canary) = if round % 2 == 0 { (&a, &b) } else { (&b, &a) };
         app.put_weights("web", &[("primary", 0.0), ("canary", 100.0)]);
         load.pass(50);
+        let under_way = || app.metric("serin_requests_in_flight", &[("version", "primary")]);
+        eventually("nobody is with the primary any more", || under_way() == 0.0);
         let before = primary.requests();
         let reply = app.reload(&versions(canary, primary, ""));
         assert_eq!(reply.status / 100, 2, "{}", reply.text());

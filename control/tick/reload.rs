@@ -45,16 +45,6 @@ impl Tick {
                 |problem: serin_proxy::Problem| format!("{origin}: {}: {}", problem.path, problem.text);
             return self.reject(problems.into_iter().map(line).collect());
         }
-        // The proxy keeps live weights where the model did not change its mind; a
-        // rollout that was dropped under way is such a case.
-        for split in &model.splits {
-            let live = reading.splits.iter().find(|reading| reading.split == split.name);
-            if live.is_some_and(|live| live.weights != split.weights)
-                && let Err(cause) = self.handle.shift(&split.name, &split.weights)
-            {
-                tracing::error!(split = split.name, %cause, "weights of the new file are not in force");
-            }
-        }
         let adopted = self.fleet.adopt(&loaded, &reading, now);
         for rollout in &adopted.dropped {
             tracing::info!(rollout, "rollout is no longer configured");
