@@ -23,7 +23,7 @@ use crate::upstream::Lease;
 use crate::upstream::Pool;
 
 /// Endpoints tried before a version counts as unreachable.
-const MAX_TRIES: usize = 3;
+pub const MAX_TRIES: usize = 3;
 
 /// The head of an answer, and the connection that its body still occupies.
 pub struct Answer {

@@ -250,15 +250,8 @@ impl Row {
 /// A phase as people say it.
 pub fn word(phase: Phase) -> &'static str {
     match phase {
-        Phase::Idle => "idle",
-        Phase::Running => "running",
-        Phase::Paused => "paused",
-        Phase::Suspended => "suspended",
-        Phase::Held => "held",
-        Phase::Baking => "baking",
         Phase::Succeeded => "promoted",
-        Phase::RolledBack => "rolled back",
-        Phase::Aborted => "aborted",
+        phase => phase.name(),
     }
 }
 

@@ -94,15 +94,8 @@ pub const PHASES: [Phase; 9] = [
 /// A phase as JSON and metrics write it.
 pub fn phase_word(phase: Phase) -> &'static str {
     match phase {
-        Phase::Idle => "idle",
-        Phase::Running => "running",
-        Phase::Paused => "paused",
-        Phase::Suspended => "suspended",
-        Phase::Held => "held",
-        Phase::Baking => "baking",
-        Phase::Succeeded => "succeeded",
         Phase::RolledBack => "rolled_back",
-        Phase::Aborted => "aborted",
+        phase => phase.name(),
     }
 }
 

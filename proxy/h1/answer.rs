@@ -7,6 +7,7 @@ use std::task::Poll;
 
 use tokio::io::AsyncWriteExt;
 
+use crate::attempt::MAX_TRIES;
 use crate::buffer::Buffer;
 use crate::clock;
 use crate::fault::At;
@@ -25,8 +26,6 @@ use crate::upstream::Links;
 
 /// An upstream's head may be this long.
 const MAX_HEAD: usize = 256 * 1024;
-/// Endpoints tried before a version counts as unreachable.
-const MAX_TRIES: usize = 3;
 
 /// An upstream's head, passed on into `out`, and its connection.
 pub struct Answer {
