@@ -39,6 +39,7 @@ mod clock;
 mod rewrite;
 mod fault;
 mod alarm;
+mod wire;
 
 pub use handle::{Bound, Handle, Marks, Options, Problem, ShiftError, StartError};
 pub use model::Model;

@@ -14,6 +14,7 @@ use crate::connections::Connections;
 use crate::lane::Lane;
 use crate::model::Limits;
 use crate::serve::serve;
+use crate::wire::Wire;
 
 const BACKLOG: i32 = 4096;
 /// A client that takes none of what we sent for this long is given up.
@@ -88,6 +89,7 @@ fn admit(stream: TcpStream, lane: &Rc<Lane>, connections: &Rc<Connections>, limi
     if connections.len() >= limits.max_connections {
         return;
     }
+    let Ok(address) = stream.peer_addr() else { return };
     // A client that is gone already shows at the first read.
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD));
@@ -95,7 +97,7 @@ fn admit(stream: TcpStream, lane: &Rc<Lane>, connections: &Rc<Connections>, limi
     let (lane, connections, limits) = (lane.clone(), connections.clone(), limits.clone());
     tokio::task::spawn_local(async move {
         lane.counts.opened.add(1);
-        serve(lane.clone(), connection.clone(), stream, &limits).await;
+        serve(lane.clone(), connection.clone(), Wire::Tcp(stream), address, &limits).await;
         connections.close(&connection);
         lane.counts.closed.add(1);
     });

@@ -2,11 +2,11 @@
 //! the client opens with its preface) and everything irregular by hyper.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -16,14 +16,12 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use crate::answer::AnswerBody;
 use crate::connections::Busy;
 use crate::connections::Connection;
 use crate::connections::Ending;
 use crate::connections::Watched;
-use crate::connections::has_bytes;
 use crate::exchange::exchange;
 use crate::fault::Fault;
 use crate::h1::Ended;
@@ -32,25 +30,29 @@ use crate::lane::Lane;
 use crate::local::LocalExecutor;
 use crate::model::Limits;
 use crate::rewrite::Peer;
+use crate::wire::Wire;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What an HTTP/2 client says first, as far as it looks like a head.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const MAX_STREAMS: u32 = 1024;
 
 /// Returns when the connection has ended, for whatever reason.
-pub async fn serve(lane: Rc<Lane>, connection: Rc<Connection>, stream: TcpStream, limits: &Limits) {
-    let Ok(address) = stream.peer_addr() else { return };
+pub async fn serve(
+    lane: Rc<Lane>,
+    connection: Rc<Connection>,
+    wire: Wire,
+    address: SocketAddr,
+    limits: &Limits,
+) {
     let peer = Rc::new(Peer::new(address));
-    let Some(http2) = speaks_http2(&stream, &connection).await else { return };
-    let (stream, before) = match http2 {
-        true => (stream, Vec::new()),
-        false => match relay(&lane, &connection, &peer, stream, limits).await {
-            Ended::Closed => return,
-            Ended::Irregular(stream, before) => (stream, before),
-        },
+    let Ended::Irregular { wire, before, fresh } = relay(&lane, &connection, &peer, wire, limits).await
+    else {
+        return;
     };
-    let watched = Watched { stream, before, connection: connection.clone() };
+    let http2 = fresh && before.starts_with(PREFACE);
+    let watched = Watched { wire, before, connection: connection.clone() };
     // Boxed: hyper's state is large, and most connections never need it.
     if let Err(error) = Box::pin(serve_by_hyper(lane, connection, peer, watched, http2, limits)).await {
         tracing::debug!(peer = %address, %error, "client connection ended");
@@ -118,36 +120,6 @@ where
         served.as_mut().poll(cx)
     })
     .await
-}
-
-/// `None` when the connection ended before it said anything.
-async fn speaks_http2(stream: &TcpStream, connection: &Connection) -> Option<bool> {
-    let mut seen = [0; PREFACE.len()];
-    let mut pause = Duration::from_millis(1);
-    loop {
-        let peeked = poll_fn(|cx| {
-            let ending = connection.ending(cx);
-            let mut buffer = tokio::io::ReadBuf::new(&mut seen);
-            let peeked = stream.poll_peek(cx, &mut buffer).map(Result::ok);
-            match ending {
-                Ending::None => peeked,
-                // What lies in the socket came in time.
-                Ending::Graceful if peeked.is_ready() || has_bytes(stream) => peeked,
-                Ending::Graceful | Ending::Now => Poll::Ready(None),
-            }
-        });
-        let count = peeked.await?;
-        if count == 0 {
-            return None;
-        }
-        if count == PREFACE.len() || seen[..count] != PREFACE[..count] {
-            return Some(seen == PREFACE);
-        }
-        // Part of a preface, or a method that begins like it: more is to come.
-        connection.heard();
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(50));
-    }
 }
 
 fn too_many_headers(busy: Busy) -> Response<Served> {

@@ -14,7 +14,6 @@ use crate::fault::At;
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::h1::client::Client;
-use crate::h1::client::is_gone;
 use crate::h1::question::Question;
 use crate::h1::response;
 use crate::h1::response::Additions;
@@ -86,7 +85,7 @@ impl Client<'_> {
     ) -> Result<Answer, Fault> {
         let lane = self.lane;
         let Question { flight, head, upload, .. } = question;
-        if flight.within(link.stream.write_all(head)).await?.is_err() {
+        if flight.within(link.wire.write_all(head)).await?.is_err() {
             return Err(Fault::upstream(Kind::Reset));
         }
         let mut input = Buffer::default();
@@ -96,26 +95,21 @@ impl Client<'_> {
                 return Err(Fault::upstream(Kind::Garbage));
             }
             {
-                let (mut from_link, mut to_link) = link.stream.split();
-                let (mut from_client, _) = self.stream.split();
+                let (wire, client) = (&mut link.wire, &mut self.wire);
                 let (mut uploading, client_input) = (!upload.has_ended(), &mut self.input);
                 let filled = poll_fn(|cx| {
                     if uploading
-                        && let Poll::Ready(sent) =
-                            upload.poll(&mut from_client, client_input, &mut to_link, flight, cx)
+                        && let Poll::Ready(sent) = upload.poll(client, client_input, wire, flight, cx)
                     {
                         uploading = false;
                         sent?;
                     }
-                    if let Poll::Ready(filled) = input.poll_fill(&mut from_link, &lane.buffers, cx) {
+                    if let Poll::Ready(filled) = input.poll_fill(wire, &lane.buffers, cx) {
                         return Poll::Ready(Ok(filled));
                     }
                     match flight.overdue(cx.waker()) {
                         Some(fault) => Poll::Ready(Err(fault)),
-                        None if !uploading
-                            && client_input.is_empty()
-                            && is_gone(from_client.as_ref(), cx) =>
-                        {
+                        None if !uploading && client_input.is_empty() && client.is_gone(cx) => {
                             Poll::Ready(Err(Fault::downstream(Kind::ClientGone)))
                         }
                         None => Poll::Pending,

@@ -2,16 +2,14 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncWriteExt, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
 
 use crate::buffer::Buffer;
 use crate::connections::Connection;
 use crate::connections::Ending;
-use crate::connections::has_bytes;
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::h1::request;
@@ -20,6 +18,7 @@ use crate::h1::request::Unfit;
 use crate::lane::Lane;
 use crate::model::Limits;
 use crate::rewrite::Peer;
+use crate::wire::Wire;
 
 /// How much and how long is read on from a client whose connection ends.
 const LINGER_BYTES: usize = 256 * 1024;
@@ -30,7 +29,7 @@ pub struct Client<'a> {
     pub lane: &'a Rc<Lane>,
     pub connection: &'a Rc<Connection>,
     pub peer: &'a Peer,
-    pub stream: TcpStream,
+    pub wire: Wire,
     pub input: Buffer,
 }
 
@@ -51,16 +50,16 @@ impl Client<'_> {
             if seen >= most || !self.input.reserve(most) {
                 return Some(Err(Unfit::Irregular));
             }
-            let (connection, stream) = (self.connection, &mut self.stream);
+            let (connection, wire) = (self.connection, &mut self.wire);
             let (input, buffers) = (&mut self.input, &self.lane.buffers);
             let filled = poll_fn(|cx| match connection.ending(cx) {
                 Ending::Now => Poll::Ready(Ok(0)),
                 // A request may lie unread in the socket: it came in time.
-                Ending::Graceful => match input.poll_fill(stream, buffers, cx) {
-                    Poll::Pending if input.is_empty() && !has_bytes(stream) => Poll::Ready(Ok(0)),
+                Ending::Graceful => match input.poll_fill(wire, buffers, cx) {
+                    Poll::Pending if input.is_empty() && !wire.has_bytes() => Poll::Ready(Ok(0)),
                     polled => polled,
                 },
-                Ending::None => input.poll_fill(stream, buffers, cx),
+                Ending::None => input.poll_fill(wire, buffers, cx),
             });
             match filled.await {
                 Ok(0) | Err(_) => return None,
@@ -72,13 +71,13 @@ impl Client<'_> {
     /// Reads on for a moment after the last answer: bytes that nobody reads
     /// would make the kernel reset the connection, answer and all.
     pub async fn linger(&mut self) {
-        let Self { stream, input, lane, .. } = self;
+        let Self { wire, input, lane, .. } = self;
         let discard = async {
-            stream.shutdown().await?;
+            wire.shutdown().await?;
             let mut left = LINGER_BYTES;
             while left > 0 {
                 input.release(&lane.buffers);
-                match poll_fn(|cx| input.poll_fill(stream, &lane.buffers, cx)).await? {
+                match poll_fn(|cx| input.poll_fill(wire, &lane.buffers, cx)).await? {
                     0 => break,
                     count => left = left.saturating_sub(count),
                 }
@@ -89,30 +88,14 @@ impl Client<'_> {
         let _ = tokio::time::timeout(LINGER, discard).await;
     }
 
-    /// Has the client closed its side, whatever it sent before?
-    pub async fn has_left(&self) -> bool {
-        let mut ready = std::pin::pin!(self.stream.ready(Interest::READABLE));
-        let polled = poll_fn(|cx| Poll::Ready(ready.as_mut().poll(cx))).await;
-        matches!(polled, Poll::Ready(Ok(ready)) if ready.is_read_closed())
-    }
-
     /// The future's output, or that the client has left meanwhile.
     pub async fn unless_gone<F: Future>(&self, future: F) -> Result<F::Output, Fault> {
         let mut future = std::pin::pin!(future);
         poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
-            Poll::Pending if is_gone(&self.stream, cx) => {
-                Poll::Ready(Err(Fault::downstream(Kind::ClientGone)))
-            }
+            Poll::Pending if self.wire.is_gone(cx) => Poll::Ready(Err(Fault::downstream(Kind::ClientGone))),
             Poll::Pending => Poll::Pending,
         })
         .await
     }
-}
-
-/// Has the client closed its side? More bytes are a next request and stay.
-pub fn is_gone(stream: &TcpStream, cx: &mut Context<'_>) -> bool {
-    let mut byte = [0];
-    let peeked = stream.poll_peek(cx, &mut ReadBuf::new(&mut byte));
-    matches!(peeked, Poll::Ready(Ok(0) | Err(_)))
 }

@@ -2,9 +2,7 @@
 
 use std::future::poll_fn;
 use std::task::Poll;
-use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 
 use crate::buffer::Buffer;
@@ -15,7 +13,6 @@ use crate::fault::Kind;
 use crate::flight::Flight;
 use crate::h1::answer::Answer;
 use crate::h1::client::Client;
-use crate::h1::client::is_gone;
 use crate::h1::converse::Download;
 use crate::h1::converse::Upload;
 use crate::h1::field;
@@ -72,7 +69,7 @@ impl Client<'_> {
         }
         if ended.is_err() && until_close {
             // Its end is told by the connection's; a break must not look like it.
-            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+            self.wire.break_off();
         }
         let whole = ended.is_ok() && question.upload.has_ended();
         if ended.is_ok() && !whole {
@@ -97,23 +94,16 @@ impl Client<'_> {
         outcome: Outcome,
     ) -> Result<(), Fault> {
         let Passing { download, link, input, keep } = passing;
-        let (mut from_link, mut to_link) = link.stream.split();
-        let (mut from_client, mut to_client) = self.stream.split();
-        let client_input = &mut self.input;
+        let (wire, client, client_input) = (&mut link.wire, &mut self.wire, &mut self.input);
         let (mut uploading, mut answered) = (!upload.has_ended(), false);
         poll_fn(|cx| {
-            if uploading
-                && let Poll::Ready(sent) =
-                    upload.poll(&mut from_client, client_input, &mut to_link, flight, cx)
-            {
+            if uploading && let Poll::Ready(sent) = upload.poll(client, client_input, wire, flight, cx) {
                 uploading = false;
                 if !answered {
                     sent?;
                 }
             }
-            if !answered
-                && let Poll::Ready(ended) = download.poll(&mut from_link, input, &mut to_client, flight, cx)
-            {
+            if !answered && let Poll::Ready(ended) = download.poll(wire, input, client, flight, cx) {
                 ended?;
                 answered = true;
                 flight.settle(outcome);
@@ -124,7 +114,7 @@ impl Client<'_> {
             match flight.overdue(cx.waker()) {
                 Some(_) if answered => Poll::Ready(Ok(())),
                 Some(fault) => Poll::Ready(Err(fault)),
-                None if !uploading && client_input.is_empty() && is_gone(from_client.as_ref(), cx) => {
+                None if !uploading && client_input.is_empty() && client.is_gone(cx) => {
                     Poll::Ready(Err(Fault::downstream(Kind::ClientGone)))
                 }
                 None => Poll::Pending,
@@ -145,7 +135,7 @@ impl Client<'_> {
         let close = question.close || unread || self.connection.is_ending();
         let mut out = self.lane.texts.take();
         write_local(&mut out, fault, question.head_only, question.set_cookie.as_deref(), close);
-        let sent = self.stream.write_all(&out).await;
+        let sent = self.wire.write_all(&out).await;
         self.lane.texts.give(out);
         if sent.is_ok() && unread {
             self.linger().await;
@@ -158,7 +148,7 @@ impl Client<'_> {
         self.lane.counts.unrouted.add(1);
         let mut out = self.lane.texts.take();
         write_local(&mut out, Fault::downstream(Kind::BadRequest), false, None, true);
-        if self.stream.write_all(&out).await.is_ok() {
+        if self.wire.write_all(&out).await.is_ok() {
             self.linger().await;
         }
         Turn::Close

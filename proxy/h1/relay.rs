@@ -2,8 +2,6 @@
 
 use std::rc::Rc;
 
-use tokio::net::TcpStream;
-
 use crate::buffer::Buffer;
 use crate::connections::Connection;
 use crate::fault::Fault;
@@ -14,21 +12,28 @@ use crate::h1::request::Unfit;
 use crate::lane::Lane;
 use crate::model::Limits;
 use crate::rewrite::Peer;
+use crate::wire::Wire;
 
 pub enum Ended {
     Closed,
     /// Somebody else has to go on, from these bytes.
-    Irregular(TcpStream, Vec<u8>),
+    Irregular {
+        wire: Wire,
+        before: Vec<u8>,
+        /// No request has been read of it.
+        fresh: bool,
+    },
 }
 
 pub async fn relay(
     lane: &Rc<Lane>,
     connection: &Rc<Connection>,
     peer: &Peer,
-    stream: TcpStream,
+    wire: Wire,
     limits: &Limits,
 ) -> Ended {
-    let mut client = Client { lane, connection, peer, stream, input: Buffer::default() };
+    let mut client = Client { lane, connection, peer, wire, input: Buffer::default() };
+    let mut fresh = true;
     let ended = loop {
         let Some(length) = client.next_head(limits).await else { break Turn::Close };
         let turn = match length {
@@ -36,12 +41,12 @@ pub async fn relay(
             Err(_) => Turn::Irregular,
         };
         match turn {
-            Turn::Again => {}
+            Turn::Again => fresh = false,
             ended => break ended,
         }
     };
     match ended {
-        Turn::Irregular => Ended::Irregular(client.stream, client.input.into_bytes()),
+        Turn::Irregular => Ended::Irregular { wire: client.wire, before: client.input.into_bytes(), fresh },
         _ => {
             client.input.release(&lane.buffers);
             Ended::Closed
@@ -65,7 +70,7 @@ impl Client<'_> {
         }
         let turn = match answer {
             Ok(answer) => self.deliver(question, answer).await,
-            Err(fault) if fault.kind == Kind::Timeout && self.has_left().await => {
+            Err(fault) if fault.kind == Kind::Timeout && self.wire.has_left().await => {
                 self.fail(question, Fault::downstream(Kind::ClientGone)).await
             }
             Err(fault) => self.fail(question, fault).await,

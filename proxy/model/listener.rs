@@ -13,6 +13,13 @@ pub struct Listener {
     pub limits: Limits,
 }
 
+impl Listener {
+    /// With Envoy's limits and nothing else asked for.
+    pub fn new(name: impl Into<String>, address: SocketAddr) -> Listener {
+        Listener { name: name.into(), address, limits: Limits::default() }
+    }
+}
+
 /// Bounds on what a client may make us hold or wait for.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Limits {

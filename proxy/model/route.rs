@@ -24,6 +24,13 @@ pub struct Route {
     pub idle_timeout: Option<Duration>,
 }
 
+impl Route {
+    /// Matches everything and waits as long as it takes.
+    pub fn new(name: impl Into<String>, target: Target) -> Route {
+        Route { name: name.into(), matches: Vec::new(), target, request_timeout: None, idle_timeout: None }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum Target {
     Split(String),

@@ -20,6 +20,22 @@ pub struct Version {
     pub connect_timeout: Duration,
 }
 
+impl Version {
+    /// Without an endpoint so far.
+    pub fn new(name: impl Into<String>, role: Role) -> Version {
+        Version {
+            name: name.into(),
+            role,
+            endpoints: Vec::new(),
+            protocol: Protocol::Http1,
+            connect_timeout: Version::CONNECT_TIMEOUT,
+        }
+    }
+
+    /// Envoy's, too.
+    pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+}
+
 /// What a version is to its service. `Primary` takes what no other version
 /// claims and answers where a canary fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]

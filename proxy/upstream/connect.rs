@@ -14,6 +14,7 @@ use crate::body::RequestBody;
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::local::LocalExecutor;
+use crate::wire::Wire;
 
 /// Room for an answer's head.
 const MAX_HEAD: usize = 256 * 1024;
@@ -59,12 +60,12 @@ pub async fn http2(address: SocketAddr, timeout: Duration) -> Result<http2::Send
     Ok(sender)
 }
 
-pub async fn dial(address: SocketAddr, timeout: Duration) -> Result<TcpStream, Fault> {
+pub async fn dial(address: SocketAddr, timeout: Duration) -> Result<Wire, Fault> {
     match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => {
             // An endpoint that closes at once is met by the request that follows.
             let _ = stream.set_nodelay(true);
-            Ok(stream)
+            Ok(Wire::Tcp(stream))
         }
         Ok(Err(error)) => {
             tracing::debug!(%address, %error, "cannot connect");

@@ -1,18 +1,16 @@
 //! Plain connections of one worker to one endpoint, kept between requests.
 
 use std::cell::RefCell;
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
-
-use tokio::net::TcpStream;
 
 use crate::clock;
 use crate::fault::Fault;
 use crate::upstream::connect;
 use crate::upstream::pool::MAX_IDLE;
 use crate::upstream::pool::is_stale;
+use crate::wire::Wire;
 
 pub struct Links {
     pub address: SocketAddr,
@@ -20,13 +18,13 @@ pub struct Links {
 }
 
 struct Idle {
-    stream: TcpStream,
+    wire: Wire,
     since_us: u64,
 }
 
 /// A connection given to one request.
 pub struct Link {
-    pub stream: TcpStream,
+    pub wire: Wire,
     /// It has carried a request before.
     pub reused: bool,
 }
@@ -38,23 +36,22 @@ impl Links {
 
     pub fn take(&self) -> Option<Link> {
         loop {
-            let Idle { stream, .. } = self.idle.borrow_mut().pop()?;
+            let Idle { wire, .. } = self.idle.borrow_mut().pop()?;
             // Readable means closed, or answering a question nobody has asked.
-            // Unless the reactor has seen something this makes no system call.
-            if stream.try_read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
-                return Some(Link { stream, reused: true });
+            if wire.is_quiet() {
+                return Some(Link { wire, reused: true });
             }
         }
     }
 
     pub async fn dial(&self, timeout: Duration) -> Result<Link, Fault> {
-        Ok(Link { stream: connect::dial(self.address, timeout).await?, reused: false })
+        Ok(Link { wire: connect::dial(self.address, timeout).await?, reused: false })
     }
 
     pub fn give_back(&self, link: Link) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < MAX_IDLE {
-            idle.push(Idle { stream: link.stream, since_us: clock::recent_us() });
+            idle.push(Idle { wire: link.wire, since_us: clock::recent_us() });
         }
     }
 

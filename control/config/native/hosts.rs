@@ -138,14 +138,7 @@ mod tests {
 
     fn route(name: &str, hosts: &[&str]) -> (Vec<Domain>, Route) {
         let domains = hosts.iter().map(|host| Domain::parse(host).expect("a host")).collect();
-        let route = Route {
-            name: name.to_owned(),
-            matches: Vec::new(),
-            target: Target::Split("web".to_owned()),
-            request_timeout: None,
-            idle_timeout: None,
-        };
-        (domains, route)
+        (domains, Route::new(name, Target::Split("web".to_owned())))
     }
 
     fn names(hosts: &[Host], domain: &str) -> Vec<String> {

@@ -15,7 +15,7 @@ pub fn read(document: &Fields) -> Vec<Listener> {
     match document.one_of(&["listen", "listeners"]) {
         Some(("listen", spot)) => match spot.parsed(units::address) {
             Some(address) => {
-                vec![Listener { name: "default".to_owned(), address, limits: Limits::default() }]
+                vec![Listener::new("default", address)]
             }
             None => Vec::new(),
         },
@@ -48,8 +48,11 @@ fn listener(spot: &Spot, before: &[Listener]) -> Option<Listener> {
         }
         Some(address)
     });
-    let limits = fields.get("limits").map(|spot| limits(&spot)).unwrap_or_default();
-    Some(Listener { name: name?, address: address?, limits })
+    let mut listener = Listener::new(name?, address?);
+    if let Some(spot) = fields.get("limits") {
+        listener.limits = limits(&spot);
+    }
+    Some(listener)
 }
 
 fn limits(spot: &Spot) -> Limits {

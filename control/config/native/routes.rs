@@ -71,13 +71,9 @@ fn only_service(document: &Fields, sites: &[Site]) -> Vec<Host> {
         document.spot().error(text);
         return Vec::new();
     };
-    let route = Route {
-        name: site.service.name.clone(),
-        matches: Vec::new(),
-        target: Target::Split(site.split.name.clone()),
-        request_timeout: Some(TIMEOUT),
-        idle_timeout: Some(IDLE_TIMEOUT),
-    };
+    let mut route = Route::new(&site.service.name, Target::Split(site.split.name.clone()));
+    route.request_timeout = Some(TIMEOUT);
+    route.idle_timeout = Some(IDLE_TIMEOUT);
     vec![Host { domains: vec!["*".to_owned()], routes: vec![route] }]
 }
 

@@ -1,7 +1,6 @@
 //! Services, their versions and where those answer.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use serin_proxy::Weights;
 use serin_proxy::model::{Listener, Protocol, Role, Service, Split, Version};
@@ -19,7 +18,6 @@ const VERSION: [&str; 4] = ["role", "endpoints", "protocol", "connectTimeout"];
 const ROLES: [(&str, Role); 3] =
     [("primary", Role::Primary), ("canary", Role::Canary), ("other", Role::Other)];
 const PROTOCOLS: [(&str, Protocol); 2] = [("http1", Protocol::Http1), ("http2", Protocol::Http2)];
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub fn read<'t>(spot: &Spot<'t>, listeners: &[Listener]) -> Vec<Site<'t>> {
     spot.entries().into_iter().map(|(name, spot)| site(name, &spot, listeners)).collect()
@@ -107,13 +105,7 @@ fn versions(fields: &Fields, listeners: &[Listener]) -> Option<Vec<Version>> {
 
 /// `primary: 127.0.0.1:9001`, a list of such, or a mapping.
 fn short_version(spot: &Spot, role: Role, listeners: &[Listener]) -> Version {
-    let mut version = Version {
-        name: role.as_str().to_owned(),
-        role,
-        endpoints: Vec::new(),
-        protocol: Protocol::Http1,
-        connect_timeout: CONNECT_TIMEOUT,
-    };
+    let mut version = Version::new(role.as_str(), role);
     if !spot.is_map() {
         version.endpoints = endpoints(spot, listeners);
     } else if let Some(fields) = spot.fields(&SHORT_VERSION) {
@@ -130,13 +122,7 @@ fn long_version(name: &str, spot: &Spot, listeners: &[Listener]) -> Option<Versi
     let said = fields.get("role").and_then(|spot| spot.word(&ROLES));
     // A version called `canary` is one, unless it says otherwise.
     let named = ROLES.iter().find(|(word, _)| *word == name).map(|(_, role)| *role);
-    let mut version = Version {
-        name: name.to_owned(),
-        role: said.or(named).unwrap_or(Role::Other),
-        endpoints: Vec::new(),
-        protocol: Protocol::Http1,
-        connect_timeout: CONNECT_TIMEOUT,
-    };
+    let mut version = Version::new(name, said.or(named).unwrap_or(Role::Other));
     fill(&mut version, &fields, listeners);
     Some(version)
 }
