@@ -22,12 +22,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::admin::{self, Admin, Facts, Life};
 use crate::clock::Clock;
 use crate::config::problem::Problem;
-use crate::config::{self, Loaded};
+use crate::config::{self, Files, Loaded, Referenced};
 use crate::fleet::Fleet;
 use crate::journal::{Journal, OpenError};
 use crate::source;
 use crate::source::Change;
-use crate::source::file::{Watch, WatchError};
+use crate::source::file::WatchError;
 use crate::tick::ask::{Ask, Desk};
 use crate::tick::{Fixed, Parts, Tick};
 
@@ -69,7 +69,6 @@ pub struct App {
     tick: Tick,
     asks: mpsc::Receiver<Ask>,
     changes: mpsc::Receiver<Change>,
-    _watch: Watch,
     listener: TcpListener,
     server: Admin,
     life: watch::Sender<Life>,
@@ -85,7 +84,7 @@ struct Signals {
 impl App {
     /// Binds and restores everything. Must be called within a current-thread runtime.
     pub async fn start(options: &Options) -> Result<App, StartError> {
-        let (loaded, text) = load(&options.config)?;
+        let (loaded, text, referenced) = load(&options.config)?;
         let state = state_directory(&options.config, loaded.state.as_deref());
         let (mut journal, past) = Journal::open(&state)?;
         if past.cut > 0 {
@@ -115,6 +114,8 @@ impl App {
             admin,
             listeners: bound.0.clone(),
         };
+        let (noticed, changes) = mpsc::channel(1);
+        let watch = source::file::watch(&options.config, text.clone(), referenced.clone(), noticed)?;
         let tick = Tick::new(Parts {
             handle: handle.clone(),
             clock,
@@ -122,14 +123,14 @@ impl App {
             journal,
             model,
             path: options.config.clone(),
-            text: text.clone(),
+            text,
+            referenced,
+            watch,
             fixed: Fixed { admin: loaded.admin, workers: loaded.workers, state: loaded.state },
             warnings: loaded.warnings.iter().map(Problem::to_string).collect(),
         });
-        let (noticed, changes) = mpsc::channel(1);
-        let watch = source::file::watch(&options.config, text, noticed)?;
         let server = Admin { desk, facts: Arc::new(facts), life: living };
-        Ok(App { bound, admin, handle, tick, asks, changes, _watch: watch, listener, server, life, signals })
+        Ok(App { bound, admin, handle, tick, asks, changes, listener, server, life, signals })
     }
 
     /// Runs until a signal or `stop`, then drains. A second signal ends at once.
@@ -188,14 +189,15 @@ impl Signals {
     }
 }
 
-fn load(path: &Path) -> Result<(Loaded, String), StartError> {
+fn load(path: &Path) -> Result<(Loaded, String, Referenced), StartError> {
     let text = source::file::read(path).map_err(|cause| StartError::Read(path.to_owned(), cause))?;
-    let loaded = config::load(&path.display().to_string(), &text)
+    let files = Files::beside(path, source::file::read_referenced);
+    let loaded = config::load(&path.display().to_string(), &text, &files)
         .map_err(|problems| StartError::Config(problems.iter().map(Problem::to_string).collect()))?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    Ok((loaded, text))
+    Ok((loaded, text, files.referenced()))
 }
 
 /// Starting workers blocks, which a runtime's own thread may not.

@@ -321,7 +321,7 @@ mod tests {
              weights: {{primary: {}, canary: {parts}}}\n{rollouts}",
             100 - parts
         );
-        config::load("test.yaml", &text).expect("the test's file is good")
+        config::load("test.yaml", &text, &config::Files::none()).expect("the test's file is good")
     }
 
     fn canary(model: &Model) -> u32 {

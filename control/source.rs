@@ -3,7 +3,8 @@
 
 pub mod file;
 
-/// New text from a source, or why there is none.
+/// The text of a source, because it or a file it refers to is new, or why there
+/// is none.
 #[derive(Debug)]
 pub struct Change {
     /// The source's name for messages, e.g. the file's path.

@@ -21,7 +21,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::act::{self, Plan, Shift};
 use crate::clock::{Clock, Moment};
-use crate::config::Loaded;
+use crate::config::{Loaded, Referenced};
 use crate::events::{Events, word};
 use crate::figures::Ring;
 use crate::fleet::{Fleet, Governed};
@@ -29,6 +29,7 @@ use crate::journal::{Entry, Journal};
 use crate::judge::evidence::Evidence;
 use crate::rollout::{Action, Checkpoint, Command, Event, EventKind};
 use crate::source::Change;
+use crate::source::file::Watch;
 use ask::{Ask, Refusal};
 use view::{Reload, Reloads};
 
@@ -54,6 +55,9 @@ pub struct Tick {
     path: PathBuf,
     /// What was last read of the file, whether it was taken or not.
     text: String,
+    /// The files it refers to, as they were read with it.
+    referenced: Referenced,
+    watch: Watch,
     fixed: Fixed,
     reloads: Reloads,
     last_reload: Reload,
@@ -75,6 +79,8 @@ pub struct Parts {
     pub model: Model,
     pub path: PathBuf,
     pub text: String,
+    pub referenced: Referenced,
+    pub watch: Watch,
     pub fixed: Fixed,
     pub warnings: Vec<String>,
 }
@@ -118,6 +124,8 @@ impl Tick {
             model: parts.model,
             path: parts.path,
             text: parts.text,
+            referenced: parts.referenced,
+            watch: parts.watch,
             fixed: parts.fixed,
             reloads: Reloads::default(),
             last_reload,

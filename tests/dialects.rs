@@ -8,6 +8,8 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use serin::config;
+use serin::config::Files;
+use serin::source::file::read_referenced;
 
 #[test]
 fn every_case_reads_as_expected() {
@@ -25,7 +27,8 @@ fn every_case_reads_as_expected() {
     let mut failed = String::new();
     for (expect, text) in &cases {
         let name = text.file_name().expect("yaml_in yields files").to_string_lossy();
-        let found = answer(&name, &fs::read_to_string(text).expect("a readable case"));
+        let files = Files::beside(text, read_referenced);
+        let found = answer(&name, &fs::read_to_string(text).expect("a readable case"), &files, root);
         if update {
             fs::create_dir_all(expect.parent().expect("it was joined to a folder")).expect("a folder");
             fs::write(expect, &found).expect("a writable case");
@@ -54,15 +57,15 @@ fn every_expectation_has_its_case() {
 fn examples_are_accepted() {
     for path in yaml_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/examples")) {
         let text = fs::read_to_string(&path).expect("a readable example");
-        let loaded = config::load("example", &text);
+        let loaded = config::load("example", &text, &Files::beside(&path, read_referenced));
         assert!(loaded.is_ok(), "{}: {loaded:#?}", path.display());
     }
 }
 
 /// The document as the program takes it, or its problems, one a line.
-fn answer(origin: &str, text: &str) -> String {
+fn answer(origin: &str, text: &str, files: &Files<'_>, root: &Path) -> String {
     let mut out = String::new();
-    match config::load(origin, text) {
+    match config::load(origin, text, files) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 writeln!(out, "{warning}").expect("strings take all");
@@ -84,7 +87,8 @@ fn answer(origin: &str, text: &str) -> String {
             }
         }
     }
-    out
+    // Where a file is looked for differs from one machine to the next.
+    out.replace(&format!("{}/", root.display()), "")
 }
 
 fn yaml_in(folder: &Path) -> Vec<PathBuf> {
@@ -115,7 +119,9 @@ fn mutated_files_are_read_or_refused_with_a_reason() {
         for _ in 0..=dice.below(4) {
             text = mutate(&text, &mut dice);
         }
-        let read = std::panic::catch_unwind(|| config::load("mutated.yaml", &text));
+        let read = std::panic::catch_unwind(|| {
+            config::load("mutated.yaml", &text, &Files::beside(&paths[0], read_referenced))
+        });
         let Ok(read) = read else { panic!("seed {seed} panics:\n{text}") };
         if let Err(problems) = read {
             let errors = problems.iter().filter(|problem| problem.severity == config::Severity::Error);

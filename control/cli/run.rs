@@ -11,6 +11,8 @@ use tracing_subscriber::EnvFilter;
 use super::{Exit, LogFormat, Run};
 use crate::app::{App, Options};
 use crate::config;
+use crate::config::Files;
+use crate::source;
 
 pub fn run(run: &Run) -> anyhow::Result<Exit> {
     log(run.log_format);
@@ -29,7 +31,8 @@ pub fn run(run: &Run) -> anyhow::Result<Exit> {
 /// All problems at once; warnings alone are no failure.
 pub fn check(path: &Path) -> anyhow::Result<Exit> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    match config::load(&path.display().to_string(), &text) {
+    let files = Files::beside(path, source::file::read_referenced);
+    match config::load(&path.display().to_string(), &text, &files) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 println!("{warning}");

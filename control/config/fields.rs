@@ -4,6 +4,9 @@
 //! A reader answers `None` both for "not given" and for "given wrong"; in the
 //! second case it has reported, and the document is refused as a whole.
 
+use std::rc::Rc;
+
+use crate::config::files::Files;
 use crate::config::problem::{Problems, Severity};
 use crate::config::tree::{Node, Value, join};
 
@@ -15,6 +18,7 @@ pub struct Spot<'t> {
     line: usize,
     path: String,
     problems: &'t Problems,
+    files: &'t Files<'t>,
 }
 
 /// One mapping whose fields are known by name.
@@ -23,8 +27,8 @@ pub struct Fields<'t> {
 }
 
 impl<'t> Spot<'t> {
-    pub fn root(node: &'t Node, problems: &'t Problems) -> Spot<'t> {
-        Spot { node, line: node.line, path: String::new(), problems }
+    pub fn root(node: &'t Node, problems: &'t Problems, files: &'t Files<'t>) -> Spot<'t> {
+        Spot { node, line: node.line, path: String::new(), problems, files }
     }
 
     pub fn error(&self, text: impl Into<String>) {
@@ -83,6 +87,7 @@ impl<'t> Spot<'t> {
             line: node.line,
             path: format!("{}[{i}]", self.path),
             problems: self.problems,
+            files: self.files,
         });
         Some(spots.filter(|spot| !spot.is_empty()).collect())
     }
@@ -138,6 +143,31 @@ impl<'t> Spot<'t> {
         }
     }
 
+    /// The bytes of the file that this names; relative to the configuration's.
+    pub fn file(&self) -> Option<Rc<[u8]>> {
+        let name = self.text()?;
+        if name.is_empty() || name.contains('\0') {
+            self.wrong("a file's path");
+            return None;
+        }
+        match self.files.read(name) {
+            Ok(bytes) => Some(bytes),
+            Err(cause) => {
+                self.error(format!("cannot read {}: {cause}", self.files.path(name).display()));
+                None
+            }
+        }
+    }
+
+    /// The same for a file of text.
+    pub fn file_text(&self) -> Option<String> {
+        let text = String::from_utf8(self.file()?.to_vec()).ok();
+        if text.is_none() {
+            self.error(format!("{} is no text", self.text().unwrap_or_default()));
+        }
+        text
+    }
+
     pub fn whole(&self, least: u64, most: u64) -> Option<u64> {
         self.parsed(|text| match text.parse::<u64>() {
             Ok(value) if (least..=most).contains(&value) => Ok(value),
@@ -178,7 +208,7 @@ impl<'t> Spot<'t> {
     }
 
     fn below(&self, key: &str, line: usize, node: &'t Node) -> Spot<'t> {
-        Spot { node, line, path: join(&self.path, key), problems: self.problems }
+        Spot { node, line, path: join(&self.path, key), problems: self.problems, files: self.files }
     }
 }
 

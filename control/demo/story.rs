@@ -355,7 +355,9 @@ mod tests {
     #[test]
     fn config_is_good_and_says_what_the_view_shows() {
         let (primary, canary) = (([127, 0, 0, 1], 1000).into(), ([127, 0, 0, 1], 1001).into());
-        let loaded = crate::config::load("serin.yaml", &config(primary, canary)).unwrap();
+        let loaded =
+            crate::config::load("serin.yaml", &config(primary, canary), &crate::config::Files::none())
+                .unwrap();
         assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
         let [spec] = &loaded.rollouts[..] else { panic!("one rollout, not {:?}", loaded.rollouts) };
         assert_eq!(
@@ -371,7 +373,9 @@ mod tests {
     #[test]
     fn status_is_what_the_engine_gives() {
         let (primary, canary) = (([127, 0, 0, 1], 1000).into(), ([127, 0, 0, 1], 1001).into());
-        let loaded = crate::config::load("serin.yaml", &config(primary, canary)).unwrap();
+        let loaded =
+            crate::config::load("serin.yaml", &config(primary, canary), &crate::config::Files::none())
+                .unwrap();
         let rollout = crate::rollout::Rollout::new(loaded.rollouts[0].clone());
         let json = serde_json::to_value(rollout.status(Moment(5))).unwrap();
         let status: Status = serde_json::from_value(json).unwrap();

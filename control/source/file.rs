@@ -1,20 +1,22 @@
-//! Watches one file and delivers its new text.
+//! Watches a configuration and the files it refers to, and delivers its text
+//! when any of them differs from what was taken.
 //!
-//! What is watched is the folder: an editor renames a new file over the old
-//! one, and Kubernetes swaps a symbolic link beside it, and in both cases a
-//! watch on the file itself would go on with the dead one. Where the file is a
-//! link into another folder, that folder is watched too. Since a file system
-//! may not tell (network mounts do not), the file is also looked at from time
-//! to time.
+//! What is watched are folders: an editor renames a new file over the old one,
+//! and Kubernetes swaps a symbolic link beside it, and in both cases a watch on
+//! the file itself would go on with the dead one. Each link on the way to a file
+//! has its folder watched. Since a file system may not tell (network mounts do
+//! not), all files are also looked at from time to time.
 //!
 //! It runs on a thread of its own, because files block.
 
 #![expect(clippy::disallowed_methods, reason = "a pause in what the file system says, and no decision")]
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::io::Read;
+use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -23,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use notify::{EventKind, RecursiveMode, Watcher};
 
+use crate::config::Referenced;
 use crate::source::Change;
 
 /// Quiet after the last sign of a change, so that a file half written is not read.
@@ -31,6 +34,8 @@ const SETTLE: Duration = Duration::from_millis(50);
 const SETTLE_MOST: Duration = Duration::from_secs(1);
 /// How often to look without any sign.
 const LOOK: Duration = Duration::from_secs(30);
+/// Links followed on the way to one file.
+const MOST_LINKS: usize = 40;
 /// Largest file taken.
 const MOST_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -48,8 +53,10 @@ pub enum WatchError {
 }
 
 enum Nudge {
-    /// Something happened near the file.
+    /// Something happened near the files.
     Sign,
+    /// These are the files referred to now, as they were taken.
+    Follow(Referenced),
     /// Deliver the text even if it is the same.
     Reread,
     Stop,
@@ -66,11 +73,28 @@ pub fn read(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// Delivers the file's text each time it differs from the last; `known` is the
-/// text that the caller has. A file that cannot be read is told once.
+/// The bytes of a file that a configuration refers to.
+pub fn read_referenced(path: &Path) -> io::Result<Vec<u8>> {
+    // Asked before it is opened: to open a pipe would wait for its writer.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
+    }
+    let mut bytes = Vec::new();
+    let mut file = File::open(path)?.take(MOST_BYTES + 1);
+    file.read_to_end(&mut bytes)?;
+    if file.limit() == 0 {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {MOST_BYTES} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Delivers the file's text each time it, or a file it refers to, differs from
+/// the last; `known` and `referenced` are what the caller has. A file that
+/// cannot be read is told once.
 pub fn watch(
     path: &Path,
     known: String,
+    referenced: Referenced,
     changes: tokio::sync::mpsc::Sender<Change>,
 ) -> Result<Watch, WatchError> {
     let origin = path.display().to_string();
@@ -87,8 +111,8 @@ pub fn watch(
     })
     .map_err(|source| WatchError::Watch { path: path.clone(), source })?;
     let mut folders = Folders { watcher: Box::new(watcher), watched: BTreeSet::new() };
-    folders.follow(&path)?;
-    let mut seen = Seen { path, origin, last: Ok(known), changes };
+    folders.follow([path.as_path()]).map_err(|source| WatchError::Watch { path: path.clone(), source })?;
+    let mut seen = Seen { path, origin, last: Ok(known), referenced, changes };
     std::thread::Builder::new()
         .name("config-watch".to_owned())
         .spawn(move || run(&inbox, &mut folders, &mut seen))
@@ -97,6 +121,12 @@ pub fn watch(
 }
 
 impl Watch {
+    /// Watches these files from now on beside the configuration itself.
+    pub fn follow(&self, referenced: Referenced) {
+        // Fails only where the receiver of changes is gone.
+        let _ = self.nudges.send(Nudge::Follow(referenced));
+    }
+
     /// Reads the file now and delivers it, changed or not.
     pub fn reread(&self) {
         // Fails only where the receiver of changes is gone.
@@ -115,37 +145,43 @@ fn run(inbox: &mpsc::Receiver<Nudge>, folders: &mut Folders, seen: &mut Seen) {
     let mut forced = false;
     loop {
         // Where links lead now is where the next change will be.
-        if let Err(error) = folders.follow(&seen.path) {
-            tracing::debug!(path = %seen.path.display(), ?error, "cannot watch where the file is");
+        let paths = seen.referenced.paths().chain([seen.path.as_path()]);
+        if let Err(error) = folders.follow(paths) {
+            tracing::debug!(path = %seen.path.display(), ?error, "cannot watch where the files are");
         }
         if !seen.look(forced) {
             return;
         }
-        forced = match inbox.recv_timeout(LOOK) {
-            Ok(Nudge::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-            Ok(Nudge::Reread) => true,
-            Err(RecvTimeoutError::Timeout) => false,
-            Ok(Nudge::Sign) => match settle(inbox) {
-                Some(forced) => forced,
-                None => return,
-            },
+        let nudge = match inbox.recv_timeout(LOOK) {
+            Ok(Nudge::Sign) => settle(inbox),
+            Ok(nudge) => Some(nudge),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        forced = match nudge {
+            Some(Nudge::Stop) => return,
+            Some(Nudge::Reread) => true,
+            Some(Nudge::Follow(referenced)) => {
+                seen.referenced = referenced;
+                false
+            }
+            Some(Nudge::Sign) | None => false,
         };
     }
 }
 
-/// Waits until it is quiet. `None` is the end; `Some(true)` asks for the text
-/// changed or not.
-fn settle(inbox: &mpsc::Receiver<Nudge>) -> Option<bool> {
+/// Waits until it is quiet, or something else is asked for.
+fn settle(inbox: &mpsc::Receiver<Nudge>) -> Option<Nudge> {
     let latest = Instant::now() + SETTLE_MOST;
     while Instant::now() < latest {
         match inbox.recv_timeout(SETTLE) {
             Ok(Nudge::Sign) => {}
-            Ok(Nudge::Reread) => return Some(true),
-            Ok(Nudge::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
+            Ok(nudge) => return Some(nudge),
             Err(RecvTimeoutError::Timeout) => break,
+            Err(RecvTimeoutError::Disconnected) => return Some(Nudge::Stop),
         }
     }
-    Some(false)
+    None
 }
 
 struct Folders {
@@ -154,28 +190,57 @@ struct Folders {
 }
 
 impl Folders {
-    /// Watches the folder of the file and the one it really lies in.
-    fn follow(&mut self, path: &Path) -> Result<(), WatchError> {
-        let folder = |path: &Path| path.parent().unwrap_or(Path::new("/")).to_owned();
-        let mut wanted = BTreeSet::from([folder(path)]);
-        if let Ok(real) = path.canonicalize() {
-            wanted.insert(folder(&real));
-        }
+    /// Watches every folder where a change could make one of these paths lead
+    /// to other bytes. Tries them all, and answers with what went wrong first.
+    fn follow<'p>(&mut self, paths: impl IntoIterator<Item = &'p Path>) -> notify::Result<()> {
+        let wanted: BTreeSet<PathBuf> = paths.into_iter().flat_map(folders_on_the_way).collect();
         for gone in self.watched.difference(&wanted) {
             // A folder that is gone is no longer watched anyway.
             let _ = self.watcher.unwatch(gone);
         }
-        self.watched.retain(|folder| wanted.contains(folder));
+        let mut followed = Ok(());
+        self.watched.clear();
         for folder in wanted {
             // Also those watched already: one that was removed and made anew is
             // a different folder under the same name.
-            self.watcher
-                .watch(&folder, RecursiveMode::NonRecursive)
-                .map_err(|source| WatchError::Watch { path: folder.clone(), source })?;
-            self.watched.insert(folder);
+            match self.watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                Ok(()) => drop(self.watched.insert(folder)),
+                Err(error) => followed = followed.and(Err(error)),
+            }
         }
-        Ok(())
+        followed
     }
+}
+
+/// The folder of the file, that of each link that leads to it, and where the
+/// way ends early the last folder there is.
+fn folders_on_the_way(path: &Path) -> BTreeSet<PathBuf> {
+    let steps = |path: &Path| {
+        let names = path.components().rev().filter(|step| !matches!(step, Component::CurDir));
+        names.map(|step| step.as_os_str().to_owned()).collect::<Vec<OsString>>()
+    };
+    let mut folders = BTreeSet::new();
+    let mut ahead = steps(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+    let mut folder = PathBuf::from("/");
+    let mut links = 0;
+    while let Some(step) = ahead.pop() {
+        if step == ".." {
+            folder.pop();
+            continue;
+        }
+        let here = folder.join(&step);
+        match here.symlink_metadata() {
+            Ok(found) if found.is_symlink() && links < MOST_LINKS => {
+                links += 1;
+                folders.insert(folder.clone());
+                ahead.extend(steps(&std::fs::read_link(&here).unwrap_or_default()));
+            }
+            Ok(found) if found.is_dir() && !ahead.is_empty() => folder = here,
+            _ => break,
+        }
+    }
+    folders.insert(folder);
+    folders
 }
 
 struct Seen {
@@ -184,6 +249,8 @@ struct Seen {
     origin: String,
     /// The text last delivered, or how the last reading failed.
     last: Result<String, io::ErrorKind>,
+    /// The files referred to, as the caller or we have last seen them.
+    referenced: Referenced,
     changes: tokio::sync::mpsc::Sender<Change>,
 }
 
@@ -192,10 +259,12 @@ impl Seen {
     fn look(&mut self, forced: bool) -> bool {
         let text = read(&self.path);
         let found = text.as_ref().map(String::clone).map_err(io::Error::kind);
-        if !forced && self.last == found {
+        let referenced = self.referenced.again(read_referenced);
+        if !forced && self.last == found && self.referenced == referenced {
             return !self.changes.is_closed();
         }
         self.last = found;
+        self.referenced = referenced;
         let change = Change { origin: self.origin.clone(), text };
         self.changes.blocking_send(change).is_ok()
     }

@@ -113,15 +113,15 @@ fn everything<'a>(fleet: &'a Fleet, checkpoints: &'a [Checkpoint], at: Moment) -
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use serin_proxy::{Handle, Options};
     use tempfile::TempDir;
 
     use super::*;
     use crate::clock::Clock;
     use crate::config;
+    use crate::config::{Files, Referenced};
     use crate::journal::{Journal, Past};
+    use crate::source;
     use crate::tick::ask::Refusal;
     use crate::tick::{Fixed, Parts};
 
@@ -129,7 +129,7 @@ mod tests {
                         rollouts:\n  web:\n    steps: [{weight: 20, for: 60s}, {weight: 50, for: 60s}]\n";
 
     fn tick() -> (Tick, TempDir) {
-        let loaded = config::load("test.yaml", FILE).expect("the test's file is good");
+        let loaded = config::load("test.yaml", FILE, &Files::none()).expect("the test's file is good");
         let directory = tempfile::tempdir().unwrap();
         let (journal, past) = Journal::open(directory.path()).unwrap();
         assert_eq!(past, Past::default());
@@ -138,8 +138,23 @@ mod tests {
         let model = fleet.model_at_start(&loaded);
         let (handle, _) = Handle::start(&model, &Options { workers: 1 }).unwrap();
         let fixed = Fixed { admin: loaded.admin, workers: loaded.workers, state: loaded.state };
-        let (path, text) = (PathBuf::from("test.yaml"), FILE.to_owned());
-        let parts = Parts { handle, clock, fleet, journal, model, path, text, fixed, warnings: Vec::new() };
+        let (path, text) = (directory.path().join("test.yaml"), FILE.to_owned());
+        std::fs::write(&path, FILE).unwrap();
+        let (noticed, _) = tokio::sync::mpsc::channel(1);
+        let watch = source::file::watch(&path, text.clone(), Referenced::default(), noticed).unwrap();
+        let parts = Parts {
+            handle,
+            clock,
+            fleet,
+            journal,
+            model,
+            path,
+            text,
+            referenced: Referenced::default(),
+            watch,
+            fixed,
+            warnings: Vec::new(),
+        };
         (Tick::new(parts), directory)
     }
 
@@ -183,7 +198,7 @@ mod tests {
         assert_eq!(canary(&tick), 2_000);
         drop(tick);
         let (_journal, past) = Journal::open(directory.path()).unwrap();
-        let loaded = config::load("test.yaml", FILE).expect("the test's file is good");
+        let loaded = config::load("test.yaml", FILE, &Files::none()).expect("the test's file is good");
         let fleet = Fleet::restore(&loaded, past, Moment(u64::MAX / 2));
         assert_eq!(fleet.model_at_start(&loaded).splits[0].weights.of("canary"), 2_000);
     }

@@ -5,8 +5,8 @@ use serin_proxy::{Handle, Marks};
 use super::Tick;
 use super::view::Reload;
 use crate::config;
-use crate::config::Loaded;
 use crate::config::problem::Problem;
+use crate::config::{Files, Loaded};
 use crate::journal::Entry;
 use crate::source;
 use crate::source::Change;
@@ -24,17 +24,26 @@ impl Tick {
     pub(super) fn notice(&mut self, change: Change) {
         match change.text {
             // We were asked to read it before its watcher was.
-            Ok(text) if text == self.text => {}
+            Ok(text) if text == self.text && self.same_files() => {}
             Ok(text) => drop(self.reload(text)),
             Err(cause) => drop(self.reject(vec![format!("{}: {cause}", change.origin)])),
         }
+    }
+
+    fn same_files(&self) -> bool {
+        self.referenced.again(source::file::read_referenced) == self.referenced
     }
 
     /// On any problem everything stays as it is.
     fn reload(&mut self, text: String) -> Reload {
         let origin = self.path.display().to_string();
         self.text = text;
-        let loaded = match config::load(&origin, &self.text) {
+        let files = Files::beside(&self.path, source::file::read_referenced);
+        let loaded = config::load(&origin, &self.text, &files);
+        // Also when it is refused: what was wrong may be one of them.
+        self.referenced = files.referenced();
+        self.watch.follow(self.referenced.clone());
+        let loaded = match loaded {
             Ok(loaded) => loaded,
             Err(problems) => return self.reject(problems.iter().map(Problem::to_string).collect()),
         };

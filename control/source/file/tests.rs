@@ -11,6 +11,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
 use super::*;
+use crate::config::Files;
 
 /// Shorter than `LOOK`, so that only a sign of the file system can keep it.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -42,13 +43,24 @@ impl Scene {
 
 /// A watch on `serin.yaml`, which `prepare` has laid out with the text `one`.
 fn scene(prepare: impl FnOnce(&Path)) -> Scene {
+    scene_with(&[], prepare)
+}
+
+/// The same for a file that refers to these.
+fn scene_with(names: &[&str], prepare: impl FnOnce(&Path)) -> Scene {
     let folder = tempfile::tempdir().expect("a folder");
     prepare(folder.path());
     let (sender, changes) = tokio::sync::mpsc::channel(16);
     let path = folder.path().join("serin.yaml");
     let known = read(&path).expect("a readable file");
     assert_eq!(known, "one");
-    let watch = watch(&path, known, sender).expect("a watch");
+    let files = Files::beside(&path, read_referenced);
+    for name in names {
+        // It may come later.
+        let _ = files.read(name);
+    }
+    let referenced = files.referenced();
+    let watch = watch(&path, known, referenced, sender).expect("a watch");
     Scene { folder, changes, watch }
 }
 
@@ -128,6 +140,60 @@ async fn same_text_is_delivered_only_when_asked_for() {
     fs::rename(scene.path(".new"), scene.path("serin.yaml")).expect("a rename");
     let change = timeout(DEADLINE, scene.changes.recv()).await.expect("in time").expect("a change");
     assert_eq!(change.text.expect("a readable file"), "two");
+}
+
+#[tokio::test]
+async fn change_of_a_file_referred_to_is_delivered_with_the_same_text() {
+    let mut scene = scene_with(&["certs/web.pem"], |folder| {
+        fs::create_dir(folder.join("certs")).expect("a folder");
+        fs::write(folder.join("certs/web.pem"), "old").expect("a file");
+        fs::write(folder.join("serin.yaml"), "one").expect("a file");
+    });
+    fs::write(scene.path("certs/web.pem"), "new").expect("a write");
+    scene.sees("one").await;
+    fs::remove_dir_all(scene.path("certs")).expect("a folder to remove");
+    scene.sees("one").await;
+    fs::create_dir(scene.path("certs")).expect("a folder");
+    fs::write(scene.path("certs/web.pem"), "again").expect("a write");
+    scene.sees("one").await;
+}
+
+#[tokio::test]
+async fn file_referred_to_later_is_followed_and_one_dropped_is_not() {
+    let mut scene = scene_with(&["old.pem"], |folder| {
+        fs::write(folder.join("serin.yaml"), "one").expect("a file");
+    });
+    let files = Files::beside(&scene.path("serin.yaml"), read_referenced);
+    assert!(files.read("elsewhere/new.pem").is_err());
+    scene.watch.follow(files.referenced());
+    // Asked twice, so that the first answer says that the files are followed.
+    scene.watch.reread();
+    scene.sees("one").await;
+    fs::write(scene.path("old.pem"), "x").expect("a write");
+    scene.watch.reread();
+    scene.sees("one").await;
+    assert!(scene.changes.try_recv().is_err());
+    fs::create_dir(scene.path("elsewhere")).expect("a folder");
+    fs::write(scene.path("elsewhere/new.pem"), "x").expect("a write");
+    scene.sees("one").await;
+}
+
+#[tokio::test]
+async fn swapped_link_anywhere_on_the_way_is_noticed() {
+    let mut scene = scene_with(&["certs/web.pem"], |folder| {
+        for version in ["v1", "v2", "v3"] {
+            fs::create_dir_all(folder.join(version).join("deep")).expect("a folder");
+            fs::write(folder.join(version).join("deep/web.pem"), version).expect("a file");
+        }
+        symlink("v1", folder.join("now")).expect("a link");
+        symlink("now/deep", folder.join("certs")).expect("a link");
+        fs::write(folder.join("serin.yaml"), "one").expect("a file");
+    });
+    for version in ["v2", "v3"] {
+        symlink(version, scene.path("new")).expect("a link");
+        fs::rename(scene.path("new"), scene.path("now")).expect("a swap");
+        scene.sees("one").await;
+    }
 }
 
 #[tokio::test]
