@@ -4,6 +4,7 @@
 
 use std::rc::Rc;
 
+use http::header::CONTENT_LENGTH;
 use http::header::HeaderValue;
 use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
@@ -64,9 +65,11 @@ pub async fn attempt(
     }
 }
 
-/// We never ask to change protocols, so nobody may.
+/// We never ask to change protocols, so nobody may; and an answer has one end.
 fn answered(response: Response<Incoming>, lease: Lease) -> Result<Answer, Fault> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+    let has = |name| response.headers().contains_key(name);
+    let ambiguous = !lease.is_http2() && has(TRANSFER_ENCODING) && has(CONTENT_LENGTH);
+    if ambiguous || response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Fault::upstream(Kind::Garbage));
     }
     Ok(Answer { response, lease })

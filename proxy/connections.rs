@@ -29,6 +29,7 @@ pub struct Connection {
     idle_timeout_us: u64,
     /// Speaks HTTP/2, where bytes between requests are no beginning of a head.
     multiplexed: Cell<bool>,
+    switched: Cell<bool>,
     /// Requests whose answers have not ended.
     busy: Cell<u32>,
     /// When the head that is being read began; zero between heads.
@@ -60,6 +61,7 @@ impl Connections {
             header_timeout_us: clock::us(limits.header_timeout),
             idle_timeout_us: clock::us(limits.idle_timeout),
             multiplexed: Cell::new(false),
+            switched: Cell::new(false),
             busy: Cell::new(0),
             head_since_us: Cell::new(0),
             quiet_since_us: Cell::new(clock::now_us()),
@@ -135,6 +137,19 @@ impl Connection {
         self.head_since_us.set(0);
     }
 
+    pub fn is_busy(&self) -> bool {
+        self.busy.get() > 0
+    }
+
+    /// From now on another language than HTTP is spoken.
+    pub fn switch(&self) {
+        self.switched.set(true);
+    }
+
+    pub fn has_switched(&self) -> bool {
+        self.switched.get()
+    }
+
     /// Bytes came in.
     pub fn heard(&self) {
         if !self.multiplexed.get() && self.busy.get() == 0 && self.head_since_us.get() == 0 {
@@ -145,6 +160,12 @@ impl Connection {
 
 /// A request of this connection is under way.
 pub struct Busy(Rc<Connection>);
+
+impl Busy {
+    pub fn connection(&self) -> &Connection {
+        &self.0
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {

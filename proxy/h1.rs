@@ -2,10 +2,12 @@
 //! in place, matched, and written anew with our fields; bodies pass unchanged.
 //!
 //! This is the common case and the fast one. It knows nothing unusual: what is
-//! not plain (other versions, upgrades, `expect`, framing that could be read two
-//! ways, mirrored splits) goes, with all that was read of it, to hyper, which
-//! keeps that connection from then on.
+//! not plain (other versions, upgrades, `expect`, mirrored splits) goes, with all
+//! that was read of it, to hyper, which keeps that connection from then on. What
+//! could be read in two ways (`strict.rs`) is for nobody: hyper reads behind
+//! `guard.rs`, which lets only the rest through.
 
+mod guard;
 mod relay;
 mod deliver;
 mod answer;
@@ -13,8 +15,10 @@ mod question;
 mod client;
 mod converse;
 mod response;
+mod strict;
 mod request;
 mod framing;
 mod field;
 
+pub use guard::Guard;
 pub use relay::{Ended, relay};

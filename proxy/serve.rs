@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::{Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -25,6 +26,7 @@ use crate::connections::Watched;
 use crate::exchange::exchange;
 use crate::fault::Fault;
 use crate::h1::Ended;
+use crate::h1::Guard;
 use crate::h1::relay;
 use crate::lane::Lane;
 use crate::local::LocalExecutor;
@@ -32,8 +34,6 @@ use crate::model::Limits;
 use crate::rewrite::Peer;
 use crate::wire::Wire;
 
-/// What an HTTP/2 client says first, as far as it looks like a head.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const MAX_STREAMS: u32 = 1024;
@@ -47,11 +47,10 @@ pub async fn serve(
     limits: &Limits,
 ) {
     let peer = Rc::new(Peer::new(address));
-    let Ended::Irregular { wire, before, fresh } = relay(&lane, &connection, &peer, wire, limits).await
+    let Ended::Irregular { wire, before, http2 } = relay(&lane, &connection, &peer, wire, limits).await
     else {
         return;
     };
-    let http2 = fresh && before.starts_with(PREFACE);
     let watched = Watched { wire, before, connection: connection.clone() };
     // Boxed: hyper's state is large, and most connections never need it.
     if let Err(error) = Box::pin(serve_by_hyper(lane, connection, peer, watched, http2, limits)).await {
@@ -67,7 +66,6 @@ async fn serve_by_hyper(
     http2: bool,
     limits: &Limits,
 ) -> hyper::Result<()> {
-    let io = TokioIo::new(watched);
     let max_headers = limits.max_headers;
     let service = {
         let connection = connection.clone();
@@ -78,7 +76,12 @@ async fn serve_by_hyper(
                 if request.headers().len() > max_headers {
                     return Ok::<_, std::convert::Infallible>(too_many_headers(busy));
                 }
-                Ok(exchange(lane, peer, request).await.map(|body| Served { body, _busy: busy }))
+                let connect = request.method() == Method::CONNECT;
+                let response = exchange(lane, peer, request).await;
+                if ends_http(connect, response.status()) {
+                    busy.connection().switch();
+                }
+                Ok(response.map(|body| Served { body, _busy: busy }))
             }
         })
     };
@@ -89,13 +92,14 @@ async fn serve_by_hyper(
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
-            .serve_connection(io, service);
+            .serve_connection(TokioIo::new(watched), service);
         drive(served, &connection, http2::Connection::graceful_shutdown).await
     } else {
+        let guard = Guard::new(watched, limits.max_header_bytes);
         let served = http1::Builder::new()
             .max_header_size(limits.max_header_bytes)
             .max_headers(max_headers)
-            .serve_connection(io, service);
+            .serve_connection(TokioIo::new(guard), service);
         drive(served, &connection, http1::Connection::graceful_shutdown).await
     }
 }
@@ -122,9 +126,14 @@ where
     .await
 }
 
+/// Whether the client's bytes are no longer ours to read after this answer.
+fn ends_http(connect: bool, status: StatusCode) -> bool {
+    status == StatusCode::SWITCHING_PROTOCOLS || (connect && status.is_success())
+}
+
 fn too_many_headers(busy: Busy) -> Response<Served> {
     let mut response = Response::new(Served { body: AnswerBody::Empty, _busy: busy });
-    *response.status_mut() = http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
     response
 }
 

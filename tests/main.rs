@@ -21,6 +21,7 @@ mod rollout;
 mod routing;
 mod shield;
 mod simulation;
+mod smuggling;
 mod split;
 mod sticky;
 mod tidy;

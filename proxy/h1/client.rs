@@ -44,7 +44,8 @@ impl Client<'_> {
             let filled = self.input.filled();
             match request::extent(filled, seen) {
                 Extent::Whole(length) if length <= most => return Some(Ok(length)),
-                Extent::Whole(_) | Extent::Irregular => return Some(Err(Unfit::Irregular)),
+                Extent::Whole(_) => return Some(Err(Unfit::Irregular)),
+                Extent::Irregular => return Some(Err(Unfit::Ambiguous)),
                 Extent::Partial => seen = filled.len(),
             }
             if seen >= most || !self.input.reserve(most) {

@@ -9,10 +9,14 @@ use crate::fault::Kind;
 use crate::h1::client::Client;
 use crate::h1::deliver::Turn;
 use crate::h1::request::Unfit;
+use crate::h1::strict;
 use crate::lane::Lane;
 use crate::model::Limits;
 use crate::rewrite::Peer;
 use crate::wire::Wire;
+
+/// What an HTTP/2 client says first, as far as it looks like a head.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
 pub enum Ended {
     Closed,
@@ -20,8 +24,8 @@ pub enum Ended {
     Irregular {
         wire: Wire,
         before: Vec<u8>,
-        /// No request has been read of it.
-        fresh: bool,
+        /// It begins as HTTP/2 does.
+        http2: bool,
     },
 }
 
@@ -37,8 +41,10 @@ pub async fn relay(
     let ended = loop {
         let Some(length) = client.next_head(limits).await else { break Turn::Close };
         let turn = match length {
+            Ok(length) if fresh && client.input.filled()[..length] == *PREFACE => Turn::Irregular,
             Ok(length) => client.turn(length, limits).await,
-            Err(_) => Turn::Irregular,
+            Err(Unfit::Irregular) => Turn::Irregular,
+            Err(Unfit::Ambiguous) => client.refuse().await,
         };
         match turn {
             Turn::Again => fresh = false,
@@ -46,7 +52,11 @@ pub async fn relay(
         }
     };
     match ended {
-        Turn::Irregular => Ended::Irregular { wire: client.wire, before: client.input.into_bytes(), fresh },
+        Turn::Irregular => {
+            let before = client.input.into_bytes();
+            let http2 = fresh && before.starts_with(PREFACE);
+            Ended::Irregular { wire: client.wire, before, http2 }
+        }
         _ => {
             client.input.release(&lane.buffers);
             Ended::Closed
@@ -60,8 +70,10 @@ impl Client<'_> {
         let busy = self.connection.begin();
         let (mut question, taken) = match self.ask(length, limits) {
             Ok(asked) => asked,
-            Err(Unfit::Irregular) => return Turn::Irregular,
-            Err(Unfit::Ambiguous) => return self.refuse().await,
+            Err(Unfit::Irregular) if strict::inspect(&self.input.filled()[..length]).is_ok() => {
+                return Turn::Irregular;
+            }
+            Err(_) => return self.refuse().await,
         };
         self.input.consume(taken);
         let mut answer = self.attempt(&mut question).await;

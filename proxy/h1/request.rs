@@ -132,7 +132,10 @@ fn is_plain(byte: u8) -> bool {
 
 /// A host that every reader reads alike: a name or address and perhaps a port.
 fn authority(value: &[u8]) -> Option<&str> {
-    let value = std::str::from_utf8(value).ok()?;
+    std::str::from_utf8(value).ok().filter(|value| is_authority(value))
+}
+
+pub fn is_authority(value: &str) -> bool {
     let (host, port) = match value.rsplit_once(':') {
         Some((host, port)) if !value.ends_with(']') => (host, port),
         _ => (value, "0"),
@@ -142,7 +145,7 @@ fn authority(value: &[u8]) -> Option<&str> {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => !host.is_empty() && host.bytes().all(plain),
     };
-    (fits && port.parse::<u16>().is_ok() && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(value)
+    fits && port.parse::<u16>().is_ok() && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// What is known of a head by its line ends.
