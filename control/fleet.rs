@@ -8,9 +8,8 @@
 //! was decided about the old one does not count for it.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
-use serin_proxy::model::{Model, Split};
+use serin_proxy::model::{Model, Split, Version};
 use serin_proxy::reading::SplitReading;
 use serin_proxy::{Reading, Weights};
 
@@ -24,8 +23,8 @@ use crate::window::Window;
 pub struct Governed {
     pub rollout: Rollout,
     pub window: Window,
-    /// Where the release under judgement answers.
-    pub canary: Vec<SocketAddr>,
+    /// What the file says of the release under judgement: where it answers.
+    pub canary: Vec<String>,
     /// When the journal last got a checkpoint, and how many of the judge's
     /// windows that one knew.
     pub kept: Moment,
@@ -64,7 +63,7 @@ pub struct Adopted {
 }
 
 impl Governed {
-    fn begin(spec: &Spec, canary: Vec<SocketAddr>) -> Governed {
+    fn begin(spec: &Spec, canary: Vec<String>) -> Governed {
         let window = Window::new(&spec.primary, &spec.canary);
         let rollout = Rollout::new(spec.clone());
         Governed {
@@ -78,7 +77,7 @@ impl Governed {
         }
     }
 
-    fn restore(spec: &Spec, canary: Vec<SocketAddr>, past: &PastRollout, now: Moment) -> Governed {
+    fn restore(spec: &Spec, canary: Vec<String>, past: &PastRollout, now: Moment) -> Governed {
         let mut governed = Governed::begin(spec, canary);
         let Some(checkpoint) = past.checkpoint.clone() else { return governed };
         if !is_same_release(&past.canary, &governed.canary) {
@@ -250,7 +249,7 @@ impl Fleet {
 
 /// A rollout that begins while the process runs: what the counters hold already
 /// is about another release.
-fn begin_now(spec: &Spec, canary: Vec<SocketAddr>, reading: &Reading) -> Governed {
+fn begin_now(spec: &Spec, canary: Vec<String>, reading: &Reading) -> Governed {
     let mut governed = Governed::begin(spec, canary);
     if let Some(split) = live(reading, &spec.split) {
         governed.window.take(split);
@@ -259,7 +258,7 @@ fn begin_now(spec: &Spec, canary: Vec<SocketAddr>, reading: &Reading) -> Governe
 }
 
 /// Scaling a release leaves at least one of its addresses.
-fn is_same_release(before: &[SocketAddr], now: &[SocketAddr]) -> bool {
+fn is_same_release(before: &[String], now: &[String]) -> bool {
     before == now || before.iter().any(|address| now.contains(address))
 }
 
@@ -267,13 +266,22 @@ fn live<'a>(reading: &'a Reading, split: &str) -> Option<&'a SplitReading> {
     reading.splits.iter().find(|reading| reading.split == split)
 }
 
-fn endpoints(model: &Model, spec: &Spec) -> Vec<SocketAddr> {
+fn endpoints(model: &Model, spec: &Spec) -> Vec<String> {
     let split = model.splits.iter().find(|split| split.name == spec.split);
     let service = split.and_then(|split| model.services.iter().find(|service| service.name == split.service));
     service
         .and_then(|service| service.versions.iter().find(|version| version.name == spec.canary))
-        .map(|version| version.endpoints.clone())
+        .map(release_of)
         .unwrap_or_default()
+}
+
+/// The words of the file, whatever its names resolve to at the moment.
+fn release_of(version: &Version) -> Vec<String> {
+    if version.release.is_empty() {
+        version.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect()
+    } else {
+        version.release.clone()
+    }
 }
 
 fn asked(model: &Model) -> BTreeMap<String, Weights> {

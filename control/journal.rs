@@ -9,7 +9,6 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -41,7 +40,7 @@ pub enum Entry<'a> {
         at: Moment,
         rollout: &'a str,
         spec: &'a Spec,
-        canary: &'a [SocketAddr],
+        canary: &'a [String],
     },
     /// A rollout is no longer configured.
     Dropped {
@@ -83,7 +82,7 @@ pub struct Past {
 
 #[derive(Debug, Default, PartialEq)]
 pub struct PastRollout {
-    pub canary: Vec<SocketAddr>,
+    pub canary: Vec<String>,
     /// Left as JSON: whether today's engine understands it is not ours to say.
     pub checkpoint: Option<Value>,
 }
@@ -232,7 +231,7 @@ fn lines(entries: &[Entry<'_>]) -> std::io::Result<Vec<u8>> {
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum Line {
     Journal { version: u32 },
-    Governs { at: Moment, rollout: String, canary: Vec<SocketAddr> },
+    Governs { at: Moment, rollout: String, canary: Vec<String> },
     Dropped { at: Moment, rollout: String },
     Decision { at: Moment, rollout: String, checkpoint: Value },
     Checkpoint { at: Moment, rollout: String, checkpoint: Value },

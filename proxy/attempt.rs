@@ -20,8 +20,9 @@ use crate::retry;
 use crate::rewrite;
 use crate::table::VersionPlan;
 use crate::tally::Shard;
+use crate::upstream::Backend;
 use crate::upstream::Lease;
-use crate::upstream::Pool;
+use crate::upstream::Wish;
 
 /// Endpoints tried before a version counts as unreachable.
 pub const MAX_TRIES: usize = 3;
@@ -35,12 +36,13 @@ pub struct Answer {
 pub async fn attempt(
     version: &VersionView,
     plan: &VersionPlan,
+    wish: &Wish<'_>,
     shard: &Shard,
     mut parts: Parts,
     body: RequestBody,
 ) -> Result<Answer, Fault> {
-    let (pool, mut lease) = connect(version, plan, shard).await?;
-    rewrite::target(&mut parts, lease.is_http2(), pool.address);
+    let (backend, mut lease) = connect(version, plan, wish, shard).await?;
+    rewrite::target(&mut parts, lease.is_http2(), || backend.host.authority());
     // For a method that seldom has a body hyper would take none for granted.
     if !lease.is_http2() && !body.is_end_stream() && body.size_hint().exact().is_none() {
         parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -58,7 +60,7 @@ pub async fn attempt(
         _ => return Err(unsent.fault),
     };
     shard.retries.add(1);
-    let mut lease = pool.dial(plan.connect_timeout).await?;
+    let mut lease = backend.pool.dial(plan.connect_timeout).await?;
     match lease.send(again).await {
         Ok(response) => answered(response, lease),
         Err(unsent) => Err(unsent.fault),
@@ -80,19 +82,20 @@ fn repeatable(parts: &Parts, body: &RequestBody) -> Option<Request<RequestBody>>
     repeatable.then(|| Request::from_parts(parts.clone(), RequestBody::Empty))
 }
 
-async fn connect<'a>(
-    version: &'a VersionView,
+async fn connect(
+    version: &VersionView,
     plan: &VersionPlan,
+    wish: &Wish<'_>,
     shard: &Shard,
-) -> Result<(&'a Rc<Pool>, Lease), Fault> {
+) -> Result<(Rc<Backend>, Lease), Fault> {
     let mut fault = Fault::upstream(Kind::NoHealthyUpstream);
-    for tried in 0..version.endpoints().min(MAX_TRIES) {
-        let Some(pool) = version.next() else { break };
+    for tried in 0..version.picker.len().min(MAX_TRIES) {
+        let Some(backend) = version.picker.pick(wish, tried as u32) else { break };
         if tried > 0 {
             shard.retries.add(1);
         }
-        match pool.lease(plan.connect_timeout).await {
-            Ok(lease) => return Ok((pool, lease)),
+        match backend.pool.lease(plan.connect_timeout).await {
+            Ok(lease) => return Ok((backend, lease)),
             Err(failed) => fault = failed,
         }
     }

@@ -37,6 +37,7 @@ use crate::split;
 use crate::split::Choice;
 use crate::table::Action;
 use crate::table::RoutePlan;
+use crate::upstream::Wish;
 
 /// Of an unwanted answer no more than this is read.
 const RECLAIMED: usize = 64 * 1024;
@@ -211,7 +212,9 @@ async fn send(
     let view = &flight.view;
     let plan = &view.table.splits[split].versions[version];
     let shard = plan.slot.shard(flight.lane.index);
-    flight.within(attempt(&view.splits[split].versions[version], plan, shard, parts, body)).await?
+    let wish = Wish { hash: None, random: &|| flight.lane.random() };
+    let version = &view.splits[split].versions[version];
+    flight.within(attempt(version, plan, &wish, shard, parts, body)).await?
 }
 
 /// How an attempt counts that has failed already at the head of its answer.

@@ -20,6 +20,7 @@ use crate::reading::Reading;
 use crate::reading::SplitReading;
 use crate::table::SplitPlan;
 use crate::table::Table;
+use crate::upkeep::Upkeep;
 use crate::weights::Weights;
 use crate::worker::Worker;
 
@@ -73,6 +74,7 @@ struct Inner {
     alarm: Arc<Alarm>,
     drain: watch::Sender<Option<Duration>>,
     alive: tokio::sync::Mutex<mpsc::Receiver<()>>,
+    upkeep: Upkeep,
 }
 
 impl Handle {
@@ -109,8 +111,9 @@ impl Handle {
             worker.spawn().map_err(StartError::Worker)?;
         }
         let alive = tokio::sync::Mutex::new(alive);
+        let upkeep = Upkeep::start(table.load_full()).map_err(StartError::Worker)?;
         let applying = Mutex::default();
-        let inner = Inner { table, applying, workers, lanes, alarm, drain, alive };
+        let inner = Inner { table, applying, workers, lanes, alarm, drain, alive, upkeep };
         Ok((Handle(Arc::new(inner)), Bound(bound)))
     }
 
@@ -125,7 +128,9 @@ impl Handle {
             return Err(vec![Problem { path: "listeners".to_owned(), text }]);
         }
         let table = Table::compile(model, Some(&previous), self.0.workers)?;
-        self.0.table.store(Arc::new(table));
+        let table = Arc::new(table);
+        self.0.table.store(table.clone());
+        self.0.upkeep.turn_to(table);
         Ok(())
     }
 

@@ -3,8 +3,6 @@
 
 use std::cell::Cell;
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -24,8 +22,8 @@ use crate::split::Generation;
 use crate::table::SplitPlan;
 use crate::table::Table;
 use crate::tally::Count;
-use crate::upstream::Links;
-use crate::upstream::Pool;
+use crate::upstream::Picker;
+use crate::upstream::Pools;
 
 pub struct Lane {
     pub index: usize,
@@ -35,14 +33,7 @@ pub struct Lane {
     pub counts: Arc<LaneCounts>,
     dice: RefCell<SmallRng>,
     view: RefCell<Cached>,
-    pools: RefCell<Pools>,
-}
-
-/// By address, and for hyper by whether HTTP/2 is spoken.
-#[derive(Default)]
-struct Pools {
-    hyper: HashMap<(SocketAddr, bool), Rc<Pool>>,
-    plain: HashMap<SocketAddr, Rc<Links>>,
+    pools: Rc<Pools>,
 }
 
 /// Counts of a worker that belong to no version.
@@ -81,9 +72,8 @@ struct CachedToss {
 }
 
 pub struct VersionView {
-    pools: Vec<Rc<Pool>>,
-    links: Vec<Rc<Links>>,
-    next: Cell<usize>,
+    /// Its endpoints, for both codecs.
+    pub picker: Picker,
 }
 
 impl Lane {
@@ -94,10 +84,10 @@ impl Lane {
         counts: Arc<LaneCounts>,
     ) -> Lane {
         let mut table = Cache::new(table);
-        let mut pools = Pools::default();
-        let view = Rc::new(View::new(table.load(), None, &mut pools));
+        let pools = Rc::new(Pools::default());
+        let view = Rc::new(View::new(table.load(), None, &pools));
         let dice = RefCell::new(SmallRng::from_rng(&mut rand::rng()));
-        let (view, pools) = (RefCell::new(Cached { table, view }), RefCell::new(pools));
+        let view = RefCell::new(Cached { table, view });
         let (buffers, texts) = (Buffers::default(), Texts::default());
         Lane { index, buffers, texts, flights, counts, dice, view, pools }
     }
@@ -116,27 +106,26 @@ impl Lane {
 
     fn rebuild(&self) {
         let mut cached = self.view.borrow_mut();
-        let mut pools = self.pools.borrow_mut();
         let table = cached.table.load().clone();
-        cached.view = Rc::new(View::new(&table, Some(&cached.view), &mut pools));
-        pools.hyper.retain(|_, pool| Rc::strong_count(pool) > 1);
-        pools.plain.retain(|_, links| Rc::strong_count(links) > 1);
+        cached.view = Rc::new(View::new(&table, Some(&cached.view), &self.pools));
     }
 
     pub fn random(&self) -> u64 {
         self.dice.borrow_mut().next_u64()
     }
 
-    /// Closes connections that have waited too long for a request.
+    /// Closes connections that have waited too long for a request, or wait where
+    /// no request goes any more.
     pub fn expire(&self, now_us: u64) {
-        let pools = self.pools.borrow();
-        pools.hyper.values().for_each(|pool| pool.expire(now_us));
-        pools.plain.values().for_each(|links| links.expire(now_us));
+        let view = self.view();
+        let versions = view.splits.iter().flat_map(|split| &split.versions);
+        versions.for_each(|version| version.picker.refresh());
+        self.pools.expire(now_us);
     }
 }
 
 impl View {
-    fn new(table: &Arc<Table>, before: Option<&View>, pools: &mut Pools) -> View {
+    fn new(table: &Arc<Table>, before: Option<&View>, pools: &Rc<Pools>) -> View {
         let known = |plan: &SplitPlan| {
             let before = before?;
             let index = before.table.splits.iter().position(|other| other.cell.name == plan.cell.name)?;
@@ -149,21 +138,13 @@ impl View {
 
 impl SplitView {
     /// What was spent of a budget, and the copies under way, outlive a reload.
-    fn new(plan: &SplitPlan, before: Option<(&SplitPlan, &SplitView)>, pools: &mut Pools) -> SplitView {
+    fn new(plan: &SplitPlan, before: Option<(&SplitPlan, &SplitView)>, pools: &Rc<Pools>) -> SplitView {
         let mut generation = Cache::new(plan.cell.generation.clone());
         let toss = Rc::new(Toss { cell: plan.cell.clone(), generation: generation.load().clone() });
         let versions = plan
             .versions
             .iter()
-            .map(|version| VersionView {
-                links: version.endpoints.iter().map(|address| pools.links(*address)).collect(),
-                pools: version
-                    .endpoints
-                    .iter()
-                    .map(|address| pools.pool(*address, version.protocol))
-                    .collect(),
-                next: Cell::new(0),
-            })
+            .map(|version| VersionView { picker: Picker::new(&version.hosts, version.protocol, pools) })
             .collect();
         SplitView {
             toss: RefCell::new(CachedToss { generation, toss }),
@@ -187,38 +168,5 @@ impl SplitView {
             *toss = Rc::new(Toss { cell: toss.cell.clone(), generation: generation.clone() });
         }
         toss.clone()
-    }
-}
-
-impl VersionView {
-    pub fn endpoints(&self) -> usize {
-        self.pools.len()
-    }
-
-    /// The endpoint whose turn it is.
-    pub fn next(&self) -> Option<&Rc<Pool>> {
-        self.pools.get(self.turn()?)
-    }
-
-    /// The same for connections without hyper.
-    pub fn next_links(&self) -> Option<&Rc<Links>> {
-        self.links.get(self.turn()?)
-    }
-
-    fn turn(&self) -> Option<usize> {
-        let turn = self.next.get();
-        self.next.set(turn.wrapping_add(1));
-        turn.checked_rem(self.pools.len())
-    }
-}
-
-impl Pools {
-    fn pool(&mut self, address: SocketAddr, protocol: Protocol) -> Rc<Pool> {
-        let key = (address, protocol == Protocol::Http2);
-        self.hyper.entry(key).or_insert_with(|| Pool::new(address, protocol)).clone()
-    }
-
-    fn links(&mut self, address: SocketAddr) -> Rc<Links> {
-        self.plain.entry(address).or_insert_with(|| Links::new(address)).clone()
     }
 }

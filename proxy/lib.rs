@@ -8,6 +8,7 @@
 //! The modules stand in layer order: each may name only those below it.
 
 mod handle;
+mod upkeep;
 mod worker;
 mod listen;
 mod serve;
@@ -22,6 +23,7 @@ mod upstream;
 mod body;
 mod buffer;
 mod table;
+mod hosts;
 mod flights;
 mod split;
 mod tally;
@@ -39,6 +41,7 @@ mod clock;
 mod rewrite;
 mod fault;
 mod alarm;
+mod location;
 mod wire;
 
 pub use handle::{Bound, Handle, Marks, Options, Problem, ShiftError, StartError};

@@ -25,6 +25,7 @@ use crate::outcome::Verdict;
 use crate::rewrite;
 use crate::split::point_of;
 use crate::table::SplitPlan;
+use crate::upstream::Wish;
 
 /// A copy that takes longer is cut off.
 const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
@@ -86,7 +87,8 @@ impl Copy {
         let body = self.tee.clone().map_or(RequestBody::Empty, RequestBody::Copy);
         let exchange = async {
             let version = &view.splits[split].versions[self.version];
-            let answer = attempt(version, plan, shard, parts, body).await?;
+            let wish = Wish { hash: None, random: &|| lane.random() };
+            let answer = attempt(version, plan, &wish, shard, parts, body).await?;
             let outcome = Outcome::of_status(answer.response.status());
             let mut rest = pin!(answer.response.into_body());
             while let Some(frame) = rest.frame().await {

@@ -5,11 +5,15 @@
 //! route can name a split that does not exist); [`crate::table`] compiles it
 //! and answers with all its problems at once.
 
+mod balance;
+mod endpoint;
 mod listener;
 mod route;
 mod service;
 mod split;
 
+pub use balance::{Algorithm, Balance, HashFunction, SlowStart};
+pub use endpoint::{Address, Endpoint, Labels};
 pub use listener::{Limits, Listener};
 pub use route::{Host, Match, PathMatch, Predicate, PredicateOn, Route, Target, TextMatch};
 pub use service::{Protocol, Role, Service, Version};

@@ -71,9 +71,9 @@ pub fn request(parts: &mut Parts, peer: &Peer, random: impl FnOnce() -> [u64; 2]
 
 /// Puts the target into the form that the connection speaks. A client that
 /// named no host gets the endpoint's.
-pub fn target(parts: &mut Parts, http2: bool, endpoint: SocketAddr) {
+pub fn target(parts: &mut Parts, http2: bool, endpoint: impl FnOnce() -> String) {
     if parts.headers.get(HOST).is_none_or(HeaderValue::is_empty) {
-        let host = HeaderValue::from_str(&endpoint.to_string()).expect("an address is visible ASCII");
+        let host = HeaderValue::from_str(&endpoint()).unwrap_or(HeaderValue::from_static("localhost"));
         parts.headers.insert(HOST, host);
     }
     let path = parts.uri.path_and_query().cloned();

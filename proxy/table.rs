@@ -7,7 +7,6 @@ mod host;
 mod path;
 mod predicate;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use http::StatusCode;
 
 use crate::clock;
 use crate::head::Head;
+use crate::hosts::Hosts;
 use crate::model::Host;
 use crate::model::Match;
 use crate::model::Mirror;
@@ -27,6 +27,7 @@ use crate::model::Service;
 use crate::model::Shield;
 use crate::model::Split;
 use crate::model::Target;
+use crate::model::Version;
 use crate::split::ForceRule;
 use crate::split::SplitCell;
 use crate::split::Sticky;
@@ -52,6 +53,8 @@ pub struct Table {
     routes: Vec<HostRoutes>,
     pub splits: Vec<SplitPlan>,
     pub slots: Vec<Arc<Slot>>,
+    /// The endpoints of every version that is routed.
+    pub endpoints: Vec<Arc<Hosts>>,
 }
 
 struct HostRoutes {
@@ -85,7 +88,7 @@ pub struct SplitPlan {
 
 pub struct VersionPlan {
     pub role: Role,
-    pub endpoints: Vec<SocketAddr>,
+    pub hosts: Arc<Hosts>,
     pub protocol: Protocol,
     pub connect_timeout: Duration,
     pub slot: Arc<Slot>,
@@ -95,7 +98,8 @@ pub struct VersionPlan {
 impl Table {
     /// All problems at once, or a table. `previous` gives its live state.
     pub fn compile(model: &Model, previous: Option<&Table>, workers: usize) -> Result<Table, Vec<Problem>> {
-        let mut compiler = Compiler { previous, workers, problems: Vec::new(), slots: Vec::new() };
+        let mut compiler =
+            Compiler { previous, workers, problems: Vec::new(), slots: Vec::new(), endpoints: Vec::new() };
         let splits = compiler.splits(model);
         let mut hosts = HostIndex::default();
         let mut routes = Vec::new();
@@ -117,7 +121,7 @@ impl Table {
             let gone: Vec<_> = gone.cloned().collect();
             slots.extend(gone);
         }
-        Ok(Table { model: model.clone(), hosts, routes, splits, slots })
+        Ok(Table { model: model.clone(), hosts, routes, splits, slots, endpoints: compiler.endpoints })
     }
 
     pub fn find(&self, head: &Head<'_>) -> Option<&RoutePlan> {
@@ -137,6 +141,7 @@ struct Compiler<'a> {
     workers: usize,
     problems: Vec<Problem>,
     slots: Vec<Arc<Slot>>,
+    endpoints: Vec<Arc<Hosts>>,
 }
 
 impl Compiler<'_> {
@@ -285,13 +290,25 @@ impl Compiler<'_> {
             .iter()
             .map(|version| VersionPlan {
                 role: version.role,
-                endpoints: version.endpoints.clone(),
+                hosts: self.hosts(service, version),
                 protocol: version.protocol,
                 connect_timeout: version.connect_timeout,
                 slot: self.slot(service, &version.name, version.role, false),
                 shadow: self.slot(service, &version.name, version.role, true),
             })
             .collect()
+    }
+
+    /// What is known of the version's endpoints goes on.
+    fn hosts(&mut self, service: &Service, version: &Version) -> Arc<Hosts> {
+        let is_meant = |hosts: &&Arc<Hosts>| hosts.service == service.name && hosts.version == version.name;
+        if let Some(hosts) = self.endpoints.iter().find(is_meant) {
+            return hosts.clone();
+        }
+        let previous = self.previous.and_then(|table| table.endpoints.iter().find(is_meant));
+        let hosts = Hosts::new(&service.name, version, previous, self.workers);
+        self.endpoints.push(hosts.clone());
+        hosts
     }
 
     fn slot(&mut self, service: &Service, version: &str, role: Role, shadow: bool) -> Arc<Slot> {

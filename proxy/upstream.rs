@@ -2,7 +2,11 @@
 
 mod connect;
 mod link;
+mod picker;
 mod pool;
+mod pools;
 
 pub use link::{Link, Links};
+pub use picker::{Backend, Picker, Wish};
 pub use pool::{Lease, Pool};
+pub use pools::Pools;

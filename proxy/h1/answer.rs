@@ -22,6 +22,7 @@ use crate::lane::Lane;
 use crate::outcome::Outcome;
 use crate::upstream::Link;
 use crate::upstream::Links;
+use crate::upstream::Wish;
 
 /// An upstream's head may be this long.
 const MAX_HEAD: usize = 256 * 1024;
@@ -39,13 +40,15 @@ impl Client<'_> {
     /// Asks the version the question names, on a new connection if a kept one
     /// turns out to be closed.
     pub async fn attempt(&mut self, question: &mut Question) -> Result<Answer, Fault> {
-        let view = question.flight.view.clone();
+        let (view, lane) = (question.flight.view.clone(), self.lane);
         let plan = &view.table.splits[question.split].versions[question.version];
         let shard = plan.slot.shard(self.lane.index);
         let version = &view.splits[question.split].versions[question.version];
+        let wish = Wish { hash: None, random: &|| lane.random() };
         let mut fault = Fault::upstream(Kind::NoHealthyUpstream);
-        for tried in 0..version.endpoints().min(MAX_TRIES) {
-            let Some(links) = version.next_links() else { break };
+        for tried in 0..version.picker.len().min(MAX_TRIES) {
+            let Some(backend) = version.picker.pick(&wish, tried as u32) else { break };
+            let links = &backend.links;
             if tried > 0 {
                 shard.retries.add(1);
             }

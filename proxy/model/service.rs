@@ -1,9 +1,11 @@
 //! A service and its versions: who can answer, and where.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
+
+use super::Balance;
+use super::Endpoint;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Service {
@@ -15,7 +17,13 @@ pub struct Service {
 pub struct Version {
     pub name: String,
     pub role: Role,
-    pub endpoints: Vec<SocketAddr>,
+    pub endpoints: Vec<Endpoint>,
+    /// What tells this release from the next, in the words of the file. Where
+    /// empty, the addresses do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub release: Vec<String>,
+    #[serde(skip_serializing_if = "Balance::is_default")]
+    pub balance: Balance,
     pub protocol: Protocol,
     pub connect_timeout: Duration,
 }
@@ -27,6 +35,8 @@ impl Version {
             name: name.into(),
             role,
             endpoints: Vec::new(),
+            release: Vec::new(),
+            balance: Balance::default(),
             protocol: Protocol::Http1,
             connect_timeout: Version::CONNECT_TIMEOUT,
         }

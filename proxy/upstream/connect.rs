@@ -1,19 +1,18 @@
 //! Dials an endpoint and starts the task that drives the connection.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use hyper::client::conn::http1;
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
-use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
 use crate::body::RequestBody;
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::local::LocalExecutor;
+use crate::location::Location;
 use crate::wire::Wire;
 
 /// Room for an answer's head.
@@ -27,22 +26,23 @@ const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 const PING: Duration = Duration::from_secs(10);
 
 pub async fn http1(
-    address: SocketAddr,
+    location: &Location,
     timeout: Duration,
 ) -> Result<(http1::SendRequest<RequestBody>, AbortHandle), Fault> {
-    let io = TokioIo::new(dial(address, timeout).await?);
+    let io = TokioIo::new(dial(location, timeout).await?);
     let handshake = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(io).await;
     let (sender, connection) = handshake.map_err(|_| Fault::upstream(Kind::ConnectFailure))?;
+    let location = location.clone();
     let driver = tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {
-            tracing::debug!(%address, %error, "upstream connection ended");
+            tracing::debug!(%location, %error, "upstream connection ended");
         }
     });
     Ok((sender, driver.abort_handle()))
 }
 
-pub async fn http2(address: SocketAddr, timeout: Duration) -> Result<http2::SendRequest<RequestBody>, Fault> {
-    let io = TokioIo::new(dial(address, timeout).await?);
+pub async fn http2(location: &Location, timeout: Duration) -> Result<http2::SendRequest<RequestBody>, Fault> {
+    let io = TokioIo::new(dial(location, timeout).await?);
     let handshake = http2::Builder::new(LocalExecutor)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -52,23 +52,20 @@ pub async fn http2(address: SocketAddr, timeout: Duration) -> Result<http2::Send
         .handshake(io)
         .await;
     let (sender, connection) = handshake.map_err(|_| Fault::upstream(Kind::ConnectFailure))?;
+    let location = location.clone();
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {
-            tracing::debug!(%address, %error, "upstream connection ended");
+            tracing::debug!(%location, %error, "upstream connection ended");
         }
     });
     Ok(sender)
 }
 
-pub async fn dial(address: SocketAddr, timeout: Duration) -> Result<Wire, Fault> {
-    match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
-        Ok(Ok(stream)) => {
-            // An endpoint that closes at once is met by the request that follows.
-            let _ = stream.set_nodelay(true);
-            Ok(Wire::Tcp(stream))
-        }
+pub async fn dial(location: &Location, timeout: Duration) -> Result<Wire, Fault> {
+    match tokio::time::timeout(timeout, location.connect()).await {
+        Ok(Ok(wire)) => Ok(wire),
         Ok(Err(error)) => {
-            tracing::debug!(%address, %error, "cannot connect");
+            tracing::debug!(%location, %error, "cannot connect");
             // A reset comes from somebody who had taken the connection.
             let reset = error.kind() == std::io::ErrorKind::ConnectionReset;
             Err(Fault::upstream(if reset { Kind::Reset } else { Kind::ConnectFailure }))

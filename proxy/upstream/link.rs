@@ -1,19 +1,19 @@
 //! Plain connections of one worker to one endpoint, kept between requests.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::clock;
 use crate::fault::Fault;
+use crate::location::Location;
 use crate::upstream::connect;
 use crate::upstream::pool::MAX_IDLE;
 use crate::upstream::pool::is_stale;
 use crate::wire::Wire;
 
 pub struct Links {
-    pub address: SocketAddr,
+    location: Location,
     idle: RefCell<Vec<Idle>>,
 }
 
@@ -30,8 +30,8 @@ pub struct Link {
 }
 
 impl Links {
-    pub fn new(address: SocketAddr) -> Rc<Links> {
-        Rc::new(Links { address, idle: RefCell::default() })
+    pub fn new(location: Location) -> Rc<Links> {
+        Rc::new(Links { location, idle: RefCell::default() })
     }
 
     pub fn take(&self) -> Option<Link> {
@@ -45,7 +45,7 @@ impl Links {
     }
 
     pub async fn dial(&self, timeout: Duration) -> Result<Link, Fault> {
-        Ok(Link { wire: connect::dial(self.address, timeout).await?, reused: false })
+        Ok(Link { wire: connect::dial(&self.location, timeout).await?, reused: false })
     }
 
     pub fn give_back(&self, link: Link) {

@@ -6,7 +6,6 @@
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use tokio::task::AbortHandle;
 use crate::body::RequestBody;
 use crate::clock;
 use crate::fault::Fault;
+use crate::location::Location;
 use crate::model::Protocol;
 use crate::upstream::connect;
 
@@ -34,7 +34,7 @@ pub fn is_stale(since_us: u64, now_us: u64) -> bool {
 }
 
 pub struct Pool {
-    pub address: SocketAddr,
+    location: Location,
     protocol: Protocol,
     idle: RefCell<Vec<Idle>>,
     shared: RefCell<Option<http2::SendRequest<RequestBody>>>,
@@ -76,9 +76,9 @@ pub struct Unsent {
 }
 
 impl Pool {
-    pub fn new(address: SocketAddr, protocol: Protocol) -> Rc<Pool> {
+    pub fn new(location: Location, protocol: Protocol) -> Rc<Pool> {
         Rc::new(Pool {
-            address,
+            location,
             protocol,
             idle: RefCell::default(),
             shared: RefCell::default(),
@@ -105,7 +105,7 @@ impl Pool {
     pub async fn dial(self: &Rc<Self>, connect_timeout: Duration) -> Result<Lease, Fault> {
         match self.protocol {
             Protocol::Http1 => {
-                let (sender, driver) = connect::http1(self.address, connect_timeout).await?;
+                let (sender, driver) = connect::http1(&self.location, connect_timeout).await?;
                 Ok(Lease::Http1 { sender, cut: Cut(Some(driver)), pool: self.clone(), reused: false })
             }
             Protocol::Http2 => self.share(connect_timeout).await,
@@ -148,7 +148,7 @@ impl Pool {
             self.dials.set(self.dials.get() + 1);
             self.failed.set(None);
             let _dialing = Dialing(self);
-            match connect::http2(self.address, connect_timeout).await {
+            match connect::http2(&self.location, connect_timeout).await {
                 Ok(sender) => *self.shared.borrow_mut() = Some(sender),
                 Err(fault) => {
                     self.failed.set(Some(fault));

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use serin_proxy::Weights;
-use serin_proxy::model::{Listener, Protocol, Role, Service, Split, Version};
+use serin_proxy::model::{Address, Endpoint, Listener, Protocol, Role, Service, Split, Version};
 
 use crate::config::fields::Fields;
 use crate::config::fields::Spot;
@@ -139,17 +139,17 @@ fn fill(version: &mut Version, fields: &Fields, listeners: &[Listener]) {
     }
 }
 
-fn endpoints(spot: &Spot, listeners: &[Listener]) -> Vec<SocketAddr> {
-    let mut endpoints = Vec::new();
+fn endpoints(spot: &Spot, listeners: &[Listener]) -> Vec<Endpoint> {
+    let mut endpoints: Vec<Endpoint> = Vec::new();
     for spot in spot.one_or_more() {
         let Some(address) = spot.parsed(units::endpoint) else { continue };
         if listeners.iter().any(|listener| reaches(address, listener.address)) {
             spot.error(format!("{address} is serin's own listener; requests would go round in a circle"));
         }
-        if endpoints.contains(&address) {
+        if endpoints.iter().any(|other| other.address == Address::Socket(address)) {
             spot.error(format!("{address} is listed twice"));
         }
-        endpoints.push(address);
+        endpoints.push(address.into());
     }
     endpoints
 }
@@ -162,7 +162,9 @@ fn reaches(endpoint: SocketAddr, listener: SocketAddr) -> bool {
 fn warn_shared_endpoints(spot: &Spot, versions: &[Version]) {
     for (i, version) in versions.iter().enumerate() {
         for other in &versions[i + 1..] {
-            if let Some(shared) = version.endpoints.iter().find(|at| other.endpoints.contains(at)) {
+            let shared = version.endpoints.iter().map(|endpoint| &endpoint.address);
+            let is_other = |address: &&Address| other.endpoints.iter().any(|at| at.address == **address);
+            if let Some(shared) = shared.clone().find(is_other) {
                 spot.warn(format!(
                     "{shared} is an endpoint of both {} and {}, so they cannot differ there",
                     version.name, other.name

@@ -1,0 +1,213 @@
+//! The live endpoints of one version: who they are, how they fare, and which of
+//! them may be asked.
+//!
+//! [`Hosts`] belongs to a table, as the list of endpoints in the file does, so
+//! that a new list comes into force with the table it stands in, not a moment
+//! sooner. What must outlive a reload is carried over by [`Hosts::new`]: the
+//! [`Vitals`] of every endpoint, by location, and what names resolved to. Where
+//! the file says the same as before, the whole `Hosts` is kept.
+//!
+//! Out of all this comes one immutable [`Lineup`]: the endpoints in order, their
+//! tiers by priority, and for hashing algorithms the table. It is made on the
+//! thread that changed something (the control side or upkeep, never a worker)
+//! and swapped whole. A worker compares one pointer per request
+//! and makes its picker anew when the lineup is another.
+//!
+//! To add a flag to an endpoint: give [`Flag`] a bit, say in
+//! [`Flag::KEEPS_OUT`] whether it keeps the endpoint from being picked, and set
+//! it with [`Hosts::mark`] from an upkeep task. `mark` makes the lineup anew if
+//! any flag changed; there is nothing else to tell the pickers. Numbers that
+//! workers count (for outliers, say) belong into [`Vitals`], one [`Count`] per
+//! worker.
+
+#![expect(
+    clippy::disallowed_types,
+    reason = "its lock is the control side's and upkeep's; no request waits for it"
+)]
+#![allow(dead_code, reason = "what health checks and name resolution need stands before them")]
+
+mod lineup;
+mod vitals;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use arc_swap::ArcSwap;
+
+use crate::clock;
+use crate::location::Location;
+use crate::model::Address;
+use crate::model::Balance;
+use crate::model::Endpoint;
+use crate::model::Version;
+
+pub use lineup::Lineup;
+pub use vitals::{Flag, Vitals};
+
+/// One endpoint that can be dialled.
+pub struct Host {
+    pub location: Location,
+    pub weight: u32,
+    pub priority: u32,
+    pub hostname: Option<Arc<str>>,
+    pub vitals: Arc<Vitals>,
+}
+
+impl Host {
+    /// The hostname, or the location: what stands in `host` if the client gave none.
+    pub fn authority(&self) -> String {
+        self.hostname.as_ref().map_or_else(|| self.location.authority(), |name| name.to_string())
+    }
+}
+
+/// A name that stands for endpoints.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Name {
+    pub host: String,
+    pub port: u16,
+}
+
+pub struct Hosts {
+    pub service: String,
+    pub version: String,
+    endpoints: Vec<Endpoint>,
+    balance: Balance,
+    workers: usize,
+    lineup: Arc<ArcSwap<Lineup>>,
+    known: Mutex<Known>,
+}
+
+/// What was learned while running.
+#[derive(Default)]
+struct Known {
+    vitals: HashMap<Location, Arc<Vitals>>,
+    /// The last good answer for each name.
+    resolved: HashMap<Name, Vec<SocketAddr>>,
+}
+
+impl Hosts {
+    /// Those of a version of the model; `previous` are the ones it had before.
+    pub fn new(
+        service: &str,
+        version: &Version,
+        previous: Option<&Arc<Hosts>>,
+        workers: usize,
+    ) -> Arc<Hosts> {
+        if let Some(previous) = previous
+            && previous.endpoints == version.endpoints
+            && previous.balance == version.balance
+        {
+            return previous.clone();
+        }
+        let known = previous.map(|previous| {
+            let known = previous.known();
+            Known { vitals: known.vitals.clone(), resolved: known.resolved.clone() }
+        });
+        let hosts = Hosts {
+            service: service.to_owned(),
+            version: version.name.clone(),
+            endpoints: version.endpoints.clone(),
+            balance: version.balance.clone(),
+            workers,
+            lineup: Arc::new(ArcSwap::from_pointee(Lineup::default())),
+            known: Mutex::new(known.unwrap_or_default()),
+        };
+        hosts.muster(&mut hosts.known());
+        Arc::new(hosts)
+    }
+
+    /// Where workers watch for the next lineup.
+    pub fn watched(&self) -> Arc<ArcSwap<Lineup>> {
+        self.lineup.clone()
+    }
+
+    /// The lineup of now.
+    pub fn lineup(&self) -> Arc<Lineup> {
+        self.lineup.load_full()
+    }
+
+    /// The names that have to be resolved, each once.
+    pub fn names(&self) -> Vec<Name> {
+        let mut names = Vec::new();
+        for endpoint in &self.endpoints {
+            if let Address::Name { host, port } = &endpoint.address {
+                let name = Name { host: host.clone(), port: *port };
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        names
+    }
+
+    /// Takes what a name stands for now. An empty list is an answer, too.
+    pub fn resolve(&self, name: &Name, addresses: Vec<SocketAddr>) {
+        let mut known = self.known();
+        if known.resolved.get(name) != Some(&addresses) {
+            known.resolved.insert(name.clone(), addresses);
+            self.muster(&mut known);
+        }
+    }
+
+    /// Sets or clears flags, and tells the pickers if that changed anything.
+    pub fn mark(&self, marks: impl IntoIterator<Item = (Arc<Host>, Flag, bool)>) {
+        let mut known = self.known();
+        let mut changed = false;
+        for (host, flag, on) in marks {
+            changed |= host.vitals.mark(flag, on);
+        }
+        if changed {
+            self.muster(&mut known);
+        }
+    }
+
+    /// Makes the lineup anew.
+    fn muster(&self, known: &mut Known) {
+        let mut hosts: Vec<Arc<Host>> = Vec::new();
+        let mut vitals = HashMap::new();
+        for endpoint in &self.endpoints {
+            for location in locations(&endpoint.address, &known.resolved) {
+                if vitals.contains_key(&location) {
+                    continue;
+                }
+                let kept = known.vitals.get(&location).cloned();
+                let own = kept.unwrap_or_else(|| Arc::new(Vitals::new(self.workers, clock::now_us())));
+                vitals.insert(location.clone(), own.clone());
+                hosts.push(Arc::new(Host {
+                    location,
+                    weight: endpoint.weight,
+                    priority: endpoint.priority,
+                    hostname: hostname(endpoint),
+                    vitals: own,
+                }));
+            }
+        }
+        known.vitals = vitals;
+        self.lineup.store(Arc::new(Lineup::new(hosts, self.balance.panic_percent)));
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().expect("no holder of this lock panics")
+    }
+}
+
+fn locations(address: &Address, resolved: &HashMap<Name, Vec<SocketAddr>>) -> Vec<Location> {
+    match address {
+        Address::Socket(address) => vec![Location::Tcp(*address)],
+        Address::Unix(path) => vec![Location::Unix(Arc::from(path.as_path()))],
+        Address::Name { host, port } => {
+            let name = Name { host: host.clone(), port: *port };
+            resolved.get(&name).into_iter().flatten().copied().map(Location::Tcp).collect()
+        }
+    }
+}
+
+fn hostname(endpoint: &Endpoint) -> Option<Arc<str>> {
+    match (&endpoint.hostname, &endpoint.address) {
+        (Some(name), _) => Some(Arc::from(name.as_str())),
+        (None, Address::Name { host, .. }) => Some(Arc::from(host.as_str())),
+        (None, Address::Socket(_) | Address::Unix(_)) => None,
+    }
+}
