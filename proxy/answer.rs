@@ -17,6 +17,7 @@ use crate::fault::Kind;
 use crate::flight::Flight;
 use crate::outcome;
 use crate::outcome::Outcome;
+use crate::tunnel::Tunnel;
 use crate::upstream::Lease;
 
 pub enum AnswerBody {
@@ -24,6 +25,8 @@ pub enum AnswerBody {
     /// An answer of our own.
     Whole(Option<Bytes>),
     Relayed(Relayed),
+    /// What follows the head is no body: the client's side has yet to switch.
+    Switched(Tunnel),
 }
 
 /// A body that a version sends.
@@ -142,7 +145,7 @@ impl Body for AnswerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         match &mut *self {
-            AnswerBody::Empty => Poll::Ready(None),
+            AnswerBody::Empty | AnswerBody::Switched(_) => Poll::Ready(None),
             AnswerBody::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             AnswerBody::Relayed(relayed) => relayed.poll(cx),
         }
@@ -150,7 +153,7 @@ impl Body for AnswerBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            AnswerBody::Empty | AnswerBody::Whole(None) => true,
+            AnswerBody::Empty | AnswerBody::Whole(None) | AnswerBody::Switched(_) => true,
             AnswerBody::Whole(Some(_)) => false,
             AnswerBody::Relayed(relayed) => relayed.incoming.is_end_stream(),
         }
@@ -158,7 +161,7 @@ impl Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            AnswerBody::Empty | AnswerBody::Whole(None) => SizeHint::with_exact(0),
+            AnswerBody::Empty | AnswerBody::Whole(None) | AnswerBody::Switched(_) => SizeHint::with_exact(0),
             AnswerBody::Whole(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
             AnswerBody::Relayed(relayed) => relayed.incoming.size_hint(),
         }

@@ -8,7 +8,7 @@ use http::header::CONTENT_LENGTH;
 use http::header::HeaderValue;
 use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -20,6 +20,8 @@ use crate::retry;
 use crate::rewrite;
 use crate::table::VersionPlan;
 use crate::tally::Shard;
+use crate::upgrade;
+use crate::upgrade::Change;
 use crate::upstream::Backend;
 use crate::upstream::Lease;
 use crate::upstream::Wish;
@@ -31,6 +33,8 @@ pub const MAX_TRIES: usize = 3;
 pub struct Answer {
     pub response: Response<Incoming>,
     pub lease: Lease,
+    /// The connection, or its stream, is no longer HTTP.
+    pub switched: bool,
 }
 
 pub async fn attempt(
@@ -43,13 +47,15 @@ pub async fn attempt(
 ) -> Result<Answer, Fault> {
     let (backend, mut lease) = connect(version, plan, wish, shard).await?;
     rewrite::target(&mut parts, lease.is_http2(), || backend.host.authority());
+    upgrade::target(&mut parts, lease.is_http2());
     // For a method that seldom has a body hyper would take none for granted.
     if !lease.is_http2() && !body.is_end_stream() && body.size_hint().exact().is_none() {
         parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let spare = lease.is_reused().then(|| repeatable(&parts, &body)).flatten();
+    let change = parts.extensions.get::<Change>().cloned();
     let unsent = match lease.send(Request::from_parts(parts, body)).await {
-        Ok(response) => return answered(response, lease),
+        Ok(response) => return answered(response, lease, change.as_ref()),
         Err(unsent) => unsent,
     };
     // An endpoint may close a kept connection just as it is used again. What it
@@ -62,19 +68,20 @@ pub async fn attempt(
     shard.retries.add(1);
     let mut lease = backend.pool.dial(plan.connect_timeout).await?;
     match lease.send(again).await {
-        Ok(response) => answered(response, lease),
+        Ok(response) => answered(response, lease, change.as_ref()),
         Err(unsent) => Err(unsent.fault),
     }
 }
 
-/// We never ask to change protocols, so nobody may; and an answer has one end.
-fn answered(response: Response<Incoming>, lease: Lease) -> Result<Answer, Fault> {
-    let has = |name| response.headers().contains_key(name);
-    let ambiguous = !lease.is_http2() && has(TRANSFER_ENCODING) && has(CONTENT_LENGTH);
-    if ambiguous || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+/// Nobody may change protocols who was not asked to; and an answer has one end.
+fn answered(response: Response<Incoming>, lease: Lease, change: Option<&Change>) -> Result<Answer, Fault> {
+    let (head, body) = response.into_parts();
+    let has = |name| head.headers.contains_key(name);
+    if !lease.is_http2() && has(TRANSFER_ENCODING) && has(CONTENT_LENGTH) {
         return Err(Fault::upstream(Kind::Garbage));
     }
-    Ok(Answer { response, lease })
+    let switched = upgrade::has_switched(change, &head, lease.is_http2())?;
+    Ok(Answer { response: Response::from_parts(head, body), lease, switched })
 }
 
 fn repeatable(parts: &Parts, body: &RequestBody) -> Option<Request<RequestBody>> {

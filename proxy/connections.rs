@@ -165,6 +165,11 @@ impl Busy {
     pub fn connection(&self) -> &Connection {
         &self.0
     }
+
+    /// For what outlives the request that began it.
+    pub fn again(&self) -> Busy {
+        self.0.begin()
+    }
 }
 
 impl Drop for Busy {

@@ -11,6 +11,7 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use http_body_util::Limited;
 use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
 
 use crate::answer::AnswerBody;
 use crate::answer::Expected;
@@ -25,6 +26,7 @@ use crate::fault::Kind;
 use crate::flight::Flight;
 use crate::head::Head;
 use crate::lane::Lane;
+use crate::lane::View;
 use crate::mirror;
 use crate::model::Role;
 use crate::outcome;
@@ -37,6 +39,10 @@ use crate::split;
 use crate::split::Choice;
 use crate::table::Action;
 use crate::table::RoutePlan;
+use crate::tunnel;
+use crate::tunnel::Tunnel;
+use crate::upgrade;
+use crate::upgrade::Change;
 use crate::upstream::Wish;
 
 /// Of an unwanted answer no more than this is read.
@@ -45,14 +51,38 @@ const RECLAIMED: usize = 64 * 1024;
 /// Answers one request. Never fails: what goes wrong becomes an answer.
 pub async fn exchange(lane: Rc<Lane>, peer: Rc<Peer>, request: Request<Incoming>) -> Response<AnswerBody> {
     let view = lane.view();
-    let (parts, incoming) = request.into_parts();
-    let head = match read(&parts) {
-        Ok(head) => head,
+    let (mut parts, incoming) = request.into_parts();
+    let change = match upgrade::read(&mut parts, || [lane.random(), lane.random()]) {
+        Ok(change) => change,
         Err(fault) => return unrouted(&lane, fault),
     };
-    let Some(route) = view.table.find(&head) else {
-        return unrouted(&lane, Fault { at: At::Proxy, kind: Kind::NoRoute });
+    let mut response = routed(&lane, &view, &peer, parts, incoming, change.as_ref()).await;
+    if let Some(change) = &change
+        && !matches!(response.body(), AnswerBody::Switched(_))
+    {
+        upgrade::decline(change, response.headers_mut());
+    }
+    response
+}
+
+async fn routed(
+    lane: &Rc<Lane>,
+    view: &Rc<View>,
+    peer: &Peer,
+    mut parts: Parts,
+    incoming: Incoming,
+    change: Option<&Change>,
+) -> Response<AnswerBody> {
+    let head = match Head::of(&parts) {
+        Ok(head) => head,
+        Err(fault) => return unrouted(lane, fault),
     };
+    let Some(route) = view.table.find(&head) else {
+        return unrouted(lane, Fault { at: At::Proxy, kind: Kind::NoRoute });
+    };
+    if change.is_some_and(|change| !change.is_allowed(&route.upgrades)) {
+        return unrouted(lane, Fault::downstream(Kind::UpgradeRefused));
+    }
     let split = match &route.action {
         Action::Split(split) => *split,
         Action::Direct { status, body } => {
@@ -63,20 +93,44 @@ pub async fn exchange(lane: Rc<Lane>, peer: Rc<Peer>, request: Request<Incoming>
     let plan = &view.table.splits[split];
     let toss = view.splits[split].toss();
     let choice = split::choose(&toss.generation, &plan.force, plan.sticky.as_ref(), &head, lane.random());
-    let flight = Flight::begin(&lane, view.clone(), split, toss, &choice, route.idle_timeout_us);
-    let outgoing = Outgoing::new(&flight, route, split, &choice, parts, incoming, &peer);
-    let mut response = run(flight, split, &choice, outgoing, route).await;
+    let flight = Flight::begin(lane, view.clone(), split, toss, &choice, route.idle_timeout_us);
+    let mut response = match change {
+        Some(change) if change.ends_here(&route.upgrades) => terminate(flight, split, &choice, route).await,
+        change => {
+            parts.extensions = change.cloned().map(carried).unwrap_or_default();
+            let outgoing = Outgoing::new(&flight, route, split, &choice, parts, incoming, peer);
+            run(flight, split, &choice, outgoing, route).await
+        }
+    };
     if let Some(cookie) = choice.set_cookie.as_deref().and_then(|cookie| HeaderValue::from_str(cookie).ok()) {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
     response
 }
 
-fn read(parts: &Parts) -> Result<Head<'_>, Fault> {
-    if parts.method == http::Method::CONNECT {
-        return Err(Fault::downstream(Kind::Unsupported));
+/// What is known of a request beside its head, for whoever sends it.
+fn carried(change: Change) -> http::Extensions {
+    let mut extensions = http::Extensions::new();
+    extensions.insert(change);
+    extensions
+}
+
+/// Answers a CONNECT ourselves once an endpoint has taken the connection.
+async fn terminate(flight: Flight, split: usize, choice: &Choice, route: &RoutePlan) -> Response<AnswerBody> {
+    let version = &flight.view.splits[split].versions[choice.version];
+    flight.set_timeout(flight.started_us, route.request_timeout_us);
+    let wish = Wish { hash: None, random: &|| flight.lane.random() };
+    let reached = flight.within(tunnel::reach(version, flight.plan(), &wish, flight.shard())).await;
+    match reached.unwrap_or_else(Err) {
+        Ok(wire) => {
+            flight.settle(Outcome::of_status(StatusCode::OK));
+            Response::new(AnswerBody::Switched(Tunnel::new(wire, flight)))
+        }
+        Err(fault) => {
+            flight.settle(Outcome::of_fault(fault));
+            local(fault)
+        }
     }
-    Head::of(parts)
 }
 
 /// A request ready to be sent, perhaps twice.
@@ -87,6 +141,7 @@ struct Outgoing {
     spare: Option<Parts>,
     /// The answer has no body, whatever its head says.
     head_only: bool,
+    change: Option<Change>,
 }
 
 impl Outgoing {
@@ -103,7 +158,11 @@ impl Outgoing {
         let has_body = (!incoming.is_end_stream()).then(|| incoming.size_hint().exact());
         let plan = &view.table.splits[split];
         rewrite::request(&mut parts, peer, || [lane.random(), lane.random()]);
-        let copy = mirror::plan(lane, view, split, choice.version, has_body);
+        let change = parts.extensions.get::<Change>().cloned();
+        let copy = match change {
+            Some(_) => None,
+            None => mirror::plan(lane, view, split, choice.version, has_body),
+        };
         let shield = plan.shield.as_ref().filter(|_| {
             plan.versions[choice.version].role == Role::Canary && retry::is_idempotent(&parts.method)
         });
@@ -118,7 +177,7 @@ impl Outgoing {
         set_deadline(flight, flight.started_us, route);
         let spare = shield.map(|_| parts.clone());
         let head_only = parts.method == http::Method::HEAD;
-        Outgoing { parts, upload, spare, head_only }
+        Outgoing { parts, upload, spare, head_only, change }
     }
 
     fn body(&self) -> RequestBody {
@@ -170,6 +229,7 @@ async fn run(
         answer = send(&flight, split, primary, parts, body).await;
     }
     match answer {
+        Ok(answer) if answer.switched => switch(flight, answer, outgoing).await,
         Ok(answer) => relay(flight, answer, outgoing),
         Err(fault) => {
             if let Some(upload) = &outgoing.upload {
@@ -252,6 +312,30 @@ fn relay(flight: Flight, answer: Answer, outgoing: Outgoing) -> Response<AnswerB
     rewrite::response(&mut parts.headers, flight.age_us());
     let body = AnswerBody::relay(incoming, flight, answer.lease, outgoing.upload, &expected);
     Response::from_parts(parts, body)
+}
+
+/// The version has said yes: with its head all is known that counts.
+async fn switch(flight: Flight, answer: Answer, outgoing: Outgoing) -> Response<AnswerBody> {
+    let Answer { mut response, lease, .. } = answer;
+    let upgrading = hyper::upgrade::on(&mut response);
+    let (mut parts, _) = response.into_parts();
+    let outcome = Outcome::of_status(parts.status);
+    let upstream = match flight.within(upgrading).await {
+        Ok(Ok(upstream)) => TokioIo::new(upstream),
+        failed => {
+            let fault = failed.err().unwrap_or(Fault::upstream(Kind::Reset));
+            flight.settle(Outcome::of_fault(fault));
+            return local(fault);
+        }
+    };
+    drop(lease);
+    flight.settle(outcome);
+    parts.version = http::Version::HTTP_11;
+    rewrite::response(&mut parts.headers, flight.age_us());
+    if let Some(change) = &outgoing.change {
+        upgrade::agree(change, &mut parts);
+    }
+    Response::from_parts(parts, AnswerBody::Switched(Tunnel::new(upstream, flight)))
 }
 
 fn unrouted(lane: &Lane, fault: Fault) -> Response<AnswerBody> {

@@ -16,7 +16,8 @@ pub enum At {
 pub enum Kind {
     NoRoute,
     BadRequest,
-    Unsupported,
+    /// The client wanted its connection to turn into what its route does not allow.
+    UpgradeRefused,
     NoHealthyUpstream,
     ConnectFailure,
     ConnectTimeout,
@@ -59,7 +60,7 @@ impl Fault {
         match self.kind {
             Kind::NoRoute => StatusCode::NOT_FOUND,
             Kind::BadRequest | Kind::ClientGone => StatusCode::BAD_REQUEST,
-            Kind::Unsupported => StatusCode::NOT_IMPLEMENTED,
+            Kind::UpgradeRefused => StatusCode::FORBIDDEN,
             Kind::NoHealthyUpstream | Kind::ConnectFailure | Kind::ConnectTimeout | Kind::Reset => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -75,7 +76,7 @@ impl Kind {
         match self {
             Kind::NoRoute => "no-route",
             Kind::BadRequest => "bad-request",
-            Kind::Unsupported => "unsupported",
+            Kind::UpgradeRefused => "upgrade-refused",
             Kind::NoHealthyUpstream => "no-healthy-upstream",
             Kind::ConnectFailure => "connect-failure",
             Kind::ConnectTimeout => "connect-timeout",

@@ -11,6 +11,7 @@ mod listener;
 mod route;
 mod service;
 mod split;
+mod upgrade;
 
 pub use balance::{Algorithm, Balance, HashFunction, SlowStart};
 pub use endpoint::{Address, Endpoint, Labels};
@@ -18,6 +19,7 @@ pub use listener::{Limits, Listener};
 pub use route::{Host, Match, PathMatch, Predicate, PredicateOn, Route, Target, TextMatch};
 pub use service::{Protocol, Role, Service, Version};
 pub use split::{Force, ForceOn, Mirror, Shield, Split, Sticky, StickyKey};
+pub use upgrade::{Connect, Upgrades};
 
 use serde::Serialize;
 

@@ -1,6 +1,7 @@
 //! Drives one client connection: plain HTTP/1.1 by our own relay, HTTP/2 (where
 //! the client opens with its preface) and everything irregular by hyper.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -9,12 +10,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 
@@ -32,6 +34,7 @@ use crate::lane::Lane;
 use crate::local::LocalExecutor;
 use crate::model::Limits;
 use crate::rewrite::Peer;
+use crate::tunnel::Tunnel;
 use crate::wire::Wire;
 
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -67,21 +70,31 @@ async fn serve_by_hyper(
     limits: &Limits,
 ) -> hyper::Result<()> {
     let max_headers = limits.max_headers;
+    let switched = Rc::new(Cell::new(None));
     let service = {
-        let connection = connection.clone();
-        service_fn(move |request: Request<Incoming>| {
+        let (connection, switched) = (connection.clone(), switched.clone());
+        service_fn(move |mut request: Request<Incoming>| {
             let busy = connection.begin();
-            let (lane, peer) = (lane.clone(), peer.clone());
+            let (lane, peer, switched) = (lane.clone(), peer.clone(), switched.clone());
             async move {
                 if request.headers().len() > max_headers {
                     return Ok::<_, std::convert::Infallible>(too_many_headers(busy));
                 }
-                let connect = request.method() == Method::CONNECT;
-                let response = exchange(lane, peer, request).await;
-                if ends_http(connect, response.status()) {
-                    busy.connection().switch();
-                }
-                Ok(response.map(|body| Served { body, _busy: busy }))
+                let stream = http2.then(|| hyper::upgrade::on(&mut request));
+                let (head, body) = exchange(lane, peer, request).await.into_parts();
+                let body = match (body, stream) {
+                    (AnswerBody::Switched(tunnel), Some(stream)) => {
+                        tokio::task::spawn_local(on_stream(tunnel, stream, busy.again()));
+                        AnswerBody::Empty
+                    }
+                    (AnswerBody::Switched(tunnel), None) => {
+                        busy.connection().switch();
+                        switched.set(Some(tunnel));
+                        AnswerBody::Empty
+                    }
+                    (body, _) => body,
+                };
+                Ok(Response::from_parts(head, Served { body, _busy: busy }))
             }
         })
     };
@@ -92,23 +105,43 @@ async fn serve_by_hyper(
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+            .enable_connect_protocol()
             .serve_connection(TokioIo::new(watched), service);
-        drive(served, &connection, http2::Connection::graceful_shutdown).await
+        drive(pin!(served), &connection, http2::Connection::graceful_shutdown).await
     } else {
         let guard = Guard::new(watched, limits.max_header_bytes);
-        let served = http1::Builder::new()
+        let mut served = http1::Builder::new()
             .max_header_size(limits.max_header_bytes)
             .max_headers(max_headers)
             .serve_connection(TokioIo::new(guard), service);
-        drive(served, &connection, http1::Connection::graceful_shutdown).await
+        drive(Pin::new(&mut served), &connection, http1::Connection::graceful_shutdown).await?;
+        if let Some(tunnel) = switched.take() {
+            let _busy = connection.begin();
+            let http1::Parts { io, read_buf, .. } = served.into_parts();
+            let mut client = io.into_inner();
+            client.go_through(&read_buf);
+            Box::pin(tunnel.run(client, Some(&connection))).await;
+        }
+        Ok(())
     }
 }
 
-async fn drive<C>(served: C, connection: &Connection, graceful: fn(Pin<&mut C>)) -> hyper::Result<()>
+/// An HTTP/2 client's stream becomes its end of the tunnel once the head is out.
+async fn on_stream(tunnel: Tunnel, stream: OnUpgrade, _busy: Busy) {
+    match stream.await {
+        Ok(client) => tunnel.run(TokioIo::new(client), None).await,
+        Err(error) => tracing::debug!(%error, "the client left before its tunnel stood"),
+    }
+}
+
+async fn drive<C>(
+    mut served: Pin<&mut C>,
+    connection: &Connection,
+    graceful: fn(Pin<&mut C>),
+) -> hyper::Result<()>
 where
     C: Future<Output = hyper::Result<()>>,
 {
-    let mut served = pin!(served);
     poll_fn(|cx| {
         match connection.ending(cx) {
             Ending::None => {}
@@ -124,11 +157,6 @@ where
         served.as_mut().poll(cx)
     })
     .await
-}
-
-/// Whether the client's bytes are no longer ours to read after this answer.
-fn ends_http(connect: bool, status: StatusCode) -> bool {
-    status == StatusCode::SWITCHING_PROTOCOLS || (connect && status.is_success())
 }
 
 fn too_many_headers(busy: Busy) -> Response<Served> {

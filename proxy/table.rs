@@ -27,6 +27,7 @@ use crate::model::Service;
 use crate::model::Shield;
 use crate::model::Split;
 use crate::model::Target;
+use crate::model::Upgrades;
 use crate::model::Version;
 use crate::split::ForceRule;
 use crate::split::SplitCell;
@@ -69,6 +70,7 @@ pub struct RoutePlan {
     /// Zero for none.
     pub request_timeout_us: u64,
     pub idle_timeout_us: u64,
+    pub upgrades: Upgrades,
 }
 
 pub enum Action {
@@ -158,6 +160,7 @@ impl Compiler<'_> {
                 action,
                 request_timeout_us: route.request_timeout.map_or(0, clock::us),
                 idle_timeout_us: route.idle_timeout.map_or(0, clock::us),
+                upgrades: route.upgrades.clone(),
             });
             let all = [Match::default()];
             let matches = if route.matches.is_empty() { &all[..] } else { &route.matches };

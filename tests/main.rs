@@ -5,6 +5,7 @@
 mod harness;
 
 mod admin;
+mod connect;
 mod crash;
 mod demo;
 mod dialects;
@@ -26,3 +27,4 @@ mod split;
 mod sticky;
 mod tidy;
 mod weights;
+mod websocket;

@@ -17,6 +17,8 @@ mod site;
 
 mod listeners;
 
+mod upgrades;
+
 mod matching;
 
 mod units;

@@ -47,6 +47,14 @@ impl Guard {
         Guard { watched, state: State::Head, held: Vec::new(), cleared: 0, seen: 0, max_head }
     }
 
+    /// HTTP has ended: all that comes is the client's and passes as it is, first
+    /// of all what was passed on and not read.
+    pub fn go_through(&mut self, unread: &[u8]) {
+        self.held.splice(..0, unread.iter().copied());
+        self.cleared = self.held.len();
+        self.state = State::Through;
+    }
+
     /// Passes on what is cleared and fits.
     fn pass(&mut self, buf: &mut ReadBuf<'_>) {
         let count = self.cleared.min(buf.remaining());

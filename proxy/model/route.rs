@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::Upgrades;
+
 /// A virtual host: the domains it answers for and its routes in order.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Host {
@@ -22,12 +24,21 @@ pub struct Route {
     pub request_timeout: Option<Duration>,
     /// Longest silence of an answer's body.
     pub idle_timeout: Option<Duration>,
+    #[serde(skip_serializing_if = "Upgrades::is_default")]
+    pub upgrades: Upgrades,
 }
 
 impl Route {
     /// Matches everything and waits as long as it takes.
     pub fn new(name: impl Into<String>, target: Target) -> Route {
-        Route { name: name.into(), matches: Vec::new(), target, request_timeout: None, idle_timeout: None }
+        Route {
+            name: name.into(),
+            matches: Vec::new(),
+            target,
+            request_timeout: None,
+            idle_timeout: None,
+            upgrades: Upgrades::default(),
+        }
     }
 }
 
@@ -47,6 +58,9 @@ pub struct Match {
     pub path: Option<PathMatch>,
     pub method: Option<String>,
     pub predicates: Vec<Predicate>,
+    /// Asks for a plain CONNECT, which has no path and which no other match takes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub connect: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -11,6 +11,7 @@ use crate::text::Pattern;
 /// Everything of a match but its path.
 pub struct Conditions {
     method: Option<String>,
+    connect: bool,
     questions: Vec<Question>,
 }
 
@@ -29,11 +30,12 @@ enum Subject {
 impl Conditions {
     pub fn new(wanted: &Match) -> Result<Conditions, String> {
         let questions = wanted.predicates.iter().map(Question::new).collect::<Result<_, _>>()?;
-        Ok(Conditions { method: wanted.method.clone(), questions })
+        Ok(Conditions { method: wanted.method.clone(), connect: wanted.connect, questions })
     }
 
     pub fn hold(&self, head: &Head<'_>) -> bool {
-        self.method.as_ref().is_none_or(|method| method == head.method())
+        self.connect == (head.method() == "CONNECT")
+            && self.method.as_ref().is_none_or(|method| method == head.method())
             && self.questions.iter().all(|question| question.holds(head))
     }
 }

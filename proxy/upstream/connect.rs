@@ -34,7 +34,7 @@ pub async fn http1(
     let (sender, connection) = handshake.map_err(|_| Fault::upstream(Kind::ConnectFailure))?;
     let location = location.clone();
     let driver = tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
+        if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%location, %error, "upstream connection ended");
         }
     });

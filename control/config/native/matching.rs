@@ -7,7 +7,7 @@ use crate::config::fields::Spot;
 
 use super::units;
 
-const MATCH: [&str; 7] = ["exact", "prefix", "regex", "method", "headers", "query", "cookies"];
+const MATCH: [&str; 8] = ["exact", "prefix", "regex", "method", "headers", "query", "cookies", "connect"];
 const PREDICATE: [&str; 7] = ["name", "exact", "prefix", "suffix", "regex", "present", "invert"];
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
@@ -23,7 +23,16 @@ pub fn one(spot: &Spot) -> Option<Match> {
             predicates.extend(predicate(&spot, on));
         }
     }
-    Some(Match { path, method, predicates })
+    let connect = fields.get("connect").and_then(|spot| spot.bool()).unwrap_or(false);
+    for name in ["exact", "prefix", "regex", "method", "query"] {
+        if let (true, Some(spot)) = (connect, fields.get(name)) {
+            spot.error("a CONNECT has its authority and fields alone; drop this");
+        }
+    }
+    if method.as_deref() == Some("CONNECT") {
+        spot.error("a CONNECT is matched by `connect: true`, not by its method");
+    }
+    Some(Match { path, method, predicates, connect })
 }
 
 /// The value match of a predicate or a forced version.

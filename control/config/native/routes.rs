@@ -14,8 +14,10 @@ use super::hosts::Domain;
 use super::matching;
 use super::site::Site;
 use super::units;
+use super::upgrades;
 
-const FIELDS: [&str; 7] = ["name", "hosts", "match", "service", "direct", "timeout", "idleTimeout"];
+const FIELDS: [&str; 9] =
+    ["name", "hosts", "match", "service", "direct", "timeout", "idleTimeout", "upgrade", "connect"];
 const DIRECT: [&str; 2] = ["status", "body"];
 
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -121,7 +123,9 @@ fn route(
             *time = given;
         }
     }
-    Some((domains, Route { name: name?, matches, target: target?, request_timeout, idle_timeout }))
+    let upgrades = upgrades::read(&fields, &matches);
+    let route = Route { matches, request_timeout, idle_timeout, upgrades, ..Route::new(name?, target?) };
+    Some((domains, route))
 }
 
 fn service(spot: &Spot, sites: &[Site]) -> Option<Target> {
@@ -157,7 +161,8 @@ fn warn_unreached(items: &[Spot], routes: &[(Vec<Domain>, Route)]) {
     let mut told = HashSet::new();
     for (i, (wide, first)) in all {
         for (j, (narrow, route)) in routes.iter().enumerate().skip(i + 1) {
-            let covered = narrow.iter().all(|domain| wide.iter().any(|other| other.covers(domain)));
+            let apart = route.matches.iter().any(|one| one.connect);
+            let covered = !apart && narrow.iter().all(|domain| wide.iter().any(|other| other.covers(domain)));
             if covered && told.insert(j) {
                 items[j].warn(format!(
                     "route `{}` is never reached: `{}` above takes every request",
@@ -178,7 +183,7 @@ fn takes_all(route: &Route) -> bool {
             Some(PathMatch::Prefix(prefix)) => prefix == "/",
             Some(PathMatch::Exact(_) | PathMatch::Regex(_)) => false,
         };
-        path && one.method.is_none() && one.predicates.is_empty()
+        path && one.method.is_none() && one.predicates.is_empty() && !one.connect
     };
     route.matches.is_empty() || route.matches.iter().any(free)
 }
