@@ -28,6 +28,10 @@ test:
 expect:
     UPDATE_EXPECT=1 cargo test --test integration dialects
 
+# fuzz every parser of ours, so many seconds each
+fuzz SECONDS="60" *TARGETS:
+    tests/fuzz/run {{SECONDS}} {{TARGETS}}
+
 # serin against its peers: CPU per request and requests/s
 versus *ARGS:
     cargo run --release -p serin-bench -- versus {{ARGS}}

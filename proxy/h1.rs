@@ -7,6 +7,8 @@
 //! could be read in two ways (`strict.rs`) is for nobody: hyper reads behind
 //! `guard.rs`, which lets only the rest through.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod guard;
 mod relay;
 mod deliver;

@@ -7,6 +7,8 @@
 //!
 //! The modules stand in layer order: each may name only those below it.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod handle;
 mod upkeep;
 mod worker;

@@ -109,7 +109,7 @@ async fn serve_by_hyper(
             .serve_connection(TokioIo::new(watched), service);
         drive(pin!(served), &connection, http2::Connection::graceful_shutdown).await
     } else {
-        let guard = Guard::new(watched, limits.max_header_bytes);
+        let guard = Guard::new(watched, connection.clone(), limits.max_header_bytes);
         let mut served = http1::Builder::new()
             .max_header_size(limits.max_header_bytes)
             .max_headers(max_headers)

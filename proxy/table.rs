@@ -3,6 +3,8 @@
 //! Compiling carries over by name what must outlive a reload: the counters of
 //! every version and the weights and evidence of every split.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod host;
 mod path;
 mod predicate;

@@ -3,11 +3,12 @@
 
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::connections::Watched;
+use crate::connections::Connection;
 use crate::h1::framing::Framing;
 use crate::h1::request;
 use crate::h1::request::Extent;
@@ -19,8 +20,9 @@ const PIECE: usize = 8 * 1024;
 /// No request begins like this, so hyper answers 400 and closes.
 const NONSENSE: &[u8] = b"\0";
 
-pub struct Guard {
-    watched: Watched,
+pub struct Guard<S> {
+    stream: S,
+    connection: Rc<Connection>,
     state: State,
     /// Read and not yet passed on.
     held: Vec<u8>,
@@ -40,11 +42,18 @@ enum State {
     /// HTTP has ended, or hyper will end it.
     Through,
     Refused,
+    /// It was told; what comes after it is never read.
+    Ended,
 }
 
-impl Guard {
-    pub fn new(watched: Watched, max_head: usize) -> Guard {
-        Guard { watched, state: State::Head, held: Vec::new(), cleared: 0, seen: 0, max_head }
+impl<S: AsyncRead + Unpin> Guard<S> {
+    pub fn new(stream: S, connection: Rc<Connection>, max_head: usize) -> Guard<S> {
+        Guard { stream, connection, state: State::Head, held: Vec::new(), cleared: 0, seen: 0, max_head }
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub fn has_refused(&self) -> bool {
+        matches!(self.state, State::Refused | State::Ended)
     }
 
     /// HTTP has ended: all that comes is the client's and passes as it is, first
@@ -101,7 +110,7 @@ impl Guard {
     fn poll_hold(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut piece = [0; PIECE];
         let mut room = ReadBuf::new(&mut piece);
-        ready!(Pin::new(&mut self.watched).poll_read(cx, &mut room))?;
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room))?;
         self.held.extend_from_slice(room.filled());
         Poll::Ready(Ok(room.filled().len()))
     }
@@ -113,7 +122,7 @@ impl Guard {
             self.cleared = framing.advance(&self.held).map_err(|_| ambiguous())?;
         } else {
             let before = buf.filled().len();
-            ready!(Pin::new(&mut self.watched).poll_read(cx, buf))?;
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
             let count = framing.advance(&buf.filled()[before..]).map_err(|_| ambiguous())?;
             self.held.extend_from_slice(&buf.filled()[before + count..]);
             buf.set_filled(before + count);
@@ -129,7 +138,7 @@ fn ambiguous() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "a body whose end could be read in two ways")
 }
 
-impl AsyncRead for Guard {
+impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let guard = self.get_mut();
         let before = buf.filled().len();
@@ -157,11 +166,11 @@ impl AsyncRead for Guard {
                         return Poll::Ready(Ok(()));
                     }
                 }
-                State::Switching if guard.watched.connection.has_switched() => {
+                State::Switching if guard.connection.has_switched() => {
                     guard.state = State::Through;
                     guard.cleared = guard.held.len();
                 }
-                State::Switching if !guard.watched.connection.is_busy() => guard.state = State::Head,
+                State::Switching if !guard.connection.is_busy() => guard.state = State::Head,
                 // Read on a little, to see a client that leaves.
                 State::Switching if guard.held.len() < PIECE => {
                     if ready!(guard.poll_hold(cx))? == 0 {
@@ -169,29 +178,29 @@ impl AsyncRead for Guard {
                     }
                 }
                 State::Switching => return Poll::Pending,
-                State::Through => return Pin::new(&mut guard.watched).poll_read(cx, buf),
-                // Once; what comes after it is never asked for.
+                State::Through => return Pin::new(&mut guard.stream).poll_read(cx, buf),
                 State::Refused => {
                     guard.held = NONSENSE.to_vec();
                     guard.cleared = NONSENSE.len();
-                    guard.state = State::Through;
+                    guard.state = State::Ended;
                 }
+                State::Ended => return Poll::Pending,
             }
         }
     }
 }
 
-impl AsyncWrite for Guard {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.watched).poll_write(cx, buf)
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.watched).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.watched).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -199,10 +208,10 @@ impl AsyncWrite for Guard {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.watched).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.watched.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 }

@@ -19,7 +19,11 @@ impl HostIndex {
         let domain = domain.to_ascii_lowercase();
         let taken = || format!("domain {domain:?} belongs to two hosts");
         if domain == "*" {
-            return if self.any.replace(host).is_some() { Err(taken()) } else { Ok(()) };
+            if self.any.is_some() {
+                return Err(taken());
+            }
+            self.any = Some(host);
+            return Ok(());
         }
         let (list, text) = match (domain.strip_prefix('*'), domain.strip_suffix('*')) {
             (Some(suffix), None) => (&mut self.suffixes, suffix),
@@ -28,8 +32,11 @@ impl HostIndex {
                 if domain.is_empty() || domain.contains('*') {
                     return Err(format!("{domain:?} is no domain"));
                 }
-                let before = self.exact.insert(domain.clone(), host);
-                return if before.is_some() { Err(taken()) } else { Ok(()) };
+                if self.exact.contains_key(&domain) {
+                    return Err(taken());
+                }
+                self.exact.insert(domain, host);
+                return Ok(());
             }
         };
         if text.is_empty() || text.contains('*') {

@@ -1,0 +1,4 @@
+//! Chunks, however they are cut.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| serin_proxy::fuzz::body(bytes));
