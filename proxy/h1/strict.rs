@@ -12,6 +12,7 @@ use crate::h1::framing::Framing;
 use crate::h1::request::is_authority;
 
 /// What follows a head that has one reading.
+#[derive(Debug)]
 pub struct Passed {
     pub framing: Framing,
     /// The client may go on in another language than HTTP.
