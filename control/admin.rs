@@ -4,6 +4,7 @@
 //! no state of its own. Only POST and PUT change anything, and a browser page of
 //! another origin cannot send those.
 
+pub mod drain;
 pub mod events;
 pub mod inspect;
 pub mod metrics;
@@ -21,8 +22,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use serde::{Deserialize, Serialize};
+use serin_proxy::Handle;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use utoipa::ToSchema;
 
 use crate::clock::{Clock, Moment};
@@ -36,6 +38,16 @@ pub enum Life {
     Draining,
 }
 
+/// What an operator asks of the process itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    StopAccepting,
+    /// After the drain timeout; until then clients are told to go.
+    StopAcceptingLater,
+    /// Clients are told to go, and that is all.
+    SayFarewell,
+}
+
 /// What does not change while the process runs.
 pub struct Facts {
     pub clock: Clock,
@@ -44,7 +56,8 @@ pub struct Facts {
     pub config: PathBuf,
     pub state: PathBuf,
     pub admin: SocketAddr,
-    pub listeners: Vec<(String, SocketAddr)>,
+    /// Asked for the listeners alone.
+    pub handle: Handle,
 }
 
 #[derive(Clone)]
@@ -52,6 +65,7 @@ pub struct Admin {
     pub desk: Desk,
     pub facts: Arc<Facts>,
     pub life: watch::Receiver<Life>,
+    pub demands: mpsc::Sender<Demand>,
 }
 
 /// An error as every endpoint writes it.
@@ -74,6 +88,7 @@ fn router(admin: Admin) -> Router {
         .route("/server_info", get(inspect::server_info))
         .route("/config_dump", get(inspect::config_dump))
         .route("/reload", post(inspect::reload))
+        .route("/drain_listeners", post(drain::drain_listeners))
         .route("/metrics", get(metrics::metrics))
         .route("/stats/prometheus", get(metrics::stats_prometheus))
         .route("/rollouts", get(rollouts::list))

@@ -6,23 +6,23 @@
 //! judges, write the last checkpoints, leave.
 
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use serin_proxy::weights::percent;
-use serin_proxy::{Bound, Handle, Model};
+use serin_proxy::{Bound, Handle, Model, Pace};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
 
-use crate::admin::{self, Admin, Facts, Life};
+use crate::admin::{self, Admin, Demand, Facts, Life};
 use crate::clock::Clock;
 use crate::config::problem::Problem;
-use crate::config::{self, Files, Loaded, Referenced};
+use crate::config::{self, Drain, Files, Loaded, Referenced};
 use crate::fleet::Fleet;
 use crate::journal::{Journal, OpenError};
 use crate::source;
@@ -31,8 +31,6 @@ use crate::source::file::WatchError;
 use crate::tick::ask::{Ask, Desk};
 use crate::tick::{Fixed, Parts, Tick};
 
-/// How long requests under way may take to end after a stop was asked for.
-const DRAIN: Duration = Duration::from_secs(30);
 /// The state directory beside the file when the file names none.
 const STATE: &str = "serin-state";
 
@@ -72,6 +70,8 @@ pub struct App {
     listener: TcpListener,
     server: Admin,
     life: watch::Sender<Life>,
+    drain: watch::Receiver<Drain>,
+    demands: mpsc::Receiver<Demand>,
     signals: Signals,
 }
 
@@ -112,10 +112,11 @@ impl App {
             config: options.config.clone(),
             state,
             admin,
-            listeners: bound.0.clone(),
+            handle: handle.clone(),
         };
         let (noticed, changes) = mpsc::channel(1);
         let watch = source::file::watch(&options.config, text.clone(), referenced.clone(), noticed)?;
+        let (drain, drains) = watch::channel(loaded.drain);
         let tick = Tick::new(Parts {
             handle: handle.clone(),
             clock,
@@ -127,10 +128,13 @@ impl App {
             referenced,
             watch,
             fixed: Fixed { admin: loaded.admin, workers: loaded.workers, state: loaded.state },
+            drain,
             warnings: loaded.warnings.iter().map(Problem::to_string).collect(),
         });
-        let server = Admin { desk, facts: Arc::new(facts), life: living };
-        Ok(App { bound, admin, handle, tick, asks, changes, listener, server, life, signals })
+        let (demand, demands) = mpsc::channel(1);
+        let server = Admin { desk, facts: Arc::new(facts), life: living, demands: demand };
+        let drain = drains;
+        Ok(App { bound, admin, handle, tick, asks, changes, listener, server, life, drain, demands, signals })
     }
 
     /// Runs until a signal or `stop`, then drains. A second signal ends at once.
@@ -141,11 +145,21 @@ impl App {
         let server = tokio::spawn(admin::serve(self.listener, self.server));
         self.life.send_replace(Life::Live);
         tracing::info!(admin = %self.admin, listeners = listed(&self.bound), "serin is live");
-        self.signals.wait(stop, &desk).await;
-        self.life.send_replace(Life::Draining);
-        tracing::info!("draining");
+        let mut wishes = Wishes {
+            handle: &self.handle,
+            life: &self.life,
+            drain: &self.drain,
+            demands: &mut self.demands,
+            stop_at: None,
+        };
         tokio::select! {
-            () = self.handle.drain(DRAIN) => {}
+            () = self.signals.wait(stop, &desk) => {}
+            () = wishes.grant() => {}
+        }
+        self.life.send_replace(Life::Draining);
+        let drain = *self.drain.borrow();
+        tokio::select! {
+            () = end(&self.handle, drain) => {}
             () = self.signals.again() => tracing::warn!("stopped while requests were under way"),
         }
         // The tick may only be gone already if it panicked, and then that was told.
@@ -153,6 +167,69 @@ impl App {
         let _ = tick.await;
         server.abort();
         tracing::info!("stopped");
+    }
+}
+
+/// Whoever sends us traffic first has time to hear that we are not ready.
+async fn end(handle: &Handle, drain: Drain) {
+    if !drain.delay.is_zero() {
+        tracing::info!(delay = ?drain.delay, "about to drain; connections end with their next answer");
+        handle.farewell();
+        tokio::time::sleep(drain.delay).await;
+    }
+    tracing::info!(timeout = ?drain.timeout, "draining");
+    handle.drain(drain.timeout, Pace::Hurried).await;
+}
+
+/// What operators ask of the process while it lives on.
+struct Wishes<'a> {
+    handle: &'a Handle,
+    life: &'a watch::Sender<Life>,
+    drain: &'a watch::Receiver<Drain>,
+    demands: &'a mut mpsc::Receiver<Demand>,
+    stop_at: Option<Instant>,
+}
+
+impl Wishes<'_> {
+    /// Never returns: no wish ends the process.
+    async fn grant(&mut self) {
+        loop {
+            let stop_at = self.stop_at;
+            let later = async {
+                match stop_at {
+                    Some(at) => sleep_until(at).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                () = later => {
+                    self.stop_at = None;
+                    self.stop_accepting();
+                }
+                demand = self.demands.recv() => match demand {
+                    Some(demand) => self.obey(demand),
+                    None => pending().await,
+                },
+            }
+        }
+    }
+
+    fn obey(&mut self, demand: Demand) {
+        self.life.send_replace(Life::Draining);
+        tracing::info!(?demand, "asked to let clients go");
+        match demand {
+            Demand::StopAccepting => self.stop_accepting(),
+            Demand::StopAcceptingLater => {
+                self.handle.farewell();
+                self.stop_at = Some(Instant::now() + self.drain.borrow().timeout);
+            }
+            Demand::SayFarewell => self.handle.farewell(),
+        }
+    }
+
+    fn stop_accepting(&self) {
+        self.handle.stop_accepting();
+        tracing::info!("no longer accepting connections");
     }
 }
 
@@ -203,7 +280,7 @@ fn load(path: &Path) -> Result<(Loaded, String, Referenced), StartError> {
 /// Starting workers blocks, which a runtime's own thread may not.
 async fn start_proxy(model: &Model, workers: usize) -> Result<(Handle, Bound), serin_proxy::StartError> {
     let model = model.clone();
-    let start = move || Handle::start(&model, &serin_proxy::Options { workers });
+    let start = move || Handle::start(&model, serin_proxy::Options { workers, ..Default::default() });
     tokio::task::spawn_blocking(start).await.expect("starting the proxy does not panic")
 }
 

@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use serin_proxy::reading::SplitReading;
 use serin_proxy::{Handle, Model, Weights};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::act::{self, Plan, Shift};
 use crate::clock::{Clock, Moment};
-use crate::config::{Loaded, Referenced};
+use crate::config::{Drain, Loaded, Referenced};
 use crate::events::{Events, word};
 use crate::figures::Ring;
 use crate::fleet::{Fleet, Governed};
@@ -59,6 +59,8 @@ pub struct Tick {
     referenced: Referenced,
     watch: Watch,
     fixed: Fixed,
+    /// What the file says of an end, for those who bring it about.
+    drain: watch::Sender<Drain>,
     reloads: Reloads,
     last_reload: Reload,
 }
@@ -82,6 +84,7 @@ pub struct Parts {
     pub referenced: Referenced,
     pub watch: Watch,
     pub fixed: Fixed,
+    pub drain: watch::Sender<Drain>,
     pub warnings: Vec<String>,
 }
 
@@ -127,6 +130,7 @@ impl Tick {
             referenced: parts.referenced,
             watch: parts.watch,
             fixed: parts.fixed,
+            drain: parts.drain,
             reloads: Reloads::default(),
             last_reload,
         };

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::AbortHandle;
 
 use crate::clock;
 use crate::model::Limits;
@@ -20,13 +21,20 @@ use crate::wire::Wire;
 #[derive(Default)]
 pub struct Connections {
     list: RefCell<Vec<Rc<Connection>>>,
+    /// All end with their next answer, those that are yet to come too.
+    farewell: Rc<Cell<bool>>,
 }
 
 pub struct Connection {
     /// Where it stands in the list.
     index: Cell<usize>,
+    /// The listener's sockets that it came by.
+    listener: u64,
+    farewell: Rc<Cell<bool>>,
     header_timeout_us: u64,
     idle_timeout_us: u64,
+    /// Driven by hyper, which has to be told when it is to end.
+    irregular: Cell<bool>,
     /// Speaks HTTP/2, where bytes between requests are no beginning of a head.
     multiplexed: Cell<bool>,
     switched: Cell<bool>,
@@ -39,6 +47,7 @@ pub struct Connection {
     /// Set once it has been told to end, and never unset.
     leaving: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+    task: RefCell<Option<AbortHandle>>,
 }
 
 /// How a connection is to end, if it is to.
@@ -51,13 +60,17 @@ pub enum Ending {
 }
 
 impl Connections {
-    pub fn len(&self) -> usize {
-        self.list.borrow().len()
+    /// Of one listener's sockets, or of all.
+    pub fn count(&self, listener: Option<u64>) -> usize {
+        self.list.borrow().iter().filter(|connection| connection.came_by(listener)).count()
     }
 
-    pub fn open(&self, limits: &Limits) -> Rc<Connection> {
+    pub fn open(&self, listener: u64, limits: &Limits) -> Rc<Connection> {
         let connection = Rc::new(Connection {
-            index: Cell::new(self.len()),
+            index: Cell::new(self.list.borrow().len()),
+            listener,
+            farewell: self.farewell.clone(),
+            irregular: Cell::new(false),
             header_timeout_us: clock::us(limits.header_timeout),
             idle_timeout_us: clock::us(limits.idle_timeout),
             multiplexed: Cell::new(false),
@@ -68,6 +81,7 @@ impl Connections {
             ending: Cell::new(Ending::None),
             leaving: Cell::new(false),
             waker: RefCell::default(),
+            task: RefCell::default(),
         });
         self.list.borrow_mut().push(connection.clone());
         connection
@@ -83,10 +97,34 @@ impl Connections {
         }
     }
 
-    pub fn end_all(&self, ending: Ending) {
-        for connection in self.list.borrow().iter() {
-            connection.end(ending);
+    /// Lets connections go after what is under way. One that carries nothing is
+    /// only closed when it has been quiet for so long: its client may be about
+    /// to ask, and would ask in vain.
+    pub fn see_off(&self, listener: Option<u64>, patience_us: u64, now_us: u64) {
+        for connection in self.list.borrow().iter().filter(|connection| connection.came_by(listener)) {
+            connection.leaving.set(true);
+            let busy = connection.busy.get() > 0;
+            let quiet = connection.quiet_since_us.get().saturating_add(patience_us) <= now_us;
+            let resting = !busy && quiet && connection.head_since_us.get() == 0;
+            if resting || connection.multiplexed.get() || (busy && connection.irregular.get()) {
+                connection.end(Ending::Graceful);
+            }
         }
+    }
+
+    /// Breaks off whatever is under way.
+    pub fn cut(&self, listener: Option<u64>) {
+        for connection in self.list.borrow().iter().filter(|connection| connection.came_by(listener)) {
+            if let Some(task) = &*connection.task.borrow() {
+                task.abort();
+            }
+        }
+    }
+
+    /// Ends every connection with the answer that it is given next.
+    pub fn farewell(&self) {
+        self.farewell.set(true);
+        self.see_off(None, u64::MAX, 0);
     }
 
     pub fn sweep(&self, now_us: u64) {
@@ -115,7 +153,16 @@ impl Connection {
 
     /// Is this connection to end after what is under way?
     pub fn is_ending(&self) -> bool {
-        self.leaving.get()
+        self.leaving.get() || self.farewell.get()
+    }
+
+    /// The task that drives it.
+    pub fn driven_by(&self, task: AbortHandle) {
+        *self.task.borrow_mut() = Some(task);
+    }
+
+    fn came_by(&self, listener: Option<u64>) -> bool {
+        listener.is_none_or(|listener| listener == self.listener)
     }
 
     fn end(&self, ending: Ending) {
@@ -130,6 +177,14 @@ impl Connection {
         self.busy.set(self.busy.get() + 1);
         self.head_since_us.set(0);
         Busy(self.clone())
+    }
+
+    /// From here on hyper drives it.
+    pub fn set_irregular(&self) {
+        self.irregular.set(true);
+        if self.is_ending() {
+            self.ending.set(Ending::Graceful);
+        }
     }
 
     pub fn set_multiplexed(&self) {

@@ -7,32 +7,34 @@ use std::time::Duration;
 
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
-use tokio::sync::watch;
 
 use crate::alarm::Alarm;
 use crate::lane::LaneCounts;
-use crate::listen;
 use crate::model::Model;
 use crate::reading::Reading;
 use crate::reading::SplitReading;
+use crate::sockets::Refused;
+use crate::sockets::Sockets;
 use crate::table::SplitPlan;
 use crate::table::Table;
 use crate::upkeep::Upkeep;
 use crate::weights::Weights;
+use crate::worker::Order;
 use crate::worker::Worker;
 
+pub use crate::sockets::{Bound, Inherited};
 pub use crate::table::Problem;
+pub use crate::worker::Pace;
 
-/// Listener names and the addresses they really got.
-#[derive(Clone, Debug)]
-pub struct Bound(pub Vec<(String, SocketAddr)>);
-
-#[derive(Clone, Debug)]
+#[derive(Debug, Default)]
 pub struct Options {
     pub workers: usize,
+    /// Sockets that listen already; those that no listener wants are closed.
+    pub inherited: Vec<Inherited>,
 }
 
 /// Ages at which a request under way speaks before it ends.
@@ -68,70 +70,103 @@ pub struct Handle(Arc<Inner>);
 struct Inner {
     table: Arc<ArcSwap<Table>>,
     /// Held while the table is replaced, so that two models never mix.
-    applying: Mutex<()>,
-    workers: usize,
+    sockets: Mutex<Sockets>,
+    workers: Vec<mpsc::UnboundedSender<Order>>,
     lanes: Vec<Arc<LaneCounts>>,
     alarm: Arc<Alarm>,
-    drain: watch::Sender<Option<Duration>>,
     alive: tokio::sync::Mutex<mpsc::Receiver<()>>,
     upkeep: Upkeep,
 }
 
 impl Handle {
     /// Compiles the model, binds its listeners and starts the workers.
-    pub fn start(model: &Model, options: &Options) -> Result<(Handle, Bound), StartError> {
+    pub fn start(model: &Model, options: Options) -> Result<(Handle, Bound), StartError> {
         let workers = options.workers.max(1);
         let table = Table::compile(model, None, workers).map_err(StartError::Model)?;
-        let mut sockets: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-        let mut bound = Vec::new();
-        for listener in &model.listeners {
-            let address = listener.address;
-            let listen = |source| StartError::Listen { address, source };
-            let opened = listen::bind(address, workers).map_err(listen)?;
-            bound.push((listener.name.clone(), opened[0].local_addr().map_err(listen)?));
-            for (worker, socket) in sockets.iter_mut().zip(opened) {
-                worker.push((socket, listener.limits.clone()));
-            }
-        }
+        let mut sockets = Sockets::new(workers, options.inherited);
+        let plan = sockets.plan(&model.listeners);
+        let plan = plan.map_err(|mut refused| {
+            let refused = refused.swap_remove(0);
+            StartError::Listen { address: refused.address, source: refused.cause }
+        })?;
         let table = Arc::new(ArcSwap::from_pointee(table));
         let alarm = Arc::new(Alarm::default());
-        let (drain, draining) = watch::channel(None);
         let (living, alive) = mpsc::channel(1);
         let lanes: Vec<Arc<LaneCounts>> = (0..workers).map(|_| Arc::default()).collect();
-        for (index, sockets) in sockets.into_iter().enumerate() {
-            let worker = Worker {
-                index,
-                table: table.clone(),
-                counts: lanes[index].clone(),
-                alarm: alarm.clone(),
-                sockets,
-                drain: draining.clone(),
-                alive: living.clone(),
-            };
+        let mut posts = Vec::new();
+        for (index, counts) in lanes.iter().enumerate() {
+            let (post, orders) = mpsc::unbounded_channel();
+            let (table, counts) = (table.clone(), counts.clone());
+            let worker = Worker { index, table, counts, alarm: alarm.clone(), orders, alive: living.clone() };
             worker.spawn().map_err(StartError::Worker)?;
+            posts.push(post);
         }
-        let alive = tokio::sync::Mutex::new(alive);
         let upkeep = Upkeep::start(table.load_full()).map_err(StartError::Worker)?;
-        let applying = Mutex::default();
-        let inner = Inner { table, applying, workers, lanes, alarm, drain, alive, upkeep };
-        Ok((Handle(Arc::new(inner)), Bound(bound)))
+        sockets.carry_out(plan, &posts, None).map_err(StartError::Worker)?;
+        let bound = sockets.bound();
+        let (sockets, alive) = (Mutex::new(sockets), tokio::sync::Mutex::new(alive));
+        let inner = Inner { table, sockets, workers: posts, lanes, alarm, alive, upkeep };
+        Ok((Handle(Arc::new(inner)), bound))
     }
 
     /// Swaps the whole model, its weights included: who applies one puts the
-    /// live weights into it that are to stay. On problems nothing changes.
-    pub fn apply(&self, model: &Model) -> Result<(), Vec<Problem>> {
-        let _applying = self.0.applying.lock().expect("no holder of this lock panics");
+    /// live weights into it that are to stay. On problems nothing changes. The
+    /// connections of listeners that are gone have until `deadline` to end.
+    pub fn apply(&self, model: &Model, deadline: Duration) -> Result<(), Vec<Problem>> {
+        let mut sockets = self.sockets();
         let previous = self.0.table.load_full();
-        if model.listeners != previous.model.listeners {
-            let text =
-                "listeners and their limits cannot change while running; restart to change them".to_owned();
-            return Err(vec![Problem { path: "listeners".to_owned(), text }]);
-        }
-        let table = Table::compile(model, Some(&previous), self.0.workers)?;
+        let table = Table::compile(model, Some(&previous), self.0.workers.len())?;
+        let plan = sockets.plan(&model.listeners).map_err(|refused| {
+            let problem = |refused: Refused| Problem {
+                path: format!("listeners[{}].address", refused.listener),
+                text: format!("cannot listen on {}: {}", refused.address, refused.cause),
+            };
+            refused.into_iter().map(problem).collect::<Vec<_>>()
+        })?;
         let table = Arc::new(table);
         self.0.table.store(table.clone());
         self.0.upkeep.turn_to(table);
+        // The table is in force; a descriptor that cannot be shared out now is
+        // met by the next reload.
+        if let Err(cause) = sockets.carry_out(plan, &self.0.workers, Some(deadline)) {
+            tracing::error!(%cause, "not every worker listens");
+        }
         Ok(())
+    }
+
+    /// The listeners of now.
+    pub fn bound(&self) -> Bound {
+        self.sockets().bound()
+    }
+
+    /// Copies of all listening sockets, for a process that is to go on with them.
+    pub fn hand_over(&self) -> std::io::Result<Vec<Inherited>> {
+        self.sockets().hand_over()
+    }
+
+    /// Every connection ends with the answer that it is given next; new ones
+    /// are still accepted.
+    pub fn farewell(&self) {
+        self.order(|| Order::Farewell);
+    }
+
+    /// Accepts no more. What is under way and who has knocked is not disturbed.
+    pub fn stop_accepting(&self) {
+        for id in self.sockets().close_all() {
+            self.order(|| Order::Close { id, deadline: None });
+        }
+        self.farewell();
+    }
+
+    /// Only a worker whose thread has ended does not hear.
+    fn order(&self, order: impl Fn() -> Order) {
+        for worker in &self.0.workers {
+            let _ = worker.send(order());
+        }
+    }
+
+    fn sockets(&self) -> MutexGuard<'_, Sockets> {
+        self.0.sockets.lock().expect("no holder of this lock panics")
     }
 
     /// Changes the weights of one split; the next request of every worker obeys.
@@ -197,8 +232,9 @@ impl Handle {
 
     /// Stops accepting, lets requests end, and returns when all have or the
     /// deadline has passed.
-    pub async fn drain(&self, deadline: Duration) {
-        self.0.drain.send_replace(Some(deadline));
+    pub async fn drain(&self, deadline: Duration, pace: Pace) {
+        self.sockets().close_all();
+        self.order(|| Order::Drain { deadline, pace });
         let mut alive = self.0.alive.lock().await;
         while alive.recv().await.is_some() {}
     }

@@ -11,6 +11,7 @@
 pub mod fuzz;
 mod handle;
 mod upkeep;
+mod sockets;
 mod worker;
 mod listen;
 mod serve;
@@ -48,7 +49,7 @@ mod alarm;
 mod location;
 mod wire;
 
-pub use handle::{Bound, Handle, Marks, Options, Problem, ShiftError, StartError};
+pub use handle::{Bound, Handle, Inherited, Marks, Options, Pace, Problem, ShiftError, StartError};
 pub use model::Model;
 pub use reading::Reading;
 pub use weights::Weights;

@@ -1,31 +1,53 @@
 //! Listening sockets: one per worker on the same address, shared out by the
 //! kernel, so that no two workers ever touch the same connection.
+//!
+//! A process may be born with sockets that another opened for it. Each of these
+//! has a queue of its own in the kernel, so every one is accepted by somebody,
+//! however many workers there are.
 
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use crate::connections::Connection;
 use crate::connections::Connections;
 use crate::lane::Lane;
-use crate::model::Limits;
 use crate::serve::serve;
+use crate::table::ListenerPlan;
 use crate::wire::Wire;
 
 const BACKLOG: i32 = 4096;
 /// A client that takes none of what we sent for this long is given up.
 const UNREAD: Duration = Duration::from_secs(300);
 
+/// One worker's socket of a listener.
+pub struct Ear {
+    /// Names the listener's sockets among all that were ever opened.
+    pub id: u64,
+    pub name: Arc<str>,
+    pub socket: std::net::TcpListener,
+}
+
+/// How an ear is to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hearing {
+    Open,
+    /// Who has knocked already is let in, and that was it.
+    Closing,
+}
+
 /// As many sockets on `address` as there are workers. Port 0 is settled by the
-/// first.
-pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
+/// first. `shared` says that we have sockets on this port already.
+pub fn bind(address: SocketAddr, workers: usize, shared: bool) -> io::Result<Vec<std::net::TcpListener>> {
     // Our sockets share their address with any other that asks for it: make sure
     // that none is there, or two processes would split the traffic in silence.
-    if address.port() != 0 {
+    if address.port() != 0 && !shared {
         let alone = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         alone.set_reuse_address(true)?;
         alone.bind(&address.into())?;
@@ -39,6 +61,38 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::Tcp
     Ok(sockets)
 }
 
+/// More sockets beside those that were handed to us. Where the kernel has none
+/// for us (they were opened without sharing) workers share those there are.
+pub fn join(
+    mut sockets: Vec<std::net::TcpListener>,
+    workers: usize,
+) -> io::Result<Vec<std::net::TcpListener>> {
+    let address = sockets[0].local_addr()?;
+    for inherited in &sockets {
+        inherited.set_nonblocking(true)?;
+    }
+    while sockets.len() < workers {
+        match socket(address) {
+            Ok(another) => sockets.push(another),
+            Err(_) => break,
+        }
+    }
+    Ok(sockets)
+}
+
+/// Which sockets each worker accepts from: every one is somebody's, and every
+/// worker has one.
+pub fn deal(
+    sockets: &[std::net::TcpListener],
+    workers: usize,
+) -> io::Result<Vec<Vec<std::net::TcpListener>>> {
+    let mut dealt: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
+    for turn in 0..workers.max(sockets.len()) {
+        dealt[turn % workers].push(sockets[turn % sockets.len()].try_clone()?);
+    }
+    Ok(dealt)
+}
+
 fn socket(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -49,19 +103,23 @@ fn socket(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Accepts until the worker drains, and then whoever had already knocked.
+/// Accepts until it is told to close, and then whoever had already knocked.
 pub async fn accept(
-    listener: TcpListener,
+    ear: Ear,
     lane: Rc<Lane>,
     connections: Rc<Connections>,
-    limits: Rc<Limits>,
-    mut draining: watch::Receiver<Option<Duration>>,
+    mut hearing: watch::Receiver<Hearing>,
 ) {
+    let Ear { id, name, socket } = ear;
+    let listener = TcpListener::from_std(socket).expect("a listening socket joins a live reactor");
+    let Some(mut plan) = lane.view().table.listener(&name).cloned() else {
+        return tracing::error!(listener = %name, "sockets were opened for a listener that is not there");
+    };
     loop {
         let accepted = tokio::select! {
             biased;
             accepted = listener.accept() => accepted,
-            _ = draining.wait_for(Option::is_some) => break,
+            _ = hearing.wait_for(|hearing| *hearing == Hearing::Closing) => break,
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -72,33 +130,63 @@ pub async fn accept(
                 continue;
             }
         };
-        admit(stream, &lane, &connections, &limits);
+        // What a removed listener last was is what its late comers meet.
+        if let Some(now) = lane.view().table.listener(&name) {
+            plan.clone_from(now);
+        }
+        admit(stream, id, &lane, &connections, &plan);
     }
     // Asked of the kernel itself: the reactor may not have told us of them yet.
     let Ok(listener) = listener.into_std() else { return };
-    while let Ok((stream, _)) = listener.accept() {
+    for _ in 0..BACKLOG {
+        let Ok((stream, _)) = listener.accept() else { break };
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
         {
-            admit(stream, &lane, &connections, &limits);
+            admit(stream, id, &lane, &connections, &plan);
         }
     }
 }
 
-fn admit(stream: TcpStream, lane: &Rc<Lane>, connections: &Rc<Connections>, limits: &Rc<Limits>) {
-    if connections.len() >= limits.max_connections {
+fn admit(
+    stream: TcpStream,
+    id: u64,
+    lane: &Rc<Lane>,
+    connections: &Rc<Connections>,
+    plan: &Arc<ListenerPlan>,
+) {
+    if plan.occupancy.total() >= plan.limits.max_connections as u64 {
         return;
     }
     let Ok(address) = stream.peer_addr() else { return };
     // A client that is gone already shows at the first read.
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD));
-    let connection = connections.open(limits);
-    let (lane, connections, limits) = (lane.clone(), connections.clone(), limits.clone());
-    tokio::task::spawn_local(async move {
-        lane.counts.opened.add(1);
-        serve(lane.clone(), connection.clone(), Wire::Tcp(stream), address, &limits).await;
-        connections.close(&connection);
-        lane.counts.closed.add(1);
+    let connection = connections.open(id, &plan.limits);
+    lane.counts.opened.add(1);
+    plan.occupancy.enter(lane.index);
+    let guest =
+        Guest { lane: lane.clone(), connections: connections.clone(), connection, plan: plan.clone() };
+    let connection = guest.connection.clone();
+    let task = tokio::task::spawn_local(async move {
+        let Guest { lane, connection, plan, .. } = &guest;
+        serve(lane.clone(), connection.clone(), Wire::Tcp(stream), address, &plan.limits).await;
     });
+    connection.driven_by(task.abort_handle());
+}
+
+/// A connection while it is there; leaves the lists however its task ends.
+struct Guest {
+    lane: Rc<Lane>,
+    connections: Rc<Connections>,
+    connection: Rc<Connection>,
+    plan: Arc<ListenerPlan>,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.connections.close(&self.connection);
+        self.plan.occupancy.leave(self.lane.index);
+        self.lane.counts.closed.add(1);
+    }
 }

@@ -54,6 +54,7 @@ pub async fn serve(
     else {
         return;
     };
+    connection.set_irregular();
     let watched = Watched { wire, before, connection: connection.clone() };
     // Boxed: hyper's state is large, and most connections never need it.
     if let Err(error) = Box::pin(serve_by_hyper(lane, connection, peer, watched, http2, limits)).await {

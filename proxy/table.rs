@@ -6,6 +6,7 @@
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod host;
+mod listener;
 mod path;
 mod predicate;
 
@@ -37,6 +38,8 @@ use crate::split::Sticky;
 use crate::tally::Slot;
 use crate::tally::SlotKey;
 
+pub use listener::ListenerPlan;
+
 use host::HostIndex;
 use path::PathIndex;
 use predicate::Conditions;
@@ -51,6 +54,7 @@ pub struct Problem {
 
 pub struct Table {
     pub model: Model,
+    pub listeners: Vec<Arc<ListenerPlan>>,
     hosts: HostIndex,
     /// By host of the model: its paths, and the routes these stand for.
     routes: Vec<HostRoutes>,
@@ -125,7 +129,20 @@ impl Table {
             let gone: Vec<_> = gone.cloned().collect();
             slots.extend(gone);
         }
-        Ok(Table { model: model.clone(), hosts, routes, splits, slots, endpoints: compiler.endpoints })
+        let listeners = model
+            .listeners
+            .iter()
+            .map(|listener| {
+                let before = previous.and_then(|table| table.listener(&listener.name));
+                ListenerPlan::new(listener, before, workers)
+            })
+            .collect();
+        let endpoints = compiler.endpoints;
+        Ok(Table { model: model.clone(), listeners, hosts, routes, splits, slots, endpoints })
+    }
+
+    pub fn listener(&self, name: &str) -> Option<&Arc<ListenerPlan>> {
+        self.listeners.iter().find(|listener| listener.name == name)
     }
 
     pub fn find(&self, head: &Head<'_>) -> Option<&RoutePlan> {

@@ -1,13 +1,13 @@
 //! One worker: an operating system thread that owns its runtime, its listening
 //! sockets, its connections both ways and its counters for life.
 
+use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio::sync::watch;
@@ -15,18 +15,22 @@ use tokio::sync::watch;
 use crate::alarm::Alarm;
 use crate::clock;
 use crate::connections::Connections;
-use crate::connections::Ending;
 use crate::flights::Flights;
 use crate::lane::Lane;
 use crate::lane::LaneCounts;
 use crate::listen;
-use crate::model::Limits;
+use crate::listen::Ear;
+use crate::listen::Hearing;
 use crate::table::Table;
 
 /// How often idle connections and slow heads are looked for.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// How often late connections are told that we are draining.
 const TELL_AGAIN: Duration = Duration::from_millis(100);
+/// How long a client that is let go must have been quiet before its connection
+/// is closed; for a process that ends, and for one that goes on or has an heir.
+const HURRY: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// All that a worker is given at birth.
 pub struct Worker {
@@ -34,11 +38,43 @@ pub struct Worker {
     pub table: Arc<ArcSwap<Table>>,
     pub counts: Arc<LaneCounts>,
     pub alarm: Arc<Alarm>,
-    pub sockets: Vec<(std::net::TcpListener, Limits)>,
-    /// Turns true when the worker is to drain.
-    pub drain: watch::Receiver<Option<Duration>>,
+    pub orders: mpsc::UnboundedReceiver<Order>,
     /// Dropped when the worker has ended.
     pub alive: mpsc::Sender<()>,
+}
+
+/// What the handle tells its workers; none is waited for.
+pub enum Order {
+    Open(Ear),
+    /// Accept no more on these sockets; their connections have so long to end,
+    /// or for ever.
+    Close {
+        id: u64,
+        deadline: Option<Duration>,
+    },
+    /// Every connection ends with the answer that it is given next.
+    Farewell,
+    /// Accept nothing more, let requests end, and die.
+    Drain {
+        deadline: Duration,
+        pace: Pace,
+    },
+}
+
+/// How much of a hurry there is when connections are let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Nobody is there for whoever comes now.
+    Hurried,
+    /// Another listens in our place.
+    Patient,
+}
+
+/// A worker's own side of its life.
+struct Life {
+    lane: Rc<Lane>,
+    connections: Rc<Connections>,
+    ears: HashMap<u64, watch::Sender<Hearing>>,
 }
 
 impl Worker {
@@ -68,30 +104,64 @@ impl Worker {
         tokio::task::spawn_local(flights.clone().sweep());
         let lane = Rc::new(Lane::new(self.index, self.table.clone(), flights, self.counts.clone()));
         let connections = Rc::new(Connections::default());
-        for (socket, limits) in std::mem::take(&mut self.sockets) {
-            let listener = TcpListener::from_std(socket).expect("a listening socket joins a live reactor");
-            let (lane, connections, limits) = (lane.clone(), connections.clone(), Rc::new(limits));
-            tokio::task::spawn_local(listen::accept(listener, lane, connections, limits, self.drain.clone()));
-        }
-        tokio::task::spawn_local(keep_house(lane, connections.clone()));
-        // An error means that the handle is gone, and with it everybody who could ask for more.
-        let deadline = match self.drain.wait_for(Option::is_some).await {
-            Ok(deadline) => deadline.unwrap_or_default(),
-            Err(_) => Duration::ZERO,
+        tokio::task::spawn_local(keep_house(lane.clone(), connections.clone()));
+        let mut life = Life { lane, connections, ears: HashMap::new() };
+        let (deadline, pace) = loop {
+            match self.orders.recv().await {
+                Some(Order::Open(ear)) => life.open(ear),
+                Some(Order::Close { id, deadline }) => life.close(id, deadline),
+                Some(Order::Farewell) => life.connections.farewell(),
+                Some(Order::Drain { deadline, pace }) => break (deadline, pace),
+                // The handle is gone, and with it everybody who could ask for more.
+                None => break (Duration::ZERO, Pace::Hurried),
+            }
         };
-        drain(&connections, deadline).await;
+        life.drain(deadline, pace).await;
     }
 }
 
-async fn drain(connections: &Connections, deadline: Duration) {
-    let until_us = clock::now_us() + clock::us(deadline);
+impl Life {
+    fn open(&mut self, ear: Ear) {
+        let hearing = self.ears.entry(ear.id).or_insert_with(|| watch::channel(Hearing::Open).0).subscribe();
+        tokio::task::spawn_local(listen::accept(ear, self.lane.clone(), self.connections.clone(), hearing));
+    }
+
+    fn close(&mut self, id: u64, deadline: Option<Duration>) {
+        let Some(hearing) = self.ears.remove(&id) else { return };
+        hearing.send_replace(Hearing::Closing);
+        if let Some(deadline) = deadline {
+            tokio::task::spawn_local(see_off(self.connections.clone(), Some(id), deadline, Pace::Patient));
+        }
+    }
+
+    async fn drain(mut self, deadline: Duration, pace: Pace) {
+        for (_, hearing) in self.ears.drain() {
+            hearing.send_replace(Hearing::Closing);
+        }
+        see_off(self.connections, None, deadline, pace).await;
+    }
+}
+
+/// Lets the connections of some sockets, or of all, end after what is under way.
+async fn see_off(connections: Rc<Connections>, id: Option<u64>, deadline: Duration, pace: Pace) {
+    let until_us = clock::now_us().saturating_add(clock::us(deadline));
+    let patience = match pace {
+        Pace::Hurried => HURRY,
+        Pace::Patient => PATIENCE,
+    };
+    let patience_us = clock::us(patience.min(deadline / 2));
     // Whoever knocked in time is let in first.
     tokio::task::yield_now().await;
     let mut told_us = 0;
-    while connections.len() > 0 && clock::now_us() < until_us {
-        if clock::now_us() > told_us + clock::us(TELL_AGAIN) {
-            told_us = clock::now_us();
-            connections.end_all(Ending::Graceful);
+    while connections.count(id) > 0 {
+        let now_us = clock::now_us();
+        if now_us >= until_us {
+            connections.cut(id);
+            return;
+        }
+        if now_us > told_us + clock::us(TELL_AGAIN) {
+            told_us = now_us;
+            connections.see_off(id, patience_us, now_us);
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -70,13 +70,16 @@ fn answer(origin: &str, text: &str, files: &Files<'_>, root: &Path) -> String {
             for warning in &loaded.warnings {
                 writeln!(out, "{warning}").expect("strings take all");
             }
-            let document = serde_json::json!({
+            let mut document = serde_json::json!({
                 "admin": loaded.admin,
                 "workers": loaded.workers,
                 "state": loaded.state,
                 "model": loaded.model,
                 "rollouts": loaded.rollouts,
             });
+            if loaded.drain != config::Drain::default() {
+                document["drain"] = serde_json::json!(loaded.drain);
+            }
             let json = serde_json::to_string_pretty(&document).expect("plain data");
             writeln!(out, "{json}").expect("strings take all");
         }

@@ -70,3 +70,61 @@ fn a_request_that_already_lies_in_the_socket_is_answered() {
         assert_eq!(app.ended(), Some(0), "{}", app.log());
     }
 }
+
+/// Whoever balances over many of us needs time to hear that this one is ending.
+#[test]
+fn during_the_delay_it_accepts_and_answers_with_a_good_bye() {
+    let origin = slow();
+    let mut app = App::start(&(single(origin.address) + "drain: {delay: 3s, timeout: 20s}\n"));
+    let (mut known, mut h2) = (app.conn(), H2::open(app.address()));
+    assert_eq!(known.get("/").header("connection"), None);
+    assert_eq!(h2.ask(&Ask::get("/")).status, 200);
+    app.signal("TERM");
+    eventually("it says that it drains", || app.get("/ready").status == 503);
+    assert_eq!(known.get("/").header("connection"), Some("close"), "a known connection");
+    let mut fresh = app.conn();
+    assert_eq!(fresh.get("/").header("connection"), Some("close"), "a new connection");
+    assert!(fresh.is_closed_by_peer());
+    assert_eq!(app.ended(), Some(0), "{}", app.log());
+}
+
+#[test]
+fn what_has_not_ended_by_the_deadline_is_broken_off() {
+    let origin = Origin::answering("slow", |_| Answer::ok().after(Duration::from_secs(20)));
+    let mut app = App::start(&(single(origin.address) + "drain: {timeout: 300ms}\n"));
+    let mut waiting = app.conn();
+    waiting.write(&Ask::get("/").bytes());
+    eventually("it is under way", || origin.requests() == 1);
+    app.signal("TERM");
+    assert!(waiting.read_reply("GET").is_err());
+    assert_eq!(app.ended(), Some(0), "{}", app.log());
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let origin = Origin::answering("slow", |_| Answer::ok().after(Duration::from_secs(25)));
+    let mut app = App::start(&(single(origin.address) + "drain: {timeout: 10m}\n"));
+    let mut waiting = app.conn();
+    waiting.write(&Ask::get("/").bytes());
+    eventually("it is under way", || origin.requests() == 1);
+    app.signal("TERM");
+    eventually("it says that it drains", || app.get("/ready").status == 503);
+    app.signal("TERM");
+    assert_eq!(app.ended(), Some(0), "{}", app.log());
+}
+
+#[test]
+fn an_operator_drains_the_listeners_and_the_process_stays() {
+    let origin = slow();
+    let app = App::start(&(single(origin.address) + "drain: {timeout: 300ms}\n"));
+    let mut kept = app.conn();
+    assert_eq!(kept.get("/").status, 200);
+    assert_eq!(app.post("/drain_listeners?skip_exit").status, 422);
+    assert_eq!(app.post("/drain_listeners?graceful&skip_exit").status, 200);
+    assert_eq!(app.get("/ready").status, 503);
+    eventually("answers say good-bye", || app.conn().get("/").header("connection") == Some("close"));
+    assert_eq!(app.post("/drain_listeners?graceful").status, 200);
+    let address = app.address();
+    eventually("new connections are refused", || Conn::try_open(address).is_err());
+    assert_eq!(app.get("/server_info").status, 200, "the process is there");
+}

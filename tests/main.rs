@@ -12,6 +12,7 @@ mod dialects;
 mod drain;
 mod faults;
 mod judge;
+mod listeners;
 mod metrics;
 mod mirror;
 mod nginx;

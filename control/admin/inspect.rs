@@ -48,7 +48,7 @@ pub async fn ready(State(admin): State<Admin>) -> (StatusCode, Json<Ready>) {
 #[utoipa::path(get, path = "/server_info", tag = "process", responses((status = 200, body = ServerInfo)))]
 pub async fn server_info(State(admin): State<Admin>) -> Json<ServerInfo> {
     let facts = &admin.facts;
-    let listeners = facts.listeners.iter().map(|(name, address)| (name.clone(), address.to_string()));
+    let listeners = facts.handle.bound().0.into_iter().map(|(name, address)| (name, address.to_string()));
     Json(ServerInfo {
         version: env!("CARGO_PKG_VERSION"),
         state: match *admin.life.borrow() {

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{events, inspect, metrics, rollouts};
+use super::{drain, events, inspect, metrics, rollouts};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -16,6 +16,7 @@ use super::{events, inspect, metrics, rollouts};
         inspect::server_info,
         inspect::config_dump,
         inspect::reload,
+        drain::drain_listeners,
         metrics::metrics,
         metrics::stats_prometheus,
         rollouts::list,

@@ -2,11 +2,29 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use serde::Serialize;
 use serin_proxy::Model;
 
 use crate::config::problem::Problem;
 use crate::rollout::Spec;
+
+/// How long the process goes on when it has been told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Drain {
+    /// While it already says that it is not ready, and still accepts: whoever
+    /// sends it traffic has so long to hear of it.
+    pub delay: Duration,
+    /// From when it accepts no more; what has not ended by then is broken off.
+    pub timeout: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Drain {
+        Drain { delay: Duration::ZERO, timeout: Duration::from_secs(30) }
+    }
+}
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
@@ -17,5 +35,6 @@ pub struct Loaded {
     pub workers: Option<usize>,
     /// Directory of the rollout journal, as written.
     pub state: Option<PathBuf>,
+    pub drain: Drain,
     pub warnings: Vec<Problem>,
 }

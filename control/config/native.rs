@@ -21,6 +21,8 @@ mod upgrades;
 
 mod matching;
 
+mod drain;
+
 mod units;
 
 use std::net::SocketAddr;
@@ -33,8 +35,8 @@ use crate::config::loaded::Loaded;
 use crate::rollout::Spec;
 use site::Site;
 
-const FIELDS: [&str; 8] =
-    ["listen", "listeners", "admin", "workers", "state", "services", "routes", "rollouts"];
+const FIELDS: [&str; 9] =
+    ["listen", "listeners", "admin", "workers", "state", "drain", "services", "routes", "rollouts"];
 
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1)), 9901);
 
@@ -67,6 +69,7 @@ pub fn read(root: &Spot) -> Option<Loaded> {
         admin: admin.unwrap_or(ADMIN),
         workers: workers.and_then(|workers| usize::try_from(workers).ok()),
         state: fields.get("state").and_then(|spot| spot.parsed(units::directory)),
+        drain: drain::read(&fields),
         warnings: Vec::new(),
     })
 }

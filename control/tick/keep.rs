@@ -136,7 +136,7 @@ mod tests {
         let clock = Clock::start(Moment::default());
         let fleet = Fleet::restore(&loaded, past, clock.now());
         let model = fleet.model_at_start(&loaded);
-        let (handle, _) = Handle::start(&model, &Options { workers: 1 }).unwrap();
+        let (handle, _) = Handle::start(&model, Options { workers: 1, ..Options::default() }).unwrap();
         let fixed = Fixed { admin: loaded.admin, workers: loaded.workers, state: loaded.state };
         let (path, text) = (directory.path().join("test.yaml"), FILE.to_owned());
         std::fs::write(&path, FILE).unwrap();
@@ -153,6 +153,7 @@ mod tests {
             referenced: Referenced::default(),
             watch,
             fixed,
+            drain: tokio::sync::watch::channel(loaded.drain).0,
             warnings: Vec::new(),
         };
         (Tick::new(parts), directory)

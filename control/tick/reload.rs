@@ -49,7 +49,7 @@ impl Tick {
         };
         let (now, reading) = (self.clock.now(), self.handle.readings());
         let model = self.fleet.model_after(&loaded, &reading);
-        if let Err(problems) = self.handle.apply(&model) {
+        if let Err(problems) = self.handle.apply(&model, loaded.drain.timeout) {
             let line =
                 |problem: serin_proxy::Problem| format!("{origin}: {}: {}", problem.path, problem.text);
             return self.reject(problems.into_iter().map(line).collect());
@@ -96,6 +96,7 @@ impl Tick {
 
     fn accept(&mut self, loaded: &Loaded) -> Reload {
         self.reloads.accepted += 1;
+        self.drain.send_replace(loaded.drain);
         let mut warnings: Vec<String> = loaded.warnings.iter().map(Problem::to_string).collect();
         warnings.extend(self.fixed.changed(loaded));
         for warning in &warnings {

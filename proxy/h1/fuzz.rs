@@ -95,7 +95,7 @@ pub fn guarded(bytes: &[u8]) {
 
 /// All that passes, and whether nothing was refused.
 fn pass(bytes: &[u8], step: usize) -> (Vec<u8>, bool) {
-    let connection = Connections::default().open(&Limits::default());
+    let connection = Connections::default().open(0, &Limits::default());
     let mut guard = Guard::new(Pieces { bytes, step }, connection, 64 * 1024);
     let (mut passed, mut memory) = (Vec::new(), [0; 64]);
     let mut cx = Context::from_waker(Waker::noop());

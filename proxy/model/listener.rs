@@ -29,7 +29,7 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// A connection with no request under way is closed after this time.
     pub idle_timeout: Duration,
-    /// Connections per worker; past it a new one is accepted and closed at once.
+    /// Over all workers; past it a new connection is accepted and closed at once.
     pub max_connections: usize,
 }
 

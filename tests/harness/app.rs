@@ -84,6 +84,12 @@ impl App {
         Conn::open(self.address())
     }
 
+    /// Where a listener is now, whatever was announced at the start.
+    pub fn listens(&self, name: &str) -> Option<SocketAddr> {
+        let info = self.get_json("/server_info");
+        info["listeners"][name].as_str().map(|text| text.parse().expect("an address"))
+    }
+
     pub fn config(&self) -> PathBuf {
         self.folder.path().join("serin.yaml")
     }
