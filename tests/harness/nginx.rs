@@ -44,6 +44,10 @@ impl Nginx {
         panic!("nginx did not start in ten attempts");
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Requests that a version's access log holds.
     pub fn logged(&self, version: &str) -> u64 {
         let log = std::fs::read_to_string(self.folder.path().join(version)).unwrap_or_default();
