@@ -31,9 +31,16 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The path of an outside program, or a line that says what is skipped. Where
 /// `CI` is set nothing may be skipped.
 pub fn require(program: &str) -> Option<PathBuf> {
+    require_at(program, &[])
+}
+
+/// As `require`, looking first into these folders of the repository.
+pub fn require_at(program: &str, folders: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let sbin = [PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")];
-    let found = std::env::split_paths(&path)
+    let ours = folders.iter().map(|folder| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder));
+    let found = ours
+        .chain(std::env::split_paths(&path))
         .chain(sbin)
         .map(|folder| folder.join(program))
         .find(|file| file.is_file());

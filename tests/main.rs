@@ -12,6 +12,8 @@ mod demo;
 mod dialects;
 mod drain;
 mod faults;
+mod grpc;
+mod h2spec;
 mod judge;
 mod listeners;
 mod metrics;
