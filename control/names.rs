@@ -16,6 +16,10 @@ pub const CONNECTIONS: &str = "serin_connections";
 pub const UNROUTED_REQUESTS_TOTAL: &str = "serin_unrouted_requests_total";
 pub const CONFIG_RELOADS_TOTAL: &str = "serin_config_reloads_total";
 pub const JOURNAL_WRITABLE: &str = "serin_journal_writable";
+pub const ENDPOINTS: &str = "serin_endpoints";
+pub const ENDPOINT_CHANGES_TOTAL: &str = "serin_endpoint_changes_total";
+pub const DNS_RESOLUTIONS_TOTAL: &str = "serin_dns_resolutions_total";
+pub const DNS_UNRESOLVED_NAMES: &str = "serin_dns_unresolved_names";
 pub const BUILD_INFO: &str = "serin_build_info";
 
 /// The names that Prometheus client libraries agree on for the process itself.
@@ -35,6 +39,7 @@ pub mod label {
     pub const ROLLOUT: &str = "rollout";
     pub const PHASE: &str = "phase";
     pub const TEST: &str = "test";
+    pub const HEALTH: &str = "health";
     pub const RESULT: &str = "result";
 }
 

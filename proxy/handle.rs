@@ -195,6 +195,7 @@ impl Handle {
         Reading {
             versions: table.slots.iter().map(|slot| slot.read()).collect(),
             splits: self.evidence_of(&table),
+            endpoints: table.endpoints.iter().map(|hosts| hosts.read()).collect(),
             connections: count(|lane| lane.opened.get().saturating_sub(lane.closed.get())),
             unrouted: count(|lane| lane.unrouted.get()),
         }

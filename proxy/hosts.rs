@@ -33,6 +33,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -40,8 +41,10 @@ use crate::clock;
 use crate::location::Location;
 use crate::model::Address;
 use crate::model::Balance;
+use crate::model::Dns;
 use crate::model::Endpoint;
 use crate::model::Version;
+use crate::reading::EndpointsReading;
 
 pub use lineup::Lineup;
 pub use vitals::{Flag, Vitals};
@@ -74,6 +77,8 @@ pub struct Hosts {
     pub version: String,
     endpoints: Vec<Endpoint>,
     balance: Balance,
+    pub dns: Dns,
+    counts: Arc<HostsCounts>,
     workers: usize,
     lineup: Arc<ArcSwap<Lineup>>,
     known: Mutex<Known>,
@@ -83,8 +88,24 @@ pub struct Hosts {
 #[derive(Default)]
 struct Known {
     vitals: HashMap<Location, Arc<Vitals>>,
-    /// The last good answer for each name.
-    resolved: HashMap<Name, Vec<SocketAddr>>,
+    names: HashMap<Name, Answers>,
+}
+
+/// What was heard of a name.
+#[derive(Clone, Default)]
+struct Answers {
+    /// The last good ones.
+    addresses: Vec<SocketAddr>,
+    /// Why the latest question got none.
+    error: Option<String>,
+}
+
+/// What happened since the process began.
+#[derive(Default)]
+struct HostsCounts {
+    resolved: AtomicU64,
+    failed: AtomicU64,
+    changes: AtomicU64,
 }
 
 impl Hosts {
@@ -98,18 +119,21 @@ impl Hosts {
         if let Some(previous) = previous
             && previous.endpoints == version.endpoints
             && previous.balance == version.balance
+            && previous.dns == version.dns
         {
             return previous.clone();
         }
         let known = previous.map(|previous| {
             let known = previous.known();
-            Known { vitals: known.vitals.clone(), resolved: known.resolved.clone() }
+            Known { vitals: known.vitals.clone(), names: known.names.clone() }
         });
         let hosts = Hosts {
             service: service.to_owned(),
             version: version.name.clone(),
             endpoints: version.endpoints.clone(),
             balance: version.balance.clone(),
+            dns: version.dns.clone(),
+            counts: previous.map(|previous| previous.counts.clone()).unwrap_or_default(),
             workers,
             lineup: Arc::new(ArcSwap::from_pointee(Lineup::default())),
             known: Mutex::new(known.unwrap_or_default()),
@@ -142,12 +166,52 @@ impl Hosts {
         names
     }
 
-    /// Takes what a name stands for now. An empty list is an answer, too.
-    pub fn resolve(&self, name: &Name, addresses: Vec<SocketAddr>) {
+    /// What a name stands for, as was last heard.
+    pub fn resolved(&self, name: &Name) -> Vec<SocketAddr> {
+        self.known().names.get(name).map(|answers| answers.addresses.clone()).unwrap_or_default()
+    }
+
+    /// Takes what a name stands for now; an empty list is an answer, too. Says
+    /// whether that is news.
+    pub fn resolve(&self, name: &Name, addresses: Vec<SocketAddr>) -> bool {
+        self.counts.resolved.fetch_add(1, Ordering::Relaxed);
         let mut known = self.known();
-        if known.resolved.get(name) != Some(&addresses) {
-            known.resolved.insert(name.clone(), addresses);
+        let before = known.names.insert(name.clone(), Answers { addresses: addresses.clone(), error: None });
+        let is_news = before.is_none_or(|before| before.addresses != addresses);
+        if is_news {
             self.muster(&mut known);
+        }
+        is_news
+    }
+
+    /// A name could not be resolved: what it stood for stays. Says whether that
+    /// is news.
+    pub fn unresolved(&self, name: &Name, error: &str) -> bool {
+        self.counts.failed.fetch_add(1, Ordering::Relaxed);
+        let mut known = self.known();
+        let answers = known.names.entry(name.clone()).or_default();
+        answers.error.replace(error.to_owned()).as_deref() != Some(error)
+    }
+
+    pub fn read(&self) -> EndpointsReading {
+        let known = self.known();
+        let lineup = self.lineup();
+        let names = self.names();
+        let unresolved = names.iter().filter_map(|name| match known.names.get(name) {
+            Some(Answers { error: Some(error), .. }) => Some((name.host.clone(), error.clone())),
+            Some(_) => None,
+            None => Some((name.host.clone(), "not answered yet".to_owned())),
+        });
+        EndpointsReading {
+            service: self.service.clone(),
+            version: self.version.clone(),
+            total: lineup.hosts.len(),
+            healthy: lineup.healthy(),
+            changes: self.counts.changes.load(Ordering::Relaxed),
+            resolved: self.counts.resolved.load(Ordering::Relaxed),
+            failed: self.counts.failed.load(Ordering::Relaxed),
+            has_names: !names.is_empty(),
+            unresolved: unresolved.collect(),
         }
     }
 
@@ -168,7 +232,7 @@ impl Hosts {
         let mut hosts: Vec<Arc<Host>> = Vec::new();
         let mut vitals = HashMap::new();
         for endpoint in &self.endpoints {
-            for location in locations(&endpoint.address, &known.resolved) {
+            for location in locations(&endpoint.address, &known.names) {
                 if vitals.contains_key(&location) {
                     continue;
                 }
@@ -184,6 +248,9 @@ impl Hosts {
                 }));
             }
         }
+        let is_change =
+            vitals.len() != known.vitals.len() || !vitals.keys().all(|at| known.vitals.contains_key(at));
+        self.counts.changes.fetch_add(u64::from(is_change), Ordering::Relaxed);
         known.vitals = vitals;
         self.lineup.store(Arc::new(Lineup::new(hosts, self.balance.panic_percent)));
     }
@@ -193,13 +260,14 @@ impl Hosts {
     }
 }
 
-fn locations(address: &Address, resolved: &HashMap<Name, Vec<SocketAddr>>) -> Vec<Location> {
+fn locations(address: &Address, names: &HashMap<Name, Answers>) -> Vec<Location> {
     match address {
         Address::Socket(address) => vec![Location::Tcp(*address)],
         Address::Unix(path) => vec![Location::Unix(Arc::from(path.as_path()))],
         Address::Name { host, port } => {
             let name = Name { host: host.clone(), port: *port };
-            resolved.get(&name).into_iter().flatten().copied().map(Location::Tcp).collect()
+            let answers = names.get(&name).into_iter().flat_map(|answers| &answers.addresses);
+            answers.copied().map(Location::Tcp).collect()
         }
     }
 }

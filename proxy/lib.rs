@@ -11,6 +11,7 @@
 pub mod fuzz;
 mod handle;
 mod upkeep;
+mod resolve;
 mod sockets;
 mod worker;
 mod listen;

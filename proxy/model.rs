@@ -6,6 +6,7 @@
 //! and answers with all its problems at once.
 
 mod balance;
+mod dns;
 mod endpoint;
 mod listener;
 mod route;
@@ -14,6 +15,7 @@ mod split;
 mod upgrade;
 
 pub use balance::{Algorithm, Balance, HashFunction, SlowStart};
+pub use dns::{Dns, DnsFamily, DnsMode};
 pub use endpoint::{Address, Endpoint, Labels};
 pub use listener::{Limits, Listener};
 pub use route::{Host, Match, PathMatch, Predicate, PredicateOn, Route, Target, TextMatch};

@@ -12,6 +12,7 @@ use crate::weights::Weights;
 pub struct Reading {
     pub versions: Vec<VersionReading>,
     pub splits: Vec<SplitReading>,
+    pub endpoints: Vec<EndpointsReading>,
     pub connections: u64,
     /// Requests that no split took: no route, malformed, direct answers.
     pub unrouted: u64,
@@ -28,6 +29,24 @@ pub struct VersionReading {
     pub counts: Counts,
     /// Time to the last byte of every counted answer.
     pub latency: Histogram,
+}
+
+/// The endpoints of one version.
+#[derive(Clone, Debug)]
+pub struct EndpointsReading {
+    pub service: String,
+    pub version: String,
+    pub total: usize,
+    pub healthy: usize,
+    /// How often an endpoint came or went.
+    pub changes: u64,
+    /// Names asked for that were answered, and that were not.
+    pub resolved: u64,
+    pub failed: u64,
+    /// Some of its endpoints are names.
+    pub has_names: bool,
+    /// Names whose latest question was not answered, and why.
+    pub unresolved: Vec<(String, String)>,
 }
 
 /// Requests by how they ended, and what else happened on their way.

@@ -17,6 +17,8 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::hosts::Hosts;
+use crate::hosts::Name;
+use crate::resolve;
 use crate::table::Table;
 
 /// Ends with its thread when dropped.
@@ -42,8 +44,16 @@ struct Running {
 
 /// All that is to be looked after under this table.
 fn chores(table: &Table) -> Vec<Chore> {
-    let _ = table;
-    Vec::new()
+    table.endpoints.iter().flat_map(resolving).collect()
+}
+
+fn resolving(hosts: &Arc<Hosts>) -> Vec<Chore> {
+    let chore = |name: Name| Chore {
+        terms: format!("resolve {}:{} {:?}", name.host, name.port, hosts.dns),
+        hosts: hosts.clone(),
+        run: Box::pin(resolve::keep(hosts.clone(), name, hosts.dns.clone())),
+    };
+    hosts.names().into_iter().map(chore).collect()
 }
 
 impl Upkeep {

@@ -7,6 +7,7 @@
 pub mod app;
 pub mod chat;
 pub mod client;
+pub mod dns;
 pub mod flow;
 pub mod h2;
 pub mod load;
@@ -45,12 +46,17 @@ pub fn require_at(program: &str, folders: &[&str]) -> Option<PathBuf> {
         .map(|folder| folder.join(program))
         .find(|file| file.is_file());
     if found.is_none() {
-        let ci = std::env::var("CI").is_ok_and(|value| !value.is_empty() && value != "false");
-        assert!(!ci, "{program} is not installed, and under CI nothing is skipped");
-        // Written past the test runner's capture, so that it is seen in a green run too.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {program} is not installed");
+        skip(&format!("{program} is not installed"));
     }
     found
+}
+
+/// Tells that something is not tested here, and why.
+pub fn skip(reason: &str) {
+    let ci = std::env::var("CI").is_ok_and(|value| !value.is_empty() && value != "false");
+    assert!(!ci, "{reason}, and under CI nothing is skipped");
+    // Written past the test runner's capture, so that it is seen in a green run too.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {reason}");
 }
 
 /// Asks until the answer is yes; panics with `what` when patience ends.

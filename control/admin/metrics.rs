@@ -23,6 +23,7 @@ use crate::rollout::Status;
 use crate::tick::ask::Ask;
 use crate::tick::view::{MetricsView, PHASES, phase_word};
 
+mod endpoints;
 mod process;
 
 /// Metrics in Prometheus text.
@@ -62,6 +63,9 @@ pub fn render(reading: &Reading, view: &MetricsView) -> prometheus::Result<Strin
                 percent(parts),
             );
         }
+    }
+    for endpoints in &reading.endpoints {
+        endpoints::of(&mut page, endpoints);
     }
     for status in &view.rollouts {
         rollout_of(&mut page, status);

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use crate::config::files::Files;
 use crate::config::problem::{Problems, Severity};
+use crate::config::tree;
 use crate::config::tree::{Node, Value, join};
 
 /// One place in the document.
@@ -104,6 +105,15 @@ impl<'t> Spot<'t> {
         matches!(self.node.value, Value::Map(_))
     }
 
+    /// A mapping that has this field.
+    pub fn has(&self, name: &str) -> bool {
+        matches!(&self.node.value, Value::Map(entries) if entries.iter().any(|entry| entry.key == name))
+    }
+
+    pub fn is_empty_list(&self) -> bool {
+        matches!(&self.node.value, Value::List(items) if items.is_empty())
+    }
+
     pub fn as_bool(&self) -> Option<bool> {
         match self.node.value {
             Value::Bool(value) => Some(value),
@@ -157,6 +167,18 @@ impl<'t> Spot<'t> {
                 None
             }
         }
+    }
+
+    /// What is read of the YAML in the file that this names. Its problems are
+    /// told with its own name and lines.
+    pub fn document<T>(&self, read: impl FnOnce(&Spot) -> Option<T>) -> Option<T> {
+        let text = self.file_text()?;
+        let problems = Problems::new(&self.files.path(self.text()?).display().to_string());
+        // A file beside the configuration refers to no more files.
+        let files = Files::none();
+        let read = tree::parse(&text, &problems).and_then(|tree| read(&Spot::root(&tree, &problems, &files)));
+        self.problems.take(problems);
+        read
     }
 
     /// The same for a file of text.
@@ -224,7 +246,7 @@ impl<'t> Fields<'t> {
 
     /// Given, be it rightly or wrongly.
     pub fn has(&self, name: &str) -> bool {
-        matches!(&self.spot.node.value, Value::Map(entries) if entries.iter().any(|entry| entry.key == name))
+        self.spot.has(name)
     }
 
     pub fn need(&self, name: &str) -> Option<Spot<'t>> {

@@ -11,6 +11,12 @@ mod hosts;
 
 mod services;
 
+mod endpoints;
+
+mod balance;
+
+mod dns;
+
 mod splits;
 
 mod site;
@@ -28,15 +34,15 @@ mod units;
 use std::net::SocketAddr;
 
 use serin_proxy::Model;
-use serin_proxy::model::Shield;
+use serin_proxy::model::{Dns, Shield};
 
 use crate::config::fields::Spot;
 use crate::config::loaded::Loaded;
 use crate::rollout::Spec;
 use site::Site;
 
-const FIELDS: [&str; 9] =
-    ["listen", "listeners", "admin", "workers", "state", "drain", "services", "routes", "rollouts"];
+const FIELDS: [&str; 10] =
+    ["listen", "listeners", "admin", "workers", "state", "drain", "dns", "services", "routes", "rollouts"];
 
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1)), 9901);
 
@@ -53,7 +59,7 @@ pub fn read(root: &Spot) -> Option<Loaded> {
     });
     let workers = fields.get("workers").and_then(|spot| spot.whole(1, 1024));
     let mut sites = match fields.get("services") {
-        Some(spot) => services::read(&spot, &listeners),
+        Some(spot) => services::read(&spot, &listeners, &dns::read(fields.get("dns"), &Dns::default())),
         None => Vec::new(),
     };
     let rollouts = match fields.get("rollouts") {

@@ -63,6 +63,11 @@ impl Problems {
         });
     }
 
+    /// Adds what was found in another document.
+    pub fn take(&self, other: Problems) {
+        self.list.borrow_mut().extend(other.into_list());
+    }
+
     pub fn any_error(&self) -> bool {
         self.list.borrow().iter().any(|problem| problem.severity == Severity::Error)
     }

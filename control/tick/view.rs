@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serin_proxy::reading::EndpointsReading;
 use serin_proxy::weights::percent;
 use serin_proxy::{Model, Reading, Weights};
 use utoipa::ToSchema;
@@ -43,6 +44,17 @@ pub struct SplitView {
     /// Whether the weights were set by hand.
     pub manual: bool,
     pub versions: BTreeMap<String, Figures>,
+    /// Who could answer, by version.
+    pub endpoints: BTreeMap<String, Members>,
+}
+
+/// The endpoints of one version.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Members {
+    pub total: usize,
+    pub healthy: usize,
+    /// Names that could not be resolved when last asked for, and why.
+    pub unresolved: Vec<String>,
 }
 
 /// How the last reading of the configuration went.
@@ -135,6 +147,7 @@ impl Tick {
                 governed: governed.is_some_and(|governed| governed.is_active()),
                 manual: self.fleet.manual.contains_key(&split.split),
                 versions: self.versions(&split.service, &reading, now),
+                endpoints: members(&split.service, &reading),
             }
         };
         reading.splits.iter().map(view).collect()
@@ -163,6 +176,16 @@ impl Tick {
             reading.versions.iter().filter(|version| version.service == service && !version.shadow);
         versions.map(|version| (version.version.clone(), self.ring.of(now, version))).collect()
     }
+}
+
+fn members(service: &str, reading: &Reading) -> BTreeMap<String, Members> {
+    let of = |endpoints: &EndpointsReading| Members {
+        total: endpoints.total,
+        healthy: endpoints.healthy,
+        unresolved: endpoints.unresolved.iter().map(|(name, why)| format!("{name}: {why}")).collect(),
+    };
+    let versions = reading.endpoints.iter().filter(|endpoints| endpoints.service == service);
+    versions.map(|endpoints| (endpoints.version.clone(), of(endpoints))).collect()
 }
 
 pub(super) fn unknown(what: &'static str, name: &str) -> Refusal {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Balance;
+use super::Dns;
 use super::Endpoint;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -24,6 +25,9 @@ pub struct Version {
     pub release: Vec<String>,
     #[serde(skip_serializing_if = "Balance::is_default")]
     pub balance: Balance,
+    /// For those of its endpoints that are names.
+    #[serde(skip_serializing_if = "Dns::is_default")]
+    pub dns: Dns,
     pub protocol: Protocol,
     pub connect_timeout: Duration,
 }
@@ -37,6 +41,7 @@ impl Version {
             endpoints: Vec::new(),
             release: Vec::new(),
             balance: Balance::default(),
+            dns: Dns::default(),
             protocol: Protocol::Http1,
             connect_timeout: Version::CONNECT_TIMEOUT,
         }

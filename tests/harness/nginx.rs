@@ -48,6 +48,11 @@ impl Nginx {
         self.child.id()
     }
 
+    /// A Unix socket at which it answers `unix`.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
     /// Requests that a version's access log holds.
     pub fn logged(&self, version: &str) -> u64 {
         let log = std::fs::read_to_string(self.folder.path().join(version)).unwrap_or_default();
@@ -71,7 +76,9 @@ fn configuration(folder: &Path, v1: SocketAddr, v2: SocketAddr, v2_answer: &str)
          fastcgi_temp_path {fastcgi};\n  uwsgi_temp_path {uwsgi};\n  scgi_temp_path {scgi};\n  \
          log_format one '$status';\n  \
          server {{ listen {v1}; access_log {log1} one; location / {{ return 200 v1; }} }}\n  \
-         server {{ listen {v2}; access_log {log2} one; location / {{ {v2_answer} }} }}\n}}\n",
+         server {{ listen {v2}; access_log {log2} one; location / {{ {v2_answer} }} }}\n  \
+         server {{ listen unix:{socket}; location / {{ return 200 unix; }} }}\n}}\n",
+        socket = at("socket").display(),
         pid = at("pid").display(),
         body = at("body").display(),
         proxy = at("proxy").display(),

@@ -69,6 +69,26 @@ pub struct Origin {
 impl Origin {
     /// Answers 200 to everything, with its name in `x-origin` and in the body.
     pub fn start(name: &str) -> Origin {
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        Origin::at(name, anywhere).expect("loopback has a free port")
+    }
+
+    /// Origins at 127.0.0.1, 127.0.0.2 and so on, all at the same port, as the
+    /// addresses of one name are.
+    pub fn twins(names: &[&str]) -> Vec<Origin> {
+        let at = |last: usize, port| SocketAddr::from(([127, 0, 0, last as u8], port));
+        for _ in 0..100 {
+            let first = Origin::start(names[0]);
+            let port = first.address.port();
+            let others = names[1..].iter().enumerate().map(|(i, name)| Origin::at(name, at(i + 2, port)));
+            if let Ok(others) = others.collect::<std::io::Result<Vec<_>>>() {
+                return std::iter::once(first).chain(others).collect();
+            }
+        }
+        panic!("no port is free at all of these addresses");
+    }
+
+    pub fn at(name: &str, address: SocketAddr) -> std::io::Result<Origin> {
         let shared = Arc::new(Shared {
             name: name.to_owned(),
             behave: Mutex::new(Arc::new(|_| Answer::ok())),
@@ -81,7 +101,7 @@ impl Origin {
             bodies: Mutex::new(VecDeque::new()),
             deaf: AtomicBool::new(false),
         });
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true).expect("a listener can be made so");
         let address = listener.local_addr().expect("it is bound");
         let (stop, stopped) = oneshot::channel();
@@ -97,7 +117,7 @@ impl Origin {
                 }
             });
         });
-        Origin { address, shared, stop: Some(stop), thread: Some(thread) }
+        Ok(Origin { address, shared, stop: Some(stop), thread: Some(thread) })
     }
 
     pub fn answering(name: &str, behave: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Origin {

@@ -1,36 +1,69 @@
 //! Services, their versions and where those answer.
 
-use std::net::SocketAddr;
-
 use serin_proxy::Weights;
-use serin_proxy::model::{Address, Endpoint, Listener, Protocol, Role, Service, Split, Version};
+use serin_proxy::model::{Address, Balance, Dns, Listener, Protocol, Role, Service, Split, Version};
 
 use crate::config::fields::Fields;
 use crate::config::fields::Spot;
 
+use super::balance;
+use super::dns;
+use super::endpoints;
+use super::endpoints::Listed;
 use super::site::Site;
 use super::splits;
 use super::units;
 
-const FIELDS: [&str; 8] = ["primary", "canary", "versions", "weights", "sticky", "force", "shield", "mirror"];
-const SHORT_VERSION: [&str; 3] = ["endpoints", "protocol", "connectTimeout"];
-const VERSION: [&str; 4] = ["role", "endpoints", "protocol", "connectTimeout"];
+const FIELDS: [&str; 11] = [
+    "primary",
+    "canary",
+    "versions",
+    "endpoints",
+    "balance",
+    "dns",
+    "weights",
+    "sticky",
+    "force",
+    "shield",
+    "mirror",
+];
+const SHORT_VERSION: [&str; 7] =
+    ["endpoints", "labels", "release", "balance", "dns", "protocol", "connectTimeout"];
+const VERSION: [&str; 8] =
+    ["role", "endpoints", "labels", "release", "balance", "dns", "protocol", "connectTimeout"];
 const ROLES: [(&str, Role); 3] =
     [("primary", Role::Primary), ("canary", Role::Canary), ("other", Role::Other)];
 const PROTOCOLS: [(&str, Protocol); 2] = [("http1", Protocol::Http1), ("http2", Protocol::Http2)];
 
-pub fn read<'t>(spot: &Spot<'t>, listeners: &[Listener]) -> Vec<Site<'t>> {
-    spot.entries().into_iter().map(|(name, spot)| site(name, &spot, listeners)).collect()
+/// What is said for all versions of a service.
+struct Ground<'a> {
+    listeners: &'a [Listener],
+    /// Endpoints that versions choose from by label.
+    shared: Option<Listed>,
+    balance: Balance,
+    dns: Dns,
+}
+
+pub fn read<'t>(spot: &Spot<'t>, listeners: &[Listener], dns: &Dns) -> Vec<Site<'t>> {
+    spot.entries().into_iter().map(|(name, spot)| site(name, &spot, listeners, dns)).collect()
 }
 
 /// Always a site, so that what refers to a service in trouble is not called
 /// wrong as well.
-fn site<'t>(name: &str, spot: &Spot<'t>, listeners: &[Listener]) -> Site<'t> {
+fn site<'t>(name: &str, spot: &Spot<'t>, listeners: &[Listener], dns: &Dns) -> Site<'t> {
     if let Err(text) = units::name(name) {
         spot.error(text);
     }
     let fields = spot.fields(&FIELDS);
-    let versions = fields.as_ref().and_then(|fields| versions(fields, listeners));
+    let versions = fields.as_ref().and_then(|fields| {
+        let ground = Ground {
+            listeners,
+            shared: fields.get("endpoints").map(|spot| endpoints::read(&spot, listeners)),
+            balance: fields.get("balance").map(|spot| balance::read(&spot)).unwrap_or_default(),
+            dns: dns::read(fields.get("dns"), dns),
+        };
+        versions(fields, &ground)
+    });
     let broken = versions.is_none();
     let versions = versions.unwrap_or_default();
     let mut site = Site {
@@ -66,7 +99,7 @@ fn all_on_primary(versions: &[Version]) -> Weights {
 }
 
 /// `None` where not even the names of the versions are known.
-fn versions(fields: &Fields, listeners: &[Listener]) -> Option<Vec<Version>> {
+fn versions(fields: &Fields, ground: &Ground) -> Option<Vec<Version>> {
     let short = fields.has("primary") || fields.has("canary");
     let versions: Vec<Version> = match (short, fields.has("versions")) {
         (true, true) => {
@@ -78,8 +111,8 @@ fn versions(fields: &Fields, listeners: &[Listener]) -> Option<Vec<Version>> {
             return None;
         }
         (true, false) => {
-            let primary = fields.need("primary").map(|spot| short_version(&spot, Role::Primary, listeners));
-            let canary = fields.get("canary").map(|spot| short_version(&spot, Role::Canary, listeners));
+            let primary = fields.need("primary").map(|spot| short_version(&spot, Role::Primary, ground));
+            let canary = fields.get("canary").map(|spot| short_version(&spot, Role::Canary, ground));
             primary.into_iter().chain(canary).collect()
         }
         (false, true) => {
@@ -87,7 +120,7 @@ fn versions(fields: &Fields, listeners: &[Listener]) -> Option<Vec<Version>> {
             let versions: Vec<Version> = spot
                 .entries()
                 .into_iter()
-                .filter_map(|(name, spot)| long_version(name, &spot, listeners))
+                .filter_map(|(name, spot)| long_version(name, &spot, ground))
                 .collect();
             let primaries = versions.iter().filter(|version| version.role == Role::Primary).count();
             if primaries != 1 && !versions.is_empty() {
@@ -103,18 +136,19 @@ fn versions(fields: &Fields, listeners: &[Listener]) -> Option<Vec<Version>> {
     if versions.is_empty() { None } else { Some(versions) }
 }
 
-/// `primary: 127.0.0.1:9001`, a list of such, or a mapping.
-fn short_version(spot: &Spot, role: Role, listeners: &[Listener]) -> Version {
+/// `primary: 127.0.0.1:9001`, a list of such, a file of such, or a mapping.
+fn short_version(spot: &Spot, role: Role, ground: &Ground) -> Version {
     let mut version = Version::new(role.as_str(), role);
-    if !spot.is_map() {
-        version.endpoints = endpoints(spot, listeners);
+    if !spot.is_map() || spot.has("address") || spot.has("file") {
+        (version.endpoints, version.release) = endpoints::read(spot, ground.listeners).told();
+        (version.balance, version.dns) = (ground.balance.clone(), ground.dns.clone());
     } else if let Some(fields) = spot.fields(&SHORT_VERSION) {
-        fill(&mut version, &fields, listeners);
+        fill(&mut version, &fields, ground);
     }
     version
 }
 
-fn long_version(name: &str, spot: &Spot, listeners: &[Listener]) -> Option<Version> {
+fn long_version(name: &str, spot: &Spot, ground: &Ground) -> Option<Version> {
     if let Err(text) = units::name(name) {
         spot.error(text);
     }
@@ -123,40 +157,22 @@ fn long_version(name: &str, spot: &Spot, listeners: &[Listener]) -> Option<Versi
     // A version called `canary` is one, unless it says otherwise.
     let named = ROLES.iter().find(|(word, _)| *word == name).map(|(_, role)| *role);
     let mut version = Version::new(name, said.or(named).unwrap_or(Role::Other));
-    fill(&mut version, &fields, listeners);
+    fill(&mut version, &fields, ground);
     Some(version)
 }
 
-fn fill(version: &mut Version, fields: &Fields, listeners: &[Listener]) {
-    if let Some(spot) = fields.need("endpoints") {
-        version.endpoints = endpoints(&spot, listeners);
-    }
+fn fill(version: &mut Version, fields: &Fields, ground: &Ground) {
+    (version.endpoints, version.release) =
+        endpoints::of_version(fields, ground.shared.as_ref(), ground.listeners);
+    version.balance =
+        fields.get("balance").map_or_else(|| ground.balance.clone(), |spot| balance::read(&spot));
+    version.dns = dns::read(fields.get("dns"), &ground.dns);
     if let Some(protocol) = fields.get("protocol").and_then(|spot| spot.word(&PROTOCOLS)) {
         version.protocol = protocol;
     }
     if let Some(time) = fields.get("connectTimeout").and_then(|spot| spot.parsed(units::some_time)) {
         version.connect_timeout = time;
     }
-}
-
-fn endpoints(spot: &Spot, listeners: &[Listener]) -> Vec<Endpoint> {
-    let mut endpoints: Vec<Endpoint> = Vec::new();
-    for spot in spot.one_or_more() {
-        let Some(address) = spot.parsed(units::endpoint) else { continue };
-        if listeners.iter().any(|listener| reaches(address, listener.address)) {
-            spot.error(format!("{address} is serin's own listener; requests would go round in a circle"));
-        }
-        if endpoints.iter().any(|other| other.address == Address::Socket(address)) {
-            spot.error(format!("{address} is listed twice"));
-        }
-        endpoints.push(address.into());
-    }
-    endpoints
-}
-
-fn reaches(endpoint: SocketAddr, listener: SocketAddr) -> bool {
-    let everywhere = listener.ip().is_unspecified() && endpoint.ip().is_loopback();
-    endpoint.port() == listener.port() && (everywhere || endpoint.ip() == listener.ip())
 }
 
 fn warn_shared_endpoints(spot: &Spot, versions: &[Version]) {

@@ -137,9 +137,9 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
         _ if host.contains(':') && !host.starts_with('[') => {
             Err(format!("an IPv6 address stands in brackets: [{host}]:{port}"))
         }
-        _ if is_host_name(host) => Err(format!(
-            "{host:?} is a host name; host names come with DNS support, give an address such as 127.0.0.1:{port}"
-        )),
+        _ if is_host_name(host) => {
+            Err(format!("{host:?} is a host name; here an address is needed, such as 127.0.0.1:{port}"))
+        }
         _ => Err(format!("{example}, not {text:?}")),
     }
 }
@@ -154,6 +154,35 @@ pub fn endpoint(text: &str) -> Result<SocketAddr, String> {
         return Err(format!("{} is no address to connect to", address.ip()));
     }
     Ok(address)
+}
+
+/// A host name and its port, in lower case; `None` where it is an address or no
+/// name at all.
+pub fn named(text: &str) -> Result<Option<(String, u16)>, String> {
+    let Some((host, port)) = text.rsplit_once(':') else { return Ok(None) };
+    if host == "localhost" || !is_host_name(host) || host.parse::<std::net::IpAddr>().is_ok() {
+        return Ok(None);
+    }
+    let port = port.parse::<u16>().ok().filter(|port| *port != 0);
+    let port = port.ok_or_else(|| format!("a host name needs a port, such as {host}:8080, not {text:?}"))?;
+    Ok(Some((host_name(host)?, port)))
+}
+
+/// A name that DNS may know, without a port.
+pub fn host_name(text: &str) -> Result<String, String> {
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+    };
+    let whole = text.strip_suffix('.').unwrap_or(text);
+    if whole.len() <= 253 && whole.split('.').all(is_label) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(format!("{text:?} is no host name"))
+    }
 }
 
 /// A name that stands in metrics, URLs and commands.
@@ -286,7 +315,7 @@ mod tests {
     fn addresses_are_numbers() {
         assert_eq!(address("localhost:80"), Ok(SocketAddr::from(([127, 0, 0, 1], 80))));
         assert!(address("[::1]:80").is_ok());
-        assert!(address("web.local:80").is_err_and(|text| text.contains("DNS")));
+        assert!(address("web.local:80").is_err_and(|text| text.contains("host name")));
         assert!(address("::1:80").is_err());
         assert!(address("http://127.0.0.1:80").is_err_and(|text| text.contains("scheme")));
         assert!(endpoint("127.0.0.1:0").is_err() && endpoint("0.0.0.0:1").is_err());
