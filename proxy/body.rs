@@ -49,6 +49,8 @@ struct State {
     kept_bytes: usize,
     /// Bytes kept at most; zero once they were too many.
     keep: usize,
+    /// Something of it was read.
+    begun: bool,
     ended: bool,
     /// Only the newest attempt may read.
     reader: u32,
@@ -101,6 +103,7 @@ impl Upload {
             kept: Vec::new(),
             kept_bytes: 0,
             keep,
+            begun: false,
             ended: false,
             reader: 0,
             waker: None,
@@ -125,9 +128,10 @@ impl Upload {
         RequestBody::Live { upload: self.clone(), reader: state.reader, position: 0 }
     }
 
-    /// Can the body be sent again from its beginning?
-    pub fn is_replayable(&self) -> bool {
-        self.state.borrow().keep != 0
+    /// Can the body be sent from its beginning?
+    pub fn is_whole(&self) -> bool {
+        let state = self.state.borrow();
+        !self.failed.get() && (state.keep != 0 || !state.begun)
     }
 
     /// Did the client break off or send nonsense?
@@ -176,6 +180,7 @@ impl Upload {
                 Some(Ok(frame)) => Part::of(frame),
             };
             let Some(part) = part else { continue };
+            state.begun = true;
             self.bytes.set(self.bytes.get() + part.len() as u64);
             if let Some(tee) = &state.tee {
                 tee.push(part.clone());
@@ -191,6 +196,7 @@ impl Upload {
     fn finish(&self, state: &mut State) {
         if !state.ended {
             state.ended = true;
+            self.flights.request_ended(self.key);
             if let Some(tee) = &state.tee {
                 tee.end();
             }

@@ -3,10 +3,11 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use http::header::HeaderName;
 use http::header::HeaderValue;
 use http::header::SET_COOKIE;
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
 use http_body_util::Limited;
@@ -19,26 +20,29 @@ use crate::attempt::Answer;
 use crate::attempt::attempt;
 use crate::body::RequestBody;
 use crate::body::Upload;
-use crate::clock;
 use crate::fault::At;
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::flight::Flight;
+use crate::head::Fields;
 use crate::head::Head;
 use crate::lane::Lane;
 use crate::lane::View;
 use crate::mirror;
-use crate::model::Role;
+use crate::model::Tell;
 use crate::outcome;
 use crate::outcome::Outcome;
 use crate::retry;
-use crate::retry::Budget;
+use crate::retry::Ended;
+use crate::retry::Next;
 use crate::rewrite;
 use crate::rewrite::Peer;
 use crate::split;
 use crate::split::Choice;
 use crate::table::Action;
 use crate::table::RoutePlan;
+use crate::timeouts::Timeouts;
+use crate::tries::Tries;
 use crate::tunnel;
 use crate::tunnel::Tunnel;
 use crate::upgrade;
@@ -47,6 +51,10 @@ use crate::upstream::Wish;
 
 /// Of an unwanted answer no more than this is read.
 const RECLAIMED: usize = 64 * 1024;
+/// Of a request's body so much is kept whatever the route says: an endpoint may
+/// refuse what it has not taken.
+const KEPT_ANYWAY: usize = 16 * 1024;
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Answers one request. Never fails: what goes wrong becomes an answer.
 pub async fn exchange(lane: Rc<Lane>, peer: Rc<Peer>, request: Request<Incoming>) -> Response<AnswerBody> {
@@ -93,13 +101,17 @@ async fn routed(
     let plan = &view.table.splits[split];
     let toss = view.splits[split].toss();
     let choice = split::choose(&toss.generation, &plan.force, plan.sticky.as_ref(), &head, lane.random());
-    let flight = Flight::begin(lane, view.clone(), split, toss, &choice, route.idle_timeout_us);
+    let has_body = !incoming.is_end_stream();
+    let timeouts = timeouts_of(route, &parts.headers);
+    let idempotent = retry::is_idempotent(&parts.method);
+    let tries = Tries::new(view, route, split, choice.version, idempotent, &head);
+    let flight = Flight::begin(lane, view.clone(), split, toss, &choice, timeouts, has_body);
     let mut response = match change {
-        Some(change) if change.ends_here(&route.upgrades) => terminate(flight, split, &choice, route).await,
+        Some(change) if change.ends_here(&route.upgrades) => terminate(flight, split, &choice).await,
         change => {
             parts.extensions = change.cloned().map(carried).unwrap_or_default();
-            let outgoing = Outgoing::new(&flight, route, split, &choice, parts, incoming, peer);
-            run(flight, split, &choice, outgoing, route).await
+            let outgoing = Outgoing::new(&flight, &tries, split, &choice, parts, incoming, peer);
+            run(flight, split, tries, outgoing, route.tell).await
         }
     };
     if let Some(cookie) = choice.set_cookie.as_deref().and_then(|cookie| HeaderValue::from_str(cookie).ok()) {
@@ -116,9 +128,8 @@ fn carried(change: Change) -> http::Extensions {
 }
 
 /// Answers a CONNECT ourselves once an endpoint has taken the connection.
-async fn terminate(flight: Flight, split: usize, choice: &Choice, route: &RoutePlan) -> Response<AnswerBody> {
+async fn terminate(flight: Flight, split: usize, choice: &Choice) -> Response<AnswerBody> {
     let version = &flight.view.splits[split].versions[choice.version];
-    flight.set_timeout(flight.started_us, route.request_timeout_us);
     let wish = Wish { hash: None, random: &|| flight.lane.random() };
     let reached = flight.within(tunnel::reach(version, flight.plan(), &wish, flight.shard())).await;
     match reached.unwrap_or_else(Err) {
@@ -133,12 +144,21 @@ async fn terminate(flight: Flight, split: usize, choice: &Choice, route: &RouteP
     }
 }
 
-/// A request ready to be sent, perhaps twice.
+/// Its route's, or the caller's own where that is to be obeyed.
+fn timeouts_of(route: &RoutePlan, headers: &HeaderMap) -> Timeouts {
+    match route.grpc_timeout_us {
+        Some(most_us) if outcome::is_grpc(headers) => {
+            let said = headers.get(GRPC_TIMEOUT).map(HeaderValue::as_bytes);
+            route.timeouts.said_by_grpc(said, most_us)
+        }
+        _ => route.timeouts,
+    }
+}
+
+/// A request ready to be sent, perhaps more than once.
 struct Outgoing {
     parts: Parts,
     upload: Option<Rc<Upload>>,
-    /// The head once more, where the primary may have to step in.
-    spare: Option<Parts>,
     /// The answer has no body, whatever its head says.
     head_only: bool,
     change: Option<Change>,
@@ -147,7 +167,7 @@ struct Outgoing {
 impl Outgoing {
     fn new(
         flight: &Flight,
-        route: &RoutePlan,
+        tries: &Tries,
         split: usize,
         choice: &Choice,
         mut parts: Parts,
@@ -156,40 +176,38 @@ impl Outgoing {
     ) -> Outgoing {
         let (lane, view) = (&flight.lane, &flight.view);
         let has_body = (!incoming.is_end_stream()).then(|| incoming.size_hint().exact());
-        let plan = &view.table.splits[split];
         rewrite::request(&mut parts, peer, || [lane.random(), lane.random()]);
         let change = parts.extensions.get::<Change>().cloned();
         let copy = match change {
             Some(_) => None,
             None => mirror::plan(lane, view, split, choice.version, has_body),
         };
-        let shield = plan.shield.as_ref().filter(|_| {
-            plan.versions[choice.version].role == Role::Canary && retry::is_idempotent(&parts.method)
-        });
         let tee = copy.as_ref().and_then(mirror::Copy::tee);
         if let Some(copy) = copy {
             copy.spawn(lane, view, split, &parts);
         }
         let upload = has_body.map(|_| {
-            let keep = shield.map_or(0, |shield| shield.max_body);
+            let keep = tries.body_kept(view).max(KEPT_ANYWAY);
             Upload::new(incoming, keep, tee, lane.flights.clone(), flight.key)
         });
-        set_deadline(flight, flight.started_us, route);
-        let spare = shield.map(|_| parts.clone());
         let head_only = parts.method == http::Method::HEAD;
-        Outgoing { parts, upload, spare, head_only, change }
+        Outgoing { parts, upload, head_only, change }
     }
 
-    fn body(&self) -> RequestBody {
-        self.upload.as_ref().map_or(RequestBody::Empty, Upload::read)
+    /// The request as the next attempt sends it.
+    fn request(&self, flight: &Flight, tries: &Tries, tell: Tell) -> (Parts, RequestBody) {
+        let mut parts = self.parts.clone();
+        if tell.attempts_up {
+            parts.headers.insert(rewrite::ATTEMPT_COUNT, HeaderValue::from(tries.count));
+        }
+        if let Some(left_us) = flight.time_left_us().filter(|_| tell.time_left) {
+            parts.headers.insert(rewrite::EXPECTED_TIME, HeaderValue::from(left_us / 1000));
+        }
+        (parts, self.upload.as_ref().map_or(RequestBody::Empty, Upload::read))
     }
 
-    /// What may be sent to the primary now that the canary has failed.
-    fn second_try(&mut self, budget: &Budget) -> Option<(Parts, RequestBody)> {
-        let replayable =
-            self.upload.as_ref().is_none_or(|upload| upload.is_replayable() && !upload.has_failed());
-        let parts = self.spare.take_if(|_| replayable && budget.spend())?;
-        Some((parts, self.body()))
+    fn can_resend(&self) -> bool {
+        self.upload.as_ref().is_none_or(|upload| upload.is_whole())
     }
 
     fn blame(&self, fault: Fault) -> Fault {
@@ -201,34 +219,26 @@ impl Outgoing {
 async fn run(
     flight: Flight,
     split: usize,
-    choice: &Choice,
-    mut outgoing: Outgoing,
-    route: &RoutePlan,
+    mut tries: Tries,
+    outgoing: Outgoing,
+    tell: Tell,
 ) -> Response<AnswerBody> {
-    let view = flight.view.clone();
-    let budget = &view.splits[split].budget;
-    budget.earn();
-    let body = outgoing.body();
-    let parts = std::mem::replace(&mut outgoing.parts, Request::new(()).into_parts().0);
-    let mut answer = send(&flight, split, choice.version, parts, body).await;
-    let failure = failure_of(&answer);
-    if let Some(outcome) = failure
-        && let Some((parts, body)) = outgoing.second_try(budget)
-    {
-        // The canary has failed, whatever the primary makes of it.
-        flight.settle(outcome);
-        flight.shard().shielded.add(1);
-        if let Ok(failed) = answer {
-            reclaim(failed);
+    flight.view.splits[split].budget.earn();
+    let answer = loop {
+        let answer = send(&flight, split, &mut tries, &outgoing, tell).await;
+        let ended = ended(&flight, &tries, &outgoing, &answer);
+        match tries.next(&flight, &ended, outgoing.can_resend()) {
+            Next::Pass(_) => break answer,
+            Next::Again { .. } | Next::Instead(_) => {}
         }
-        // As much time as any other request of the primary gets: the canary's
-        // was not cut short for it, so both are judged by one measure.
-        set_deadline(&flight, clock::now_us(), route);
-        let primary = view.table.splits[split].primary;
-        view.table.splits[split].versions[primary].slot.shard(flight.lane.index).retries.add(1);
-        answer = send(&flight, split, primary, parts, body).await;
-    }
-    match answer {
+        if let Ok(unwanted) = answer {
+            reclaim(unwanted);
+        }
+        if let Err(fault) = flight.within(flight.rest()).await {
+            break Err(fault);
+        }
+    };
+    let mut response = match answer {
         Ok(answer) if answer.switched => switch(flight, answer, outgoing).await,
         Ok(answer) => relay(flight, answer, outgoing),
         Err(fault) => {
@@ -239,14 +249,11 @@ async fn run(
             flight.settle(Outcome::of_fault(fault));
             local(fault)
         }
+    };
+    if tell.attempts_down {
+        response.headers_mut().insert(rewrite::ATTEMPT_COUNT, HeaderValue::from(tries.count));
     }
-}
-
-/// Zero timeout means none.
-fn set_deadline(flight: &Flight, from_us: u64, route: &RoutePlan) {
-    if route.request_timeout_us != 0 {
-        flight.lane.flights.set_deadline(flight.key, from_us + route.request_timeout_us);
-    }
+    response
 }
 
 /// Reads a short answer that nobody wants to its end, to keep its connection.
@@ -262,28 +269,26 @@ fn reclaim(answer: Answer) {
     });
 }
 
+/// One attempt.
 async fn send(
     flight: &Flight,
     split: usize,
-    version: usize,
-    parts: Parts,
-    body: RequestBody,
+    tries: &mut Tries,
+    outgoing: &Outgoing,
+    tell: Tell,
 ) -> Result<Answer, Fault> {
-    let view = &flight.view;
-    let plan = &view.table.splits[split].versions[version];
-    let shard = plan.slot.shard(flight.lane.index);
-    let wish = Wish { hash: None, random: &|| flight.lane.random() };
-    let version = &view.splits[split].versions[version];
-    flight.within(attempt(version, plan, &wish, shard, parts, body)).await?
+    let backend = tries.begin(flight).ok_or(Fault::upstream(Kind::NoHealthyUpstream))?;
+    let plan = &flight.view.table.splits[split].versions[tries.version];
+    let (parts, body) = outgoing.request(flight, tries, tell);
+    flight.within(attempt(&backend, plan, tries.fresh, parts, body)).await?
 }
 
-/// How an attempt counts that has failed already at the head of its answer.
-fn failure_of(answer: &Result<Answer, Fault>) -> Option<Outcome> {
+fn ended(flight: &Flight, tries: &Tries, outgoing: &Outgoing, answer: &Result<Answer, Fault>) -> Ended {
     match answer {
-        Err(fault) => (fault.at == At::Upstream).then(|| Outcome::of_fault(*fault)),
+        Err(fault) => Ended::Failed(outgoing.blame(*fault)),
         Ok(answer) => {
-            let status = answer.response.status();
-            status.is_server_error().then(|| Outcome::of_status(status))
+            let (status, headers) = (answer.response.status().as_u16(), answer.response.headers());
+            Ended::Answered(tries.signs(&flight.view, status, Fields::Map(headers)))
         }
     }
 }
@@ -291,7 +296,7 @@ fn failure_of(answer: &Result<Answer, Fault>) -> Option<Outcome> {
 /// Hands the version's answer on; its outcome is known at the latest byte.
 fn relay(flight: Flight, answer: Answer, outgoing: Outgoing) -> Response<AnswerBody> {
     // The head is here: from now on only silence is a fault.
-    flight.lane.flights.set_deadline(flight.key, 0);
+    flight.lane.flights.head_came(flight.key);
     let (mut parts, incoming) = answer.response.into_parts();
     parts.version = http::Version::HTTP_11;
     let mut outcome = Outcome::of_status(parts.status);

@@ -23,10 +23,23 @@ pub enum Kind {
     ConnectTimeout,
     /// The upstream broke the connection before its answer was whole.
     Reset,
+    /// A kept connection was closed before it took any of the request.
+    Unsent,
+    /// A kept connection was closed under the request before a word of the
+    /// answer; nobody knows whether the request was taken.
+    Stale,
+    /// The upstream said that it has not taken the request.
+    Refused,
+    /// Our own bound on what a version may have under way.
+    Overflow,
     /// What came back was not HTTP.
     Garbage,
     Timeout,
+    /// One attempt took too long for its answer's head.
+    TryTimeout,
     IdleTimeout,
+    /// The request has lived as long as any may.
+    MaxDuration,
     /// The client sent a broken body or left.
     ClientGone,
 }
@@ -52,7 +65,12 @@ impl Fault {
         if error.is_parse() {
             return Fault::upstream(Kind::Garbage);
         }
-        Fault::upstream(Kind::Reset)
+        let http2 = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+        // A GOAWAY is the end of those streams only that it does not count as taken.
+        let refused = http2.is_some_and(|error| {
+            error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
+        });
+        Fault::upstream(if refused { Kind::Refused } else { Kind::Reset })
     }
 
     /// The status of the answer we give in the upstream's place.
@@ -61,11 +79,18 @@ impl Fault {
             Kind::NoRoute => StatusCode::NOT_FOUND,
             Kind::BadRequest | Kind::ClientGone => StatusCode::BAD_REQUEST,
             Kind::UpgradeRefused => StatusCode::FORBIDDEN,
-            Kind::NoHealthyUpstream | Kind::ConnectFailure | Kind::ConnectTimeout | Kind::Reset => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Kind::NoHealthyUpstream
+            | Kind::ConnectFailure
+            | Kind::ConnectTimeout
+            | Kind::Reset
+            | Kind::Unsent
+            | Kind::Stale
+            | Kind::Refused
+            | Kind::Overflow => StatusCode::SERVICE_UNAVAILABLE,
             Kind::Garbage => StatusCode::BAD_GATEWAY,
-            Kind::Timeout | Kind::IdleTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Kind::Timeout | Kind::TryTimeout | Kind::IdleTimeout | Kind::MaxDuration => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
         }
     }
 }
@@ -80,10 +105,14 @@ impl Kind {
             Kind::NoHealthyUpstream => "no-healthy-upstream",
             Kind::ConnectFailure => "connect-failure",
             Kind::ConnectTimeout => "connect-timeout",
-            Kind::Reset => "reset",
+            Kind::Reset | Kind::Unsent | Kind::Stale => "reset",
+            Kind::Refused => "refused-stream",
+            Kind::Overflow => "overflow",
             Kind::Garbage => "garbage",
             Kind::Timeout => "timeout",
+            Kind::TryTimeout => "per-try-timeout",
             Kind::IdleTimeout => "idle-timeout",
+            Kind::MaxDuration => "max-duration",
             Kind::ClientGone => "client-gone",
         }
     }

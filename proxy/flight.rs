@@ -21,6 +21,7 @@ use crate::outcome::Outcome;
 use crate::split::Choice;
 use crate::table::VersionPlan;
 use crate::tally::Shard;
+use crate::timeouts::Timeouts;
 
 pub struct Flight {
     pub lane: Rc<Lane>,
@@ -29,6 +30,7 @@ pub struct Flight {
     split: usize,
     version: usize,
     pub started_us: u64,
+    pub timeouts: Timeouts,
     settled: Cell<bool>,
 }
 
@@ -40,9 +42,13 @@ impl Flight {
         split: usize,
         toss: Rc<Toss>,
         choice: &Choice,
-        idle_us: u64,
+        timeouts: Timeouts,
+        has_body: bool,
     ) -> Flight {
-        let (key, started_us) = lane.flights.begin(toss, choice.version, choice.forced, idle_us);
+        let (key, started_us) = lane.flights.begin(toss, choice.version, choice.forced, &timeouts);
+        if !has_body && timeouts.total_us != 0 {
+            lane.flights.request_ended(key);
+        }
         let flight = Flight {
             lane: lane.clone(),
             view,
@@ -50,6 +56,7 @@ impl Flight {
             split,
             version: choice.version,
             started_us,
+            timeouts,
             settled: Cell::new(false),
         };
         flight.shard().begin();
@@ -65,10 +72,9 @@ impl Flight {
         self.plan().slot.shard(self.lane.index)
     }
 
-    /// From then on the request has this long; zero for as long as it takes.
-    pub fn set_timeout(&self, from_us: u64, timeout_us: u64) {
-        let deadline_us = if timeout_us == 0 { 0 } else { from_us + timeout_us };
-        self.lane.flights.set_deadline(self.key, deadline_us);
+    /// Until the request, or its present attempt, must be answered; if ever.
+    pub fn time_left_us(&self) -> Option<u64> {
+        self.lane.flights.time_left_us(self.key, clock::now_us())
     }
 
     pub fn age_us(&self) -> u64 {
@@ -90,11 +96,17 @@ impl Flight {
         .await
     }
 
-    pub fn overdue(&self, waker: &Waker) -> Option<Fault> {
-        self.lane.flights.expired(self.key, waker).map(|kind| match kind {
-            Kind::ClientGone => Fault::downstream(kind),
-            kind => Fault::upstream(kind),
+    /// Sleeps until the time set for the next attempt.
+    pub async fn rest(&self) {
+        poll_fn(|cx| match self.lane.flights.is_napping(self.key, cx.waker()) {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
         })
+        .await;
+    }
+
+    pub fn overdue(&self, waker: &Waker) -> Option<Fault> {
+        self.lane.flights.expired(self.key, waker)
     }
 
     /// Counts the request, once; later calls change nothing.

@@ -16,12 +16,14 @@ use tokio::sync::Notify;
 
 use crate::alarm::Alarm;
 use crate::clock;
+use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::model::Role;
 use crate::outcome::Verdict;
 use crate::split::Arm;
 use crate::split::Generation;
 use crate::split::SplitCell;
+use crate::timeouts::Timeouts;
 
 /// How exact a timeout or a slow mark is.
 const SWEEP: Duration = Duration::from_millis(10);
@@ -57,14 +59,24 @@ struct Entry {
     serial: u32,
     live: bool,
     started_us: u64,
-    /// Zero for none.
+    /// Zero for none, here and below.
     deadline_us: u64,
     idle_us: u64,
+    /// From the moment on at which the request is whole.
+    total_us: u64,
+    /// When it is over whoever is slow, and what that is called.
+    end_us: u64,
+    end_kind: Option<Kind>,
+    /// Of the present attempt.
+    try_deadline_us: u64,
+    try_idle_us: u64,
+    /// Asleep until then.
+    nap_us: u64,
     progressed_us: u64,
     /// Since when we wait for the client, to send more or to take more; zero
     /// while we wait for the version.
     handed_us: u64,
-    expired: Option<Kind>,
+    expired: Option<Fault>,
     waker: Option<Waker>,
     coin: Option<Coin>,
 }
@@ -91,7 +103,7 @@ impl Flights {
     }
 
     /// Enters a request and counts it as dispatched to its arm.
-    pub fn begin(&self, toss: Rc<Toss>, version: usize, forced: bool, idle_us: u64) -> (Key, u64) {
+    pub fn begin(&self, toss: Rc<Toss>, version: usize, forced: bool, timeouts: &Timeouts) -> (Key, u64) {
         let now_us = clock::now_us();
         self.now_us.set(now_us);
         toss.generation.arm(self.worker, version, forced).dispatched.add(1);
@@ -108,7 +120,11 @@ impl Flights {
             serial,
             live: true,
             started_us: now_us,
-            idle_us,
+            deadline_us: after(now_us, timeouts.head_us),
+            idle_us: timeouts.idle_us,
+            total_us: timeouts.total_us,
+            end_us: after(now_us, timeouts.life_us),
+            end_kind: Some(timeouts.end_of_life()),
             progressed_us: now_us,
             coin: Some(coin),
             ..Entry::default()
@@ -116,13 +132,78 @@ impl Flights {
         (Key { index, serial }, now_us)
     }
 
-    /// The request must end by then; clears an earlier expiry. Zero for never.
-    pub fn set_deadline(&self, key: Key, deadline_us: u64) {
+    /// All of the request is here: from now on the answer has its whole time.
+    pub fn request_ended(&self, key: Key) {
         self.with(key, |entry| {
-            entry.deadline_us = deadline_us;
+            let end_us = after(clock::now_us(), std::mem::take(&mut entry.total_us));
+            if end_us != 0 && (entry.end_us == 0 || end_us < entry.end_us) {
+                (entry.end_us, entry.end_kind) = (end_us, Some(Kind::Timeout));
+            }
+        });
+    }
+
+    /// The answer's head is here: from now on only silence is a fault, and the
+    /// end of the whole.
+    pub fn head_came(&self, key: Key) {
+        self.with(key, |entry| {
+            (entry.deadline_us, entry.try_deadline_us, entry.try_idle_us) = (0, 0, 0);
             entry.expired = None;
             entry.progressed_us = self.now_us.get();
         });
+    }
+
+    /// Another version is asked and gets the time that any gets. Only the life of
+    /// the request goes on.
+    pub fn restart(&self, key: Key, timeouts: &Timeouts) {
+        let now_us = clock::now_us();
+        self.with(key, |entry| {
+            entry.deadline_us = after(now_us, timeouts.head_us);
+            if entry.end_kind == Some(Kind::Timeout) && !timeouts.by_client {
+                entry.end_us = after(entry.started_us, timeouts.life_us);
+                entry.end_kind = Some(timeouts.end_of_life());
+                let total_us = after(now_us, timeouts.total_us);
+                if total_us != 0 && (entry.end_us == 0 || total_us < entry.end_us) {
+                    (entry.end_us, entry.end_kind) = (total_us, Some(Kind::Timeout));
+                }
+            }
+            entry.expired = None;
+            entry.progressed_us = now_us;
+        });
+    }
+
+    /// An attempt begins; what the one before it had used up is forgotten.
+    pub fn begin_try(&self, key: Key, timeouts: &Timeouts) {
+        let now_us = clock::now_us();
+        self.with(key, |entry| {
+            entry.try_deadline_us = after(now_us, timeouts.try_us);
+            entry.try_idle_us = timeouts.try_idle_us;
+            entry.progressed_us = now_us;
+            entry.expired = entry.expired.filter(|fault| fault.kind != Kind::TryTimeout);
+        });
+    }
+
+    /// Between two attempts: sleeps until then.
+    pub fn nap(&self, key: Key, until_us: u64) {
+        self.with(key, |entry| {
+            (entry.try_deadline_us, entry.try_idle_us, entry.nap_us) = (0, 0, until_us);
+            entry.expired = entry.expired.filter(|fault| fault.kind != Kind::TryTimeout);
+        });
+    }
+
+    /// Still asleep? `waker` is woken at the end of it.
+    pub fn is_napping(&self, key: Key, waker: &Waker) -> bool {
+        let napping = self.with(key, |entry| {
+            entry.listen(waker);
+            entry.nap_us != 0
+        });
+        napping == Some(true)
+    }
+
+    /// Microseconds until the answer's head, or the answer, must be there.
+    pub fn time_left_us(&self, key: Key, now_us: u64) -> Option<u64> {
+        let ends = self.with(key, |entry| [entry.deadline_us, entry.end_us, entry.try_deadline_us])?;
+        let end_us = ends.into_iter().filter(|end_us| *end_us != 0).min()?;
+        Some(end_us.saturating_sub(now_us))
     }
 
     pub fn progress(&self, key: Key) {
@@ -145,18 +226,20 @@ impl Flights {
             if since_us != 0 {
                 let now_us = self.now_us.get();
                 entry.progressed_us = now_us;
-                if entry.deadline_us != 0 {
-                    entry.deadline_us += now_us.saturating_sub(since_us);
+                for deadline_us in [&mut entry.deadline_us, &mut entry.try_deadline_us] {
+                    if *deadline_us != 0 {
+                        *deadline_us += now_us.saturating_sub(since_us);
+                    }
                 }
             }
         });
     }
 
     /// Whether time is up; if not, `waker` is woken when it is.
-    pub fn expired(&self, key: Key, waker: &Waker) -> Option<Kind> {
+    pub fn expired(&self, key: Key, waker: &Waker) -> Option<Fault> {
         self.with(key, |entry| {
-            if entry.expired.is_none() && !entry.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
-                entry.waker = Some(waker.clone());
+            if entry.expired.is_none() {
+                entry.listen(waker);
             }
             entry.expired
         })
@@ -203,13 +286,16 @@ impl Flights {
             if let Some(coin) = &mut entry.coin {
                 self.mark(coin, age_us);
             }
-            if entry.expired.is_none() {
+            let rested = entry.nap_us != 0 && now_us >= entry.nap_us;
+            if rested {
+                entry.nap_us = 0;
+            }
+            let alive = entry.expired.is_none();
+            if alive {
                 entry.expired = entry.overdue(now_us);
-                if entry.expired.is_some()
-                    && let Some(waker) = entry.waker.take()
-                {
-                    waker.wake();
-                }
+            }
+            if rested || (alive && entry.expired.is_some()) {
+                entry.wake();
             }
         }
         slab.trim();
@@ -287,15 +373,44 @@ impl Slab {
 }
 
 impl Entry {
-    fn overdue(&self, now_us: u64) -> Option<Kind> {
-        if self.handed_us != 0 {
-            let silent = self.idle_us != 0 && now_us >= self.handed_us.saturating_add(self.idle_us);
-            return silent.then_some(Kind::ClientGone);
+    fn listen(&mut self, waker: &Waker) {
+        if !self.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            self.waker = Some(waker.clone());
         }
-        if self.deadline_us != 0 && now_us >= self.deadline_us {
-            return Some(Kind::Timeout);
-        }
-        let silent = self.idle_us != 0 && now_us >= self.progressed_us.saturating_add(self.idle_us);
-        silent.then_some(Kind::IdleTimeout)
     }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn overdue(&self, now_us: u64) -> Option<Fault> {
+        let passed = |end_us: u64| end_us != 0 && now_us >= end_us;
+        let silent = |since_us: u64, most_us: u64| most_us != 0 && now_us >= since_us.saturating_add(most_us);
+        if passed(self.end_us) {
+            let kind = self.end_kind.unwrap_or(Kind::Timeout);
+            // Nobody but the client is late when we wait for the client.
+            let late = if self.handed_us == 0 { Fault::upstream } else { Fault::downstream };
+            return Some(late(kind));
+        }
+        if self.handed_us != 0 {
+            return silent(self.handed_us, self.idle_us).then(|| Fault::downstream(Kind::ClientGone));
+        }
+        let kind = if passed(self.deadline_us) {
+            Kind::Timeout
+        } else if passed(self.try_deadline_us) || silent(self.progressed_us, self.try_idle_us) {
+            Kind::TryTimeout
+        } else if silent(self.progressed_us, self.idle_us) {
+            Kind::IdleTimeout
+        } else {
+            return None;
+        };
+        Some(Fault::upstream(kind))
+    }
+}
+
+/// Zero time is for ever.
+fn after(now_us: u64, time_us: u64) -> u64 {
+    if time_us == 0 { 0 } else { now_us + time_us }
 }

@@ -23,7 +23,8 @@ pub struct Head<'a> {
 }
 
 /// A head's fields as hyper keeps them, or as our own codec does.
-enum Fields<'a> {
+#[derive(Clone, Copy)]
+pub enum Fields<'a> {
     Map(&'a HeaderMap),
     List(&'a [httparse::Header<'a>]),
 }
@@ -97,11 +98,12 @@ impl<'a> Head<'a> {
         }
     }
 
+    pub fn all_fields(&self) -> Fields<'a> {
+        self.fields
+    }
+
     pub fn fields<'n>(&self, name: &'n HeaderName) -> Values<'a, 'n> {
-        match self.fields {
-            Fields::Map(map) => Values::Map(map.get_all(name).into_iter()),
-            Fields::List(list) => Values::List(list.iter(), name.as_str()),
-        }
+        self.fields.values(name)
     }
 
     pub fn field(&self, name: &HeaderName) -> Option<&'a [u8]> {
@@ -119,6 +121,15 @@ impl<'a> Head<'a> {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             (key == name).then_some(value)
         })
+    }
+}
+
+impl<'a> Fields<'a> {
+    pub fn values<'n>(self, name: &'n HeaderName) -> Values<'a, 'n> {
+        match self {
+            Fields::Map(map) => Values::Map(map.get_all(name).into_iter()),
+            Fields::List(list) => Values::List(list.iter(), name.as_str()),
+        }
     }
 }
 

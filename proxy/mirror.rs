@@ -12,6 +12,7 @@ use http::HeaderValue;
 use http::request::Parts;
 use http_body_util::BodyExt;
 
+use crate::attempt::Answer;
 use crate::attempt::attempt;
 use crate::body::RequestBody;
 use crate::body::Tee;
@@ -22,6 +23,8 @@ use crate::lane::Lane;
 use crate::lane::View;
 use crate::outcome::Outcome;
 use crate::outcome::Verdict;
+use crate::retry;
+use crate::retry::MAX_TRIES;
 use crate::rewrite;
 use crate::split::point_of;
 use crate::table::SplitPlan;
@@ -79,16 +82,39 @@ impl Copy {
         tokio::task::spawn_local(async move { self.run(&lane, &view, split, parts).await });
     }
 
+    /// Asks on where the copy was surely not taken.
+    async fn answer(&self, lane: &Lane, view: &View, split: usize, parts: &Parts) -> Result<Answer, Fault> {
+        let plan = &view.table.splits[split].versions[self.version];
+        let version = &view.splits[split].versions[self.version];
+        let mut fault = Fault::upstream(Kind::NoHealthyUpstream);
+        for tried in 0..MAX_TRIES {
+            let wish = Wish { hash: None, random: &|| lane.random() };
+            let Some(backend) = version.picker.pick(&wish, tried) else { break };
+            let fresh = tried > 0;
+            let body = self.tee.clone().map_or(RequestBody::Empty, RequestBody::Copy);
+            match attempt(&backend, plan, fresh, parts.clone(), body).await {
+                Err(failed) if self.may_repeat(failed.kind, parts) => fault = failed,
+                answered => return answered,
+            }
+        }
+        Err(fault)
+    }
+
+    fn may_repeat(&self, kind: Kind, parts: &Parts) -> bool {
+        match kind {
+            Kind::ConnectFailure | Kind::ConnectTimeout | Kind::Unsent => true,
+            Kind::Stale | Kind::Refused => self.tee.is_none() && retry::is_idempotent(&parts.method),
+            _ => false,
+        }
+    }
+
     async fn run(self, lane: &Lane, view: &View, split: usize, parts: Parts) {
         let plan = &view.table.splits[split].versions[self.version];
         let shard = plan.shadow.shard(lane.index);
         let started_us = clock::now_us();
         shard.begin();
-        let body = self.tee.clone().map_or(RequestBody::Empty, RequestBody::Copy);
         let exchange = async {
-            let version = &view.splits[split].versions[self.version];
-            let wish = Wish { hash: None, random: &|| lane.random() };
-            let answer = attempt(version, plan, &wish, shard, parts, body).await?;
+            let answer = self.answer(lane, view, split, &parts).await?;
             let outcome = Outcome::of_status(answer.response.status());
             let mut rest = pin!(answer.response.into_body());
             while let Some(frame) = rest.frame().await {

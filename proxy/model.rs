@@ -8,19 +8,27 @@
 mod balance;
 mod dns;
 mod endpoint;
+mod breaker;
+mod keeping;
 mod listener;
+mod retry;
 mod route;
 mod service;
 mod split;
+mod timeouts;
 mod upgrade;
 
 pub use balance::{Algorithm, Balance, HashFunction, SlowStart};
+pub use breaker::{Breaker, RetryBound};
 pub use dns::{Dns, DnsFamily, DnsMode};
 pub use endpoint::{Address, Endpoint, Labels};
+pub use keeping::Keeping;
 pub use listener::{Limits, Listener};
+pub use retry::{RateLimited, ResetFormat, ResetHeader, Retry, RetryOn};
 pub use route::{Host, Match, PathMatch, Predicate, PredicateOn, Route, Target, TextMatch};
 pub use service::{Protocol, Role, Service, Version};
 pub use split::{Force, ForceOn, Mirror, Shield, Split, Sticky, StickyKey};
+pub use timeouts::{Tell, Timeouts};
 pub use upgrade::{Connect, Upgrades};
 
 use serde::Serialize;

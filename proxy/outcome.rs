@@ -31,8 +31,13 @@ impl Outcome {
     }
 
     pub fn of_status(status: StatusCode) -> Outcome {
-        let verdict = if status.is_server_error() { Verdict::Failure } else { Verdict::Success };
-        Outcome { verdict, class: class_of(status) }
+        Outcome::of_code(status.as_u16())
+    }
+
+    /// The same for a status that is only a number.
+    pub fn of_code(status: u16) -> Outcome {
+        let verdict = if status >= 500 { Verdict::Failure } else { Verdict::Success };
+        Outcome { verdict, class: (status / 100).min(5) as u8 }
     }
 
     /// The same answer, seen to be a failure for another reason.

@@ -61,6 +61,15 @@ pub struct Counts {
     pub in_flight: u64,
     /// Attempts beyond the first that this version was given.
     pub retries: u64,
+    /// All attempts that this version was given, by how they ended; in the order
+    /// of [`Attempt::ALL`].
+    pub attempts: [u64; Attempt::ALL.len()],
+    /// Requests that a retry policy has saved.
+    pub retry_success: u64,
+    /// Requests that failed when their policy allowed no more retries.
+    pub retry_exhausted: u64,
+    /// Retries not made because too many were under way.
+    pub retry_overflow: u64,
     /// Failures of this version that the primary answered instead.
     pub shielded: u64,
     /// Requests of this version that were copied to a mirror.
@@ -69,6 +78,38 @@ pub struct Counts {
     pub mirror_dropped: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
+}
+
+/// How an attempt to get an answer from a version has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// With a status below 500.
+    Answered,
+    ServerError,
+    ConnectFailure,
+    Reset,
+    Refused,
+    TryTimeout,
+    /// The time of the whole request.
+    Timeout,
+    /// A circuit breaker let it not out.
+    Overflow,
+    /// Among others that the client has left.
+    Other,
+}
+
+impl Attempt {
+    pub const ALL: [(&'static str, Attempt); 9] = [
+        ("answered", Attempt::Answered),
+        ("server-error", Attempt::ServerError),
+        ("connect-failure", Attempt::ConnectFailure),
+        ("reset", Attempt::Reset),
+        ("refused", Attempt::Refused),
+        ("per-try-timeout", Attempt::TryTimeout),
+        ("timeout", Attempt::Timeout),
+        ("overflow", Attempt::Overflow),
+        ("other", Attempt::Other),
+    ];
 }
 
 /// The evidence of one split, kept by generation of its weights.

@@ -1,10 +1,21 @@
-//! May a failed request be sent again, and how often in all.
+//! What happens when an attempt does not succeed: may the request be sent again,
+//! where, when, and how often in all.
+//!
+//! Nothing here sends anything. Both codecs tell [`Attempts`] how an attempt has
+//! ended and do what it answers.
 
-use std::cell::Cell;
+mod attempts;
+mod plan;
+mod shield;
+
+pub use attempts::{Attempts, Ended, Instead, Means, Next, Stop};
+pub use plan::{Plan, Signs};
+pub use shield::Budget;
 
 use http::Method;
 
-use crate::model::Shield;
+/// Endpoints tried before a version counts as unreachable.
+pub const MAX_TRIES: u32 = 3;
 
 /// Methods whose repetition means the same as one (RFC 9110, 9.2.2).
 pub fn is_idempotent(method: &Method) -> bool {
@@ -12,55 +23,4 @@ pub fn is_idempotent(method: &Method) -> bool {
         *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE
     )
-}
-
-/// Repeats allowed: a share of all requests, and a burst beyond it. Keeps a
-/// canary that fails whole from doubling the primary's load.
-#[derive(Default)]
-pub struct Budget {
-    /// In hundredths of a repeat.
-    tokens: Cell<u64>,
-    share: u64,
-    most: u64,
-}
-
-const REPEAT: u64 = 100;
-
-impl Budget {
-    pub fn new(shield: &Shield) -> Budget {
-        let most = u64::from(shield.burst).max(1) * REPEAT;
-        let burst = u64::from(shield.burst) * REPEAT;
-        Budget { tokens: Cell::new(burst), share: u64::from(shield.budget_percent), most }
-    }
-
-    /// Called once for every request of the split.
-    pub fn earn(&self) {
-        self.tokens.set((self.tokens.get() + self.share).min(self.most));
-    }
-
-    pub fn spend(&self) -> bool {
-        let enough = self.tokens.get() >= REPEAT;
-        if enough {
-            self.tokens.set(self.tokens.get() - REPEAT);
-        }
-        enough
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn repeats_stay_within_burst_and_share() {
-        let budget = Budget::new(&Shield { max_body: 0, budget_percent: 20, burst: 3 });
-        let spent = (0..10).filter(|_| budget.spend()).count();
-        assert_eq!(spent, 3, "the burst");
-        let mut spent = 0;
-        for _ in 0..100 {
-            budget.earn();
-            spent += usize::from(budget.spend());
-        }
-        assert_eq!(spent, 20, "a fifth of all requests");
-    }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 
+use crate::breaker::Breaker;
 use crate::clock;
 use crate::head::Head;
 use crate::hosts::Hosts;
@@ -30,13 +31,16 @@ use crate::model::Service;
 use crate::model::Shield;
 use crate::model::Split;
 use crate::model::Target;
+use crate::model::Tell;
 use crate::model::Upgrades;
 use crate::model::Version;
+use crate::retry::Plan;
 use crate::split::ForceRule;
 use crate::split::SplitCell;
 use crate::split::Sticky;
 use crate::tally::Slot;
 use crate::tally::SlotKey;
+use crate::timeouts::Timeouts;
 
 pub use listener::ListenerPlan;
 
@@ -72,11 +76,21 @@ struct HostRoutes {
 }
 
 pub struct RoutePlan {
+    pub id: RouteId,
     pub action: Action,
-    /// Zero for none.
-    pub request_timeout_us: u64,
-    pub idle_timeout_us: u64,
     pub upgrades: Upgrades,
+    pub timeouts: Timeouts,
+    /// Up to which a gRPC caller's own timeout is obeyed, if it is.
+    pub grpc_timeout_us: Option<u64>,
+    pub retry: Option<Plan>,
+    pub tell: Tell,
+}
+
+/// Where a route stands in its table.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteId {
+    host: u32,
+    plan: u32,
 }
 
 pub enum Action {
@@ -99,6 +113,7 @@ pub struct VersionPlan {
     pub hosts: Arc<Hosts>,
     pub protocol: Protocol,
     pub connect_timeout: Duration,
+    pub breaker: Breaker,
     pub slot: Arc<Slot>,
     pub shadow: Arc<Slot>,
 }
@@ -106,8 +121,14 @@ pub struct VersionPlan {
 impl Table {
     /// All problems at once, or a table. `previous` gives its live state.
     pub fn compile(model: &Model, previous: Option<&Table>, workers: usize) -> Result<Table, Vec<Problem>> {
-        let mut compiler =
-            Compiler { previous, workers, problems: Vec::new(), slots: Vec::new(), endpoints: Vec::new() };
+        let mut compiler = Compiler {
+            previous,
+            workers,
+            problems: Vec::new(),
+            slots: Vec::new(),
+            endpoints: Vec::new(),
+            breakers: Vec::new(),
+        };
         let splits = compiler.splits(model);
         let mut hosts = HostIndex::default();
         let mut routes = Vec::new();
@@ -152,6 +173,10 @@ impl Table {
         Some(&host.plans[host.entries[position as usize].1])
     }
 
+    pub fn route(&self, id: RouteId) -> &RoutePlan {
+        &self.routes[id.host as usize].plans[id.plan as usize]
+    }
+
     pub fn split(&self, name: &str) -> Option<&SplitPlan> {
         self.splits.iter().find(|split| split.cell.name == name)
     }
@@ -163,6 +188,7 @@ struct Compiler<'a> {
     problems: Vec<Problem>,
     slots: Vec<Arc<Slot>>,
     endpoints: Vec<Arc<Hosts>>,
+    breakers: Vec<((String, String), Breaker)>,
 }
 
 impl Compiler<'_> {
@@ -175,11 +201,15 @@ impl Compiler<'_> {
         for route in &host.routes {
             let path = format!("hosts[{index}].routes[{}]", route.name);
             let Some(action) = self.action(model, route, &path) else { continue };
+            let retry = self.retry(model, route, &action, &path);
             routes.plans.push(RoutePlan {
+                id: RouteId { host: index as u32, plan: routes.plans.len() as u32 },
                 action,
-                request_timeout_us: route.request_timeout.map_or(0, clock::us),
-                idle_timeout_us: route.idle_timeout.map_or(0, clock::us),
                 upgrades: route.upgrades.clone(),
+                timeouts: Timeouts::of(route),
+                grpc_timeout_us: route.timeouts.grpc.map(clock::us),
+                retry,
+                tell: route.tell,
             });
             let all = [Match::default()];
             let matches = if route.matches.is_empty() { &all[..] } else { &route.matches };
@@ -195,6 +225,22 @@ impl Compiler<'_> {
             }
         }
         routes
+    }
+
+    fn retry(&mut self, model: &Model, route: &Route, action: &Action, path: &str) -> Option<Plan> {
+        let retry = route.retry.as_ref()?;
+        let place = |name: &String| {
+            let Action::Split(split) = action else { return None };
+            let service = &model.splits[*split].service;
+            let service = model.services.iter().find(|other| other.name == *service)?;
+            service.versions.iter().position(|version| version.name == *name)
+        };
+        let then = retry.then.as_ref().map(|name| place(name).ok_or(name)).transpose();
+        let plan = match then {
+            Ok(then) => Plan::new(retry, then),
+            Err(name) => Err(format!("there is no version {name:?}")),
+        };
+        plan.inspect_err(|text| self.problem(format!("{path}.retry"), text.clone())).ok()
     }
 
     fn action(&mut self, model: &Model, route: &Route, path: &str) -> Option<Action> {
@@ -315,6 +361,7 @@ impl Compiler<'_> {
                 hosts: self.hosts(service, version),
                 protocol: version.protocol,
                 connect_timeout: version.connect_timeout,
+                breaker: self.breaker(service, version),
                 slot: self.slot(service, &version.name, version.role, false),
                 shadow: self.slot(service, &version.name, version.role, true),
             })
@@ -331,6 +378,22 @@ impl Compiler<'_> {
         let hosts = Hosts::new(&service.name, version, previous, self.workers);
         self.endpoints.push(hosts.clone());
         hosts
+    }
+
+    /// One for each version, whichever splits it is in; goes on from what the
+    /// version has taken so far.
+    fn breaker(&mut self, service: &Service, version: &Version) -> Breaker {
+        let key = (service.name.clone(), version.name.clone());
+        if let Some((_, known)) = self.breakers.iter().find(|(other, _)| *other == key) {
+            return known.clone();
+        }
+        let plans = self.previous.iter().flat_map(|table| &table.splits).flat_map(|split| &split.versions);
+        let before = plans
+            .into_iter()
+            .find(|plan| (&plan.slot.key.service, &plan.slot.key.version) == (&service.name, &version.name));
+        let breaker = Breaker::new(&version.breaker, before.map(|plan| &plan.breaker));
+        self.breakers.push((key, breaker.clone()));
+        breaker
     }
 
     fn slot(&mut self, service: &Service, version: &str, role: Role, shadow: bool) -> Arc<Slot> {

@@ -16,6 +16,7 @@ use crate::histogram::Histogram;
 use crate::model::Role;
 use crate::outcome::Outcome;
 use crate::outcome::Verdict;
+use crate::reading::Attempt;
 use crate::reading::Counts;
 use crate::reading::VersionReading;
 
@@ -84,6 +85,10 @@ pub struct Shard {
     classes: [Count; 6],
     begun: Count,
     pub retries: Count,
+    attempts: [Count; Attempt::ALL.len()],
+    pub retry_success: Count,
+    pub retry_exhausted: Count,
+    pub retry_overflow: Count,
     pub shielded: Count,
     pub mirrored: Count,
     pub mirror_dropped: Count,
@@ -109,17 +114,31 @@ impl Shard {
         }
     }
 
+    pub fn attempt(&self, result: Attempt) {
+        self.attempts[result as usize].add(1);
+    }
+
+    fn in_flight(&self) -> u64 {
+        let ended = [&self.success, &self.failure, &self.uncounted].map(Count::get);
+        self.begun.get().saturating_sub(ended.iter().sum())
+    }
+
     fn add_to(&self, sum: &mut VersionReading) {
         let counts = &mut sum.counts;
-        let ended = [&self.success, &self.failure, &self.uncounted].map(Count::get);
-        counts.success += ended[0];
-        counts.failure += ended[1];
-        counts.uncounted += ended[2];
-        counts.in_flight += self.begun.get().saturating_sub(ended.iter().sum());
+        counts.success += self.success.get();
+        counts.failure += self.failure.get();
+        counts.uncounted += self.uncounted.get();
+        counts.in_flight += self.in_flight();
         for (sum, class) in counts.classes.iter_mut().zip(&self.classes) {
             *sum += class.get();
         }
         counts.retries += self.retries.get();
+        for (sum, attempts) in counts.attempts.iter_mut().zip(&self.attempts) {
+            *sum += attempts.get();
+        }
+        counts.retry_success += self.retry_success.get();
+        counts.retry_exhausted += self.retry_exhausted.get();
+        counts.retry_overflow += self.retry_overflow.get();
         counts.shielded += self.shielded.get();
         counts.mirrored += self.mirrored.get();
         counts.mirror_dropped += self.mirror_dropped.get();
@@ -136,6 +155,11 @@ impl Slot {
 
     pub fn shard(&self, worker: usize) -> &Shard {
         &self.shards[worker]
+    }
+
+    /// Requests under way, over all workers.
+    pub fn in_flight(&self) -> u64 {
+        self.shards.iter().map(Shard::in_flight).sum()
     }
 
     pub fn read(&self) -> VersionReading {

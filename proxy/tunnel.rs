@@ -12,7 +12,6 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::attempt::MAX_TRIES;
 use crate::buffer::Buffer;
 use crate::buffer::Buffers;
 use crate::connections::Connection;
@@ -21,6 +20,7 @@ use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::flight::Flight;
 use crate::lane::VersionView;
+use crate::retry::MAX_TRIES;
 use crate::table::VersionPlan;
 use crate::tally::Shard;
 use crate::upstream::Wish;
@@ -40,7 +40,7 @@ pub struct Tunnel {
 impl Tunnel {
     /// `flight` is settled; it goes on as the tunnel's idle clock.
     pub fn new(upstream: impl Stream + 'static, flight: Flight) -> Tunnel {
-        flight.set_timeout(flight.started_us, 0);
+        flight.lane.flights.head_came(flight.key);
         flight.lane.flights.take_back(flight.key);
         Tunnel { upstream: Box::new(upstream), flight }
     }
@@ -147,8 +147,8 @@ pub async fn reach(
     shard: &Shard,
 ) -> Result<Wire, Fault> {
     let mut fault = Fault::upstream(Kind::NoHealthyUpstream);
-    for tried in 0..version.picker.len().min(MAX_TRIES) {
-        let Some(backend) = version.picker.pick(wish, tried as u32) else { break };
+    for tried in 0..MAX_TRIES.min(version.picker.len() as u32) {
+        let Some(backend) = version.picker.pick(wish, tried) else { break };
         if tried > 0 {
             shard.retries.add(1);
         }

@@ -63,6 +63,12 @@ impl Wire {
         self.socket().peek(&mut [MaybeUninit::uninit()]).is_ok_and(|count| count > 0)
     }
 
+    /// Nothing has come, not even an end: asks the kernel, as above.
+    pub fn is_open(&self) -> bool {
+        let peeked = self.socket().peek(&mut [MaybeUninit::uninit()]);
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Makes the coming close a break that nobody takes for an end.
     pub fn break_off(&self) {
         // A socket that refuses is closed by its other side already.

@@ -23,6 +23,7 @@ mod nginx;
 mod openapi;
 mod protocol;
 mod reload;
+mod retry;
 mod rollout;
 mod routing;
 mod shield;

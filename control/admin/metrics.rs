@@ -13,7 +13,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 use prometheus::{TEXT_FORMAT, TextEncoder};
 use serin_proxy::Reading;
 use serin_proxy::histogram::{self, index};
-use serin_proxy::reading::{Counts, VersionReading};
+use serin_proxy::reading::{Attempt, Counts, VersionReading};
 use serin_proxy::weights::percent;
 
 use super::{Admin, Refused};
@@ -112,6 +112,16 @@ fn version_of(page: &mut Page, version: &VersionReading) {
     }
     page.gauge(names::REQUESTS_IN_FLIGHT, "Requests under way.", &common, counts.in_flight as f64);
     page.counter(names::RETRIES_TOTAL, "Attempts beyond the first.", &common, counts.retries);
+    for ((result, _), count) in Attempt::ALL.into_iter().zip(counts.attempts) {
+        let help = "Attempts to get an answer, by how they ended; a request may need several.";
+        page.counter(names::UPSTREAM_ATTEMPTS_TOTAL, help, &with(label::RESULT, result), count);
+    }
+    let saved = "Requests that a retry policy has saved.";
+    page.counter(names::RETRY_SUCCESS_TOTAL, saved, &common, counts.retry_success);
+    let exhausted = "Requests that failed after all the retries that their policy allows.";
+    page.counter(names::RETRY_LIMIT_EXCEEDED_TOTAL, exhausted, &common, counts.retry_exhausted);
+    let crowded = "Retries not made because too many were under way.";
+    page.counter(names::RETRY_OVERFLOW_TOTAL, crowded, &common, counts.retry_overflow);
     let shielded = "Failures of a version that the primary answered instead.";
     page.counter(names::SHIELDED_TOTAL, shielded, &common, counts.shielded);
     page.counter(names::MIRRORED_TOTAL, "Requests that were copied.", &common, counts.mirrored);

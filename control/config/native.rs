@@ -7,6 +7,10 @@ mod analysis;
 
 mod routes;
 
+mod retry;
+
+mod timeouts;
+
 mod hosts;
 
 mod services;

@@ -1,28 +1,34 @@
-//! The way to an answer's head: a version is asked, again where that is safe,
-//! and the primary in the place of a canary that failed.
+//! The way to an answer's head: attempt after attempt, as [`Tries`] has it.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::task::ready;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::AsyncWrite;
 
-use crate::attempt::MAX_TRIES;
 use crate::buffer::Buffer;
 use crate::clock;
-use crate::fault::At;
 use crate::fault::Fault;
 use crate::fault::Kind;
+use crate::flight::Flight;
 use crate::h1::client::Client;
+use crate::h1::field;
+use crate::h1::field::MAX_FIELDS;
 use crate::h1::question::Question;
 use crate::h1::response;
 use crate::h1::response::Additions;
 use crate::h1::response::ResponseHead;
+use crate::head::Fields;
 use crate::lane::Lane;
-use crate::outcome::Outcome;
+use crate::retry::Ended;
+use crate::retry::Next;
+use crate::retry::Signs;
+use crate::rewrite;
 use crate::upstream::Link;
 use crate::upstream::Links;
-use crate::upstream::Wish;
+use crate::wire::Wire;
 
 /// An upstream's head may be this long.
 const MAX_HEAD: usize = 256 * 1024;
@@ -34,49 +40,49 @@ pub struct Answer {
     pub link: Link,
     pub links: Rc<Links>,
     pub input: Buffer,
+    signs: Signs,
 }
 
 impl Client<'_> {
-    /// Asks the version the question names, on a new connection if a kept one
-    /// turns out to be closed.
-    pub async fn attempt(&mut self, question: &mut Question) -> Result<Answer, Fault> {
-        let (view, lane) = (question.flight.view.clone(), self.lane);
-        let plan = &view.table.splits[question.split].versions[question.version];
-        let shard = plan.slot.shard(self.lane.index);
-        let version = &view.splits[question.split].versions[question.version];
-        let wish = Wish { hash: None, random: &|| lane.random() };
-        let mut fault = Fault::upstream(Kind::NoHealthyUpstream);
-        for tried in 0..version.picker.len().min(MAX_TRIES) {
-            let Some(backend) = version.picker.pick(&wish, tried as u32) else { break };
-            let links = &backend.links;
-            if tried > 0 {
-                shard.retries.add(1);
-            }
-            let link = match links.take() {
-                Some(link) => link,
-                None => {
-                    let dial = links.dial(plan.connect_timeout);
-                    match question.flight.within(self.unless_gone(dial)).await?? {
-                        Ok(link) => link,
-                        Err(failed) => {
-                            fault = failed;
-                            continue;
-                        }
+    /// The answer that the client is to get, after as many attempts as it takes.
+    pub async fn answer(&mut self, question: &mut Question) -> Result<Answer, Fault> {
+        loop {
+            let mut answer = self.attempt(question).await;
+            let ended = match &answer {
+                Ok(answer) => Ended::Answered(answer.signs),
+                Err(fault) => Ended::Failed(*fault),
+            };
+            match question.tries.next(&question.flight, &ended, question.upload.is_whole()) {
+                Next::Pass(_) => {
+                    if let Ok(answer) = &mut answer {
+                        question.tell_client(&mut answer.out);
                     }
+                    return answer;
                 }
-            };
-            let reused = link.reused;
-            return match self.converse(question, link, links).await {
-                // Closed just as it was used again, before it said anything.
-                Err(failed) if reused && question.repeatable && failed.kind == Kind::Reset => {
-                    shard.retries.add(1);
-                    let link = question.flight.within(links.dial(plan.connect_timeout)).await??;
-                    self.converse(question, link, links).await
-                }
-                answered => answered,
-            };
+                Next::Again { .. } | Next::Instead(_) => {}
+            }
+            if let Ok(unwanted) = answer {
+                unwanted.reclaim(self.lane);
+            }
+            let flight = &question.flight;
+            flight.within(self.unless_gone(flight.rest())).await??;
         }
-        Err(fault)
+    }
+
+    /// Asks one endpoint of the version whose turn it is.
+    async fn attempt(&mut self, question: &mut Question) -> Result<Answer, Fault> {
+        let view = question.flight.view.clone();
+        let Question { flight, tries, split, .. } = question;
+        let plan = &view.table.splits[*split].versions[tries.version];
+        let backend = tries.begin(flight).ok_or(Fault::upstream(Kind::NoHealthyUpstream))?;
+        let links = &backend.links;
+        let kept = if tries.fresh { None } else { links.take(tries.is_idempotent()) };
+        let link = match kept {
+            Some(link) => link,
+            None => flight.within(self.unless_gone(links.dial(plan.connect_timeout))).await???,
+        };
+        question.tell_upstream();
+        self.converse(question, link, links).await
     }
 
     /// Sends the head and the body, and waits for the answer's head.
@@ -87,9 +93,13 @@ impl Client<'_> {
         links: &Rc<Links>,
     ) -> Result<Answer, Fault> {
         let lane = self.lane;
-        let Question { flight, head, upload, .. } = question;
-        if flight.within(link.wire.write_all(head)).await?.is_err() {
-            return Err(Fault::upstream(Kind::Reset));
+        let reused = link.reused;
+        // Before a word of the answer, a kept connection may just have been closed.
+        let broken = |silent: bool| Fault::upstream(if reused && silent { Kind::Stale } else { Kind::Reset });
+        if let Err(sent) =
+            write(&question.flight, &mut link.wire, [&question.head, question.upload.kept()]).await?
+        {
+            return Err(if reused && sent == 0 { Fault::upstream(Kind::Unsent) } else { broken(true) });
         }
         let mut input = Buffer::default();
         let mut out = lane.texts.take();
@@ -98,6 +108,7 @@ impl Client<'_> {
                 return Err(Fault::upstream(Kind::Garbage));
             }
             {
+                let Question { flight, upload, .. } = &mut *question;
                 let (wire, client) = (&mut link.wire, &mut self.wire);
                 let (mut uploading, client_input) = (!upload.has_ended(), &mut self.input);
                 let filled = poll_fn(|cx| {
@@ -119,13 +130,13 @@ impl Client<'_> {
                     }
                 });
                 match filled.await? {
-                    Ok(0) | Err(_) => return Err(Fault::upstream(Kind::Reset)),
+                    Ok(0) | Err(_) => return Err(broken(input.is_empty())),
                     Ok(_) => {}
                 }
             }
             while !input.is_empty() {
                 let additions = Additions {
-                    service_time_us: flight.age_us(),
+                    service_time_us: question.flight.age_us(),
                     set_cookie: question.set_cookie.as_deref(),
                     close: question.close || self.connection.is_ending(),
                     date: clock::http_date,
@@ -134,48 +145,86 @@ impl Client<'_> {
                 else {
                     break;
                 };
-                input.consume(head.length);
-                if !head.status.is_informational() {
-                    return Ok(Answer { head, out, link, links: links.clone(), input });
+                if head.status.is_informational() {
+                    input.consume(head.length);
+                } else {
+                    let signs = question.signs(head.status.as_u16(), &input.filled()[..head.length]);
+                    input.consume(head.length);
+                    return Ok(Answer { head, out, link, links: links.clone(), input, signs });
                 }
             }
         }
     }
-
-    /// The primary's answer where the canary has failed; the failure counts.
-    pub async fn shield(
-        &mut self,
-        question: &mut Question,
-        answer: Result<Answer, Fault>,
-    ) -> Result<Answer, Fault> {
-        let outcome = match &answer {
-            Err(fault) if fault.at == At::Upstream => Outcome::of_fault(*fault),
-            Ok(answer) if answer.head.status.is_server_error() => Outcome::of_status(answer.head.status),
-            _ => return answer,
-        };
-        let view = question.flight.view.clone();
-        let split = question.split;
-        if !view.splits[split].budget.spend() {
-            return answer;
-        }
-        question.flight.settle(outcome);
-        question.flight.shard().shielded.add(1);
-        if let Ok(failed) = answer {
-            failed.reclaim(self.lane);
-        }
-        // As much time as any other request of the primary gets: the canary's
-        // was not cut short for it, so both are judged by one measure.
-        question.flight.set_timeout(clock::now_us(), question.timeout_us);
-        question.version = view.table.splits[split].primary;
-        view.table.splits[split].versions[question.version].slot.shard(self.lane.index).retries.add(1);
-        self.attempt(question).await
-    }
 }
 
 impl Question {
-    pub fn upload_failed(&self, answer: &Result<Answer, Fault>) -> bool {
-        matches!(answer, Err(fault) if fault.at != At::Upstream) || !self.upload.has_ended()
+    /// What the head of an answer means for another attempt. Its fields are read
+    /// once more only where the policy wants to know them.
+    fn signs(&self, status: u16, head: &[u8]) -> Signs {
+        let view = &self.flight.view;
+        if !self.tries.looks_into(view, status) {
+            return Signs::of_status(status);
+        }
+        let mut fields = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut response = httparse::Response::new(&mut []);
+        let config = httparse::ParserConfig::default();
+        match config.parse_response_with_uninit_headers(&mut response, head, &mut fields) {
+            Ok(_) => self.tries.signs(view, status, Fields::List(response.headers)),
+            Err(_) => Signs::of_status(status),
+        }
     }
+
+    /// Puts into the head what the upstream is to know of this attempt.
+    fn tell_upstream(&mut self) {
+        let Some(told) = &mut self.told else { return };
+        let mut lines = Vec::new();
+        let mut digits = itoa::Buffer::new();
+        if self.tell.attempts_up {
+            let count = digits.format(self.tries.count).as_bytes();
+            field::push(&mut lines, rewrite::ATTEMPT_COUNT.as_str(), count);
+        }
+        if let Some(left_us) = self.flight.time_left_us().filter(|_| self.tell.time_left) {
+            let left_ms = digits.format(left_us / 1000).as_bytes();
+            field::push(&mut lines, rewrite::EXPECTED_TIME.as_str(), left_ms);
+        }
+        let length = lines.len();
+        self.head.splice(told.clone(), lines);
+        told.end = told.start + length;
+    }
+
+    /// The same for the client, into the head of the answer.
+    fn tell_client(&self, out: &mut Vec<u8>) {
+        if self.tell.attempts_down {
+            out.truncate(out.len() - b"\r\n".len());
+            let mut digits = itoa::Buffer::new();
+            field::push(out, rewrite::ATTEMPT_COUNT.as_str(), digits.format(self.tries.count).as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// Writes all parts, or tells how many bytes went out before it broke.
+async fn write(flight: &Flight, wire: &mut Wire, parts: [&[u8]; 2]) -> Result<Result<(), usize>, Fault> {
+    let mut sent = 0;
+    for part in parts {
+        let mut left = part;
+        let written = flight.within(poll_fn(|cx| {
+            while !left.is_empty() {
+                match ready!(Pin::new(&mut *wire).poll_write(cx, left)) {
+                    Ok(count @ 1..) => {
+                        left = &left[count..];
+                        sent += count;
+                    }
+                    Ok(0) | Err(_) => return Poll::Ready(Err(())),
+                }
+            }
+            Poll::Ready(Ok(()))
+        }));
+        if written.await?.is_err() {
+            return Ok(Err(sent));
+        }
+    }
+    Ok(Ok(()))
 }
 
 impl Answer {

@@ -24,12 +24,43 @@ pub struct Upload {
     ended: bool,
     /// It broke the rules before it was ever waited for.
     bad: bool,
+    /// What has gone up beyond the head, as long as it is short enough to be kept
+    /// for another attempt.
+    kept: Option<Vec<u8>>,
+    keep: usize,
 }
 
 impl Upload {
-    pub fn new(framing: Framing) -> Upload {
+    /// Of the body so much is kept at most. What rides along with the head is
+    /// kept with it.
+    pub fn new(framing: Framing, keep: usize) -> Upload {
         let ended = framing.is_done();
-        Upload { framing, ready: 0, bytes: 0, waiting: false, ended, bad: false }
+        let kept = Some(Vec::new());
+        Upload { framing, ready: 0, bytes: 0, waiting: false, ended, bad: false, kept, keep }
+    }
+
+    /// Can it be sent from its beginning?
+    pub fn is_whole(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    pub fn kept(&self) -> &[u8] {
+        self.kept.as_deref().unwrap_or_default()
+    }
+
+    /// There will be no other attempt.
+    pub fn forget(&mut self) {
+        self.kept = None;
+    }
+
+    fn keep(&mut self, sent: &[u8]) {
+        if let Some(kept) = &mut self.kept {
+            if kept.len() + sent.len() <= self.keep {
+                kept.extend_from_slice(sent);
+            } else {
+                self.kept = None;
+            }
+        }
     }
 
     pub fn has_ended(&self) -> bool {
@@ -72,6 +103,7 @@ impl Upload {
             if self.ready > 0 {
                 match ready!(Pin::new(&mut *to).poll_write(cx, &buffer.filled()[..self.ready])) {
                     Ok(count @ 1..) => {
+                        self.keep(&buffer.filled()[..count]);
                         buffer.consume(count);
                         self.ready -= count;
                         self.bytes += count as u64;
@@ -82,6 +114,7 @@ impl Upload {
             }
             if self.framing.is_done() {
                 self.ended = true;
+                flight.lane.flights.request_ended(flight.key);
                 return Poll::Ready(Ok(()));
             }
             if !buffer.is_empty() {

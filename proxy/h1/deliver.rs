@@ -42,9 +42,10 @@ struct Passing<'a> {
 impl Client<'_> {
     /// Passes the answer on and counts it by how it ends.
     pub async fn deliver(&mut self, mut question: Question, answer: Answer) -> Turn {
-        let Answer { head, out, mut link, links, mut input } = answer;
+        let Answer { head, out, mut link, links, mut input, .. } = answer;
         let (lane, flight) = (self.lane, &question.flight);
-        flight.set_timeout(0, 0);
+        flight.lane.flights.head_came(flight.key);
+        question.upload.forget();
         let mut outcome = Outcome::of_status(head.status);
         if head.failed {
             outcome = outcome.failed();

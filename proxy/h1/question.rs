@@ -1,8 +1,10 @@
 //! A request that has passed: routed, tossed, and written for the upstream.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use http::Method;
+use http::header::HeaderName;
 
 use crate::flight::Flight;
 use crate::h1::client::Client;
@@ -12,27 +14,30 @@ use crate::h1::request;
 use crate::h1::request::Unfit;
 use crate::head::Head;
 use crate::model::Limits;
-use crate::model::Role;
+use crate::model::Tell;
 use crate::retry;
+use crate::rewrite;
 use crate::split;
 use crate::table::Action;
+use crate::table::RoutePlan;
+use crate::tries::Tries;
+
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// A request that is on its way: all that is needed of it once its bytes are gone.
 pub struct Question {
     pub flight: Flight,
     pub split: usize,
-    pub version: usize,
     /// The head as the upstream gets it, with our fields.
     pub head: Vec<u8>,
     pub upload: Upload,
     pub head_only: bool,
-    /// Sent again on a new connection if a kept one was closed under it.
-    pub repeatable: bool,
-    /// Sent again to the primary if the canary fails.
-    pub shielded: bool,
+    pub tries: Tries,
+    pub tell: Tell,
+    /// Where in the head stands what each attempt is told anew, if it is.
+    pub told: Option<Range<usize>>,
     pub close: bool,
     pub set_cookie: Option<String>,
-    pub timeout_us: u64,
 }
 
 impl Client<'_> {
@@ -56,35 +61,45 @@ impl Client<'_> {
         let idempotent =
             Method::from_bytes(request.method.as_bytes()).is_ok_and(|method| retry::is_idempotent(&method));
         let has_body = !request.framing.is_done();
-        if !view.splits[split].plain || (has_body && idempotent && plan.shield.is_some()) {
+        if !view.splits[split].plain || !is_plain(route, &head) {
             return Err(Unfit::Irregular);
         }
         let toss = view.splits[split].toss();
         let choice = split::choose(&toss.generation, &plan.force, plan.sticky.as_ref(), &head, lane.random());
-        let canary = plan.versions[choice.version].role == Role::Canary;
-        let shielded = plan.shield.is_some() && canary && idempotent;
-        let idle_us = route.idle_timeout_us;
-        let timeout_us = route.request_timeout_us;
+        let tries = Tries::new(&view, route, split, choice.version, idempotent, &head);
         let mut out = lane.texts.take();
         request.write(self.peer, || [lane.random(), lane.random()], &mut out);
-        let flight = Flight::begin(lane, view.clone(), split, toss, &choice, idle_us);
-        flight.set_timeout(flight.started_us, timeout_us);
+        let tell = route.tell;
+        let told = (tell.attempts_up || tell.time_left).then(|| out.len() - 2..out.len() - 2);
+        let flight = Flight::begin(lane, view.clone(), split, toss, &choice, route.timeouts, has_body);
         view.splits[split].budget.earn();
-        let mut upload = Upload::new(request.framing);
+        let keep = if has_body { tries.body_kept(&view) } else { 0 };
+        let mut upload = Upload::new(request.framing, keep);
         let taken = length + upload.ride(&mut out, rest);
+        if has_body && upload.has_ended() {
+            flight.lane.flights.request_ended(flight.key);
+        }
         let question = Question {
             flight,
             split,
-            version: choice.version,
             head: out,
             head_only: request.method == "HEAD",
-            repeatable: idempotent && !has_body,
             upload,
-            shielded,
+            tries,
+            tell,
+            told,
             close: request.close,
             set_cookie: choice.set_cookie,
-            timeout_us,
         };
         Ok((question, taken))
     }
+}
+
+/// What is told anew to each attempt must not be there already, and gRPC has
+/// timeouts of its own.
+fn is_plain(route: &RoutePlan, head: &Head<'_>) -> bool {
+    let (tell, has) = (&route.tell, |name: &HeaderName| head.field(name).is_some());
+    !((tell.attempts_up && has(&rewrite::ATTEMPT_COUNT))
+        || (tell.time_left && has(&rewrite::EXPECTED_TIME))
+        || (route.grpc_timeout_us.is_some() && has(&GRPC_TIMEOUT)))
 }

@@ -76,11 +76,7 @@ impl Client<'_> {
             Err(_) => return self.refuse().await,
         };
         self.input.consume(taken);
-        let mut answer = self.attempt(&mut question).await;
-        if question.shielded && !question.upload_failed(&answer) {
-            answer = self.shield(&mut question, answer).await;
-        }
-        let turn = match answer {
+        let turn = match self.answer(&mut question).await {
             Ok(answer) => self.deliver(question, answer).await,
             Err(fault) if fault.kind == Kind::Timeout && self.wire.has_left().await => {
                 self.fail(question, Fault::downstream(Kind::ClientGone)).await

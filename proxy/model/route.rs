@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::Retry;
+use super::Tell;
+use super::Timeouts;
 use super::Upgrades;
 
 /// A virtual host: the domains it answers for and its routes in order.
@@ -26,6 +29,12 @@ pub struct Route {
     pub idle_timeout: Option<Duration>,
     #[serde(skip_serializing_if = "Upgrades::is_default")]
     pub upgrades: Upgrades,
+    #[serde(skip_serializing_if = "Timeouts::is_default")]
+    pub timeouts: Timeouts,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    #[serde(skip_serializing_if = "Tell::is_default")]
+    pub tell: Tell,
 }
 
 impl Route {
@@ -38,6 +47,9 @@ impl Route {
             request_timeout: None,
             idle_timeout: None,
             upgrades: Upgrades::default(),
+            timeouts: Timeouts::default(),
+            retry: None,
+            tell: Tell::default(),
         }
     }
 }

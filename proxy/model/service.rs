@@ -5,8 +5,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Balance;
+use super::Breaker;
 use super::Dns;
 use super::Endpoint;
+use super::Keeping;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Service {
@@ -30,6 +32,10 @@ pub struct Version {
     pub dns: Dns,
     pub protocol: Protocol,
     pub connect_timeout: Duration,
+    #[serde(skip_serializing_if = "Breaker::is_default")]
+    pub breaker: Breaker,
+    #[serde(skip_serializing_if = "Keeping::is_default")]
+    pub keeping: Keeping,
 }
 
 impl Version {
@@ -44,6 +50,8 @@ impl Version {
             dns: Dns::default(),
             protocol: Protocol::Http1,
             connect_timeout: Version::CONNECT_TIMEOUT,
+            breaker: Breaker::default(),
+            keeping: Keeping::default(),
         }
     }
 

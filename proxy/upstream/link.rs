@@ -34,11 +34,13 @@ impl Links {
         Rc::new(Links { location, idle: RefCell::default() })
     }
 
-    pub fn take(&self) -> Option<Link> {
+    /// A kept connection. Unless the request may be sent twice, the kernel is
+    /// asked whether it is still open: the reactor may hear of it too late.
+    pub fn take(&self, repeatable: bool) -> Option<Link> {
         loop {
             let Idle { wire, .. } = self.idle.borrow_mut().pop()?;
             // Readable means closed, or answering a question nobody has asked.
-            if wire.is_quiet() {
+            if wire.is_quiet() && (repeatable || wire.is_open()) {
                 return Some(Link { wire, reused: true });
             }
         }

@@ -19,6 +19,7 @@ use tokio::task::AbortHandle;
 use crate::body::RequestBody;
 use crate::clock;
 use crate::fault::Fault;
+use crate::fault::Kind;
 use crate::location::Location;
 use crate::model::Protocol;
 use crate::upstream::connect;
@@ -67,12 +68,6 @@ impl Drop for Cut {
             driver.abort();
         }
     }
-}
-
-/// Why a request got no answer, and the request itself if it was never sent.
-pub struct Unsent {
-    pub fault: Fault,
-    pub request: Option<Box<Request<RequestBody>>>,
 }
 
 impl Pool {
@@ -175,26 +170,23 @@ impl Drop for Dialing<'_> {
 }
 
 impl Lease {
-    /// Has this connection carried a request before?
-    pub fn is_reused(&self) -> bool {
-        match self {
-            Lease::Http1 { reused, .. } => *reused,
-            Lease::Http2 { .. } => true,
-        }
-    }
-
     pub fn is_http2(&self) -> bool {
         matches!(self, Lease::Http2 { .. })
     }
 
-    pub async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, Unsent> {
-        let sent = match self {
-            Lease::Http1 { sender, .. } => sender.try_send_request(request).await,
-            Lease::Http2 { sender } => sender.try_send_request(request).await,
+    pub async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, Fault> {
+        let (sent, kept) = match self {
+            Lease::Http1 { sender, reused, .. } => (sender.try_send_request(request).await, *reused),
+            Lease::Http2 { sender } => (sender.try_send_request(request).await, true),
         };
-        sent.map_err(|mut error| Unsent {
-            request: error.take_message().map(Box::new),
-            fault: Fault::of_exchange(error.error()),
+        sent.map_err(|mut error| {
+            let fault = Fault::of_exchange(error.error());
+            match (error.take_message(), fault.kind) {
+                (Some(_), _) if kept => Fault::upstream(Kind::Unsent),
+                // An endpoint may close a kept connection just as it is used again.
+                (None, Kind::Reset) if kept => Fault::upstream(Kind::Stale),
+                _ => fault,
+            }
         })
     }
 

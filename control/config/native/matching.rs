@@ -74,7 +74,7 @@ fn method(text: &str) -> Result<String, String> {
     units::token(text)
 }
 
-fn predicate(spot: &Spot, on: PredicateOn) -> Option<Predicate> {
+pub fn predicate(spot: &Spot, on: PredicateOn) -> Option<Predicate> {
     let fields = spot.fields(&PREDICATE)?;
     let name = fields.need("name").and_then(|spot| {
         spot.parsed(|text| match on {

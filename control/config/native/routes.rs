@@ -1,7 +1,6 @@
 //! Which request goes where.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use serin_proxy::model::{Host, Match, PathMatch, Route, Target};
 
@@ -12,16 +11,31 @@ use crate::config::fields::nearest;
 use super::hosts;
 use super::hosts::Domain;
 use super::matching;
+use super::retry;
 use super::site::Site;
+use super::timeouts;
+use super::timeouts::Waits;
 use super::units;
 use super::upgrades;
 
-const FIELDS: [&str; 9] =
-    ["name", "hosts", "match", "service", "direct", "timeout", "idleTimeout", "upgrade", "connect"];
+const FIELDS: [&str; 14] = [
+    "name",
+    "hosts",
+    "match",
+    "service",
+    "direct",
+    "timeout",
+    "idleTimeout",
+    "totalTimeout",
+    "maxDuration",
+    "grpcTimeout",
+    "tell",
+    "retry",
+    "upgrade",
+    "connect",
+];
 const DIRECT: [&str; 2] = ["status", "body"];
 
-const TIMEOUT: Duration = Duration::from_secs(15);
-const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Routes of one file.
 const MOST: usize = 10_000;
 
@@ -74,8 +88,8 @@ fn only_service(document: &Fields, sites: &[Site]) -> Vec<Host> {
         return Vec::new();
     };
     let mut route = Route::new(&site.service.name, Target::Split(site.split.name.clone()));
-    route.request_timeout = Some(TIMEOUT);
-    route.idle_timeout = Some(IDLE_TIMEOUT);
+    Waits::usual().put_into(&mut route);
+    route.retry = site.retry.clone();
     vec![Host { domains: vec!["*".to_owned()], routes: vec![route] }]
 }
 
@@ -108,23 +122,23 @@ fn route(
         "service" => service(&spot, sites),
         _ => direct(&spot),
     });
-    let (mut request_timeout, mut idle_timeout) = (Some(TIMEOUT), Some(IDLE_TIMEOUT));
-    for (field, time) in [("timeout", &mut request_timeout), ("idleTimeout", &mut idle_timeout)] {
-        let Some(spot) = fields.get(field) else {
-            if fields.has("direct") {
-                *time = None;
-            }
-            continue;
-        };
-        if fields.has("direct") {
-            spot.error("a direct answer waits for nobody; drop this");
-        }
-        if let Some(given) = spot.parsed(units::timeout) {
-            *time = given;
-        }
-    }
+    let direct = fields.has("direct");
+    let waits = timeouts::read(&fields, direct);
     let upgrades = upgrades::read(&fields, &matches);
-    let route = Route { matches, request_timeout, idle_timeout, upgrades, ..Route::new(name?, target?) };
+    let meant = match &target {
+        Some(Target::Split(name)) => sites.iter().find(|site| site.split.name == *name),
+        _ => None,
+    };
+    let policy = match fields.get("retry") {
+        Some(spot) if direct => {
+            spot.error("a direct answer cannot fail; drop this");
+            None
+        }
+        Some(spot) => retry::read(&spot, meant),
+        None => meant.and_then(|site| site.retry.clone()),
+    };
+    let mut route = Route { matches, upgrades, retry: policy, ..Route::new(name?, target?) };
+    waits.put_into(&mut route);
     Some((domains, route))
 }
 

@@ -10,11 +10,12 @@ use super::balance;
 use super::dns;
 use super::endpoints;
 use super::endpoints::Listed;
+use super::retry;
 use super::site::Site;
 use super::splits;
 use super::units;
 
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 12] = [
     "primary",
     "canary",
     "versions",
@@ -26,6 +27,7 @@ const FIELDS: [&str; 11] = [
     "force",
     "shield",
     "mirror",
+    "retry",
 ];
 const SHORT_VERSION: [&str; 7] =
     ["endpoints", "labels", "release", "balance", "dns", "protocol", "connectTimeout"];
@@ -78,12 +80,14 @@ fn site<'t>(name: &str, spot: &Spot<'t>, listeners: &[Listener], dns: &Dns) -> S
             mirror: None,
         },
         service: Service { name: name.to_owned(), versions },
+        retry: None,
         shield_said: false,
         shared_out: false,
         broken,
     };
     if let Some(fields) = fields {
         splits::read(&fields, &mut site);
+        site.retry = fields.get("retry").and_then(|spot| retry::read(&spot, Some(&site)));
     }
     site
 }

@@ -1,6 +1,6 @@
 //! A service of the file while it is read, and who its versions are.
 
-use serin_proxy::model::{Role, Service, Split};
+use serin_proxy::model::{Retry, Role, Service, Split};
 
 use crate::config::fields::Spot;
 use crate::config::fields::nearest;
@@ -10,6 +10,8 @@ pub struct Site<'t> {
     pub at: Spot<'t>,
     pub service: Service,
     pub split: Split,
+    /// For all of its routes that do not say otherwise.
+    pub retry: Option<Retry>,
     /// The file says whether to shield, so a rollout does not decide it.
     pub shield_said: bool,
     /// Weights were given, other than all on the primary.
