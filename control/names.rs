@@ -17,6 +17,7 @@ pub const WEIGHT_PERCENT: &str = "serin_weight_percent";
 pub const ROLLOUT_PHASE: &str = "serin_rollout_phase";
 pub const ROLLOUT_EVIDENCE: &str = "serin_rollout_evidence";
 pub const CONNECTIONS: &str = "serin_connections";
+pub const HTTP2_FLOODS_TOTAL: &str = "serin_http2_floods_total";
 pub const UNROUTED_REQUESTS_TOTAL: &str = "serin_unrouted_requests_total";
 pub const CONFIG_RELOADS_TOTAL: &str = "serin_config_reloads_total";
 pub const JOURNAL_WRITABLE: &str = "serin_journal_writable";

@@ -15,6 +15,7 @@ use crate::fault::At;
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::flight::Flight;
+use crate::flights::Key;
 use crate::outcome;
 use crate::outcome::Outcome;
 use crate::tunnel::Tunnel;
@@ -65,6 +66,16 @@ impl AnswerBody {
             return AnswerBody::Empty;
         }
         AnswerBody::Relayed(relayed)
+    }
+}
+
+impl AnswerBody {
+    /// The request by whose time the rest of the answer is measured.
+    pub fn key(&self) -> Option<Key> {
+        match self {
+            AnswerBody::Relayed(relayed) => Some(relayed.flight.key),
+            AnswerBody::Empty | AnswerBody::Whole(_) | AnswerBody::Switched(_) => None,
+        }
     }
 }
 

@@ -9,12 +9,13 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::AbortHandle;
 
 use crate::clock;
+use crate::frames::Frames;
 use crate::model::Limits;
 use crate::wire::Wire;
 
@@ -33,11 +34,14 @@ pub struct Connection {
     farewell: Rc<Cell<bool>>,
     header_timeout_us: u64,
     idle_timeout_us: u64,
+    /// When it is too old to take up more; zero for never.
+    expires_us: u64,
     /// Driven by hyper, which has to be told when it is to end.
     irregular: Cell<bool>,
     /// Speaks HTTP/2, where bytes between requests are no beginning of a head.
     multiplexed: Cell<bool>,
     switched: Cell<bool>,
+    flooded: Cell<bool>,
     /// Requests whose answers have not ended.
     busy: Cell<u32>,
     /// When the head that is being read began; zero between heads.
@@ -73,8 +77,10 @@ impl Connections {
             irregular: Cell::new(false),
             header_timeout_us: clock::us(limits.header_timeout),
             idle_timeout_us: clock::us(limits.idle_timeout),
+            expires_us: limits.max_duration.map_or(0, |most| clock::now_us() + clock::us(most)),
             multiplexed: Cell::new(false),
             switched: Cell::new(false),
+            flooded: Cell::new(false),
             busy: Cell::new(0),
             head_since_us: Cell::new(0),
             quiet_since_us: Cell::new(clock::now_us()),
@@ -128,6 +134,12 @@ impl Connections {
     }
 
     pub fn sweep(&self, now_us: u64) {
+        for connection in self.list.borrow().iter().filter(|connection| connection.has_expired(now_us)) {
+            connection.leaving.set(true);
+            if connection.irregular.get() || connection.busy.get() == 0 {
+                connection.end(Ending::Graceful);
+            }
+        }
         for connection in self.list.borrow().iter().filter(|connection| connection.busy.get() == 0) {
             let head = connection.head_since_us.get();
             if head != 0 && now_us > head.saturating_add(connection.header_timeout_us) {
@@ -159,6 +171,11 @@ impl Connection {
     /// The task that drives it.
     pub fn driven_by(&self, task: AbortHandle) {
         *self.task.borrow_mut() = Some(task);
+    }
+
+    /// Is it too old, and has not been told yet?
+    fn has_expired(&self, now_us: u64) -> bool {
+        self.expires_us != 0 && now_us >= self.expires_us && !self.leaving.get()
     }
 
     fn came_by(&self, listener: Option<u64>) -> bool {
@@ -205,6 +222,15 @@ impl Connection {
         self.switched.get()
     }
 
+    /// It is closed because of what its client sent.
+    pub fn flooded(&self) {
+        self.flooded.set(true);
+    }
+
+    pub fn is_flooded(&self) -> bool {
+        self.flooded.get()
+    }
+
     /// Bytes came in.
     pub fn heard(&self) {
         if !self.multiplexed.get() && self.busy.get() == 0 && self.head_since_us.get() == 0 {
@@ -241,6 +267,25 @@ pub struct Watched {
     /// What somebody else has read already; comes first.
     pub before: Vec<u8>,
     pub connection: Rc<Connection>,
+    /// Where HTTP/2 is spoken.
+    pub frames: Option<Frames>,
+}
+
+impl Watched {
+    fn sent(&mut self, written: &Poll<io::Result<usize>>) {
+        if let (Some(frames), Poll::Ready(Ok(count))) = (&mut self.frames, written) {
+            frames.sent(*count);
+        }
+    }
+
+    fn heard(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.connection.heard();
+        let Some(frames) = &mut self.frames else { return Ok(()) };
+        frames.read(bytes).map_err(|flood| {
+            self.connection.flooded();
+            io::Error::new(io::ErrorKind::InvalidData, flood)
+        })
+    }
 }
 
 impl AsyncRead for Watched {
@@ -252,25 +297,24 @@ impl AsyncRead for Watched {
         if !self.before.is_empty() {
             let count = self.before.len().min(buf.remaining());
             buf.put_slice(&self.before[..count]);
-            self.before.drain(..count);
-            if self.before.is_empty() {
-                self.before = Vec::new();
-            }
-            self.connection.heard();
-            return Poll::Ready(Ok(()));
+            let rest = self.before.split_off(count);
+            let came = std::mem::replace(&mut self.before, rest);
+            return Poll::Ready(self.heard(&came));
         }
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.wire).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.connection.heard();
+        ready!(Pin::new(&mut self.wire).poll_read(cx, buf))?;
+        match &buf.filled()[before..] {
+            [] => Poll::Ready(Ok(())),
+            came => Poll::Ready(self.heard(came)),
         }
-        polled
     }
 }
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.wire).poll_write(cx, buf)
+        let polled = Pin::new(&mut self.wire).poll_write(cx, buf);
+        self.sent(&polled);
+        polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -286,7 +330,9 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.wire).poll_write_vectored(cx, bufs)
+        let polled = Pin::new(&mut self.wire).poll_write_vectored(cx, bufs);
+        self.sent(&polled);
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -198,6 +198,7 @@ impl Handle {
             endpoints: table.endpoints.iter().map(|hosts| hosts.read()).collect(),
             connections: count(|lane| lane.opened.get().saturating_sub(lane.closed.get())),
             unrouted: count(|lane| lane.unrouted.get()),
+            floods: count(|lane| lane.floods.get()),
         }
     }
 

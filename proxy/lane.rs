@@ -43,6 +43,7 @@ pub struct LaneCounts {
     pub unrouted: Count,
     pub opened: Count,
     pub closed: Count,
+    pub floods: Count,
 }
 
 struct Cached {

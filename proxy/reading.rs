@@ -16,6 +16,8 @@ pub struct Reading {
     pub connections: u64,
     /// Requests that no split took: no route, malformed, direct answers.
     pub unrouted: u64,
+    /// HTTP/2 connections closed for what their clients sent.
+    pub floods: u64,
 }
 
 /// Counters of one version in one role; mirrored copies are counted under

@@ -19,6 +19,7 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
 
 use crate::answer::AnswerBody;
 use crate::connections::Busy;
@@ -27,19 +28,23 @@ use crate::connections::Ending;
 use crate::connections::Watched;
 use crate::exchange::exchange;
 use crate::fault::Fault;
+use crate::frames::Frames;
 use crate::h1::Ended;
 use crate::h1::Guard;
 use crate::h1::relay;
 use crate::lane::Lane;
-use crate::local::LocalExecutor;
 use crate::model::Limits;
 use crate::rewrite::Peer;
+use crate::streams::Streams;
 use crate::tunnel::Tunnel;
 use crate::wire::Wire;
 
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-const MAX_STREAMS: u32 = 1024;
+/// What one stream may have waiting for its client's socket.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Streams that a client may reset before anybody has looked at them, and such
+/// as break the protocol's rules. Past either the connection ends.
+const RESETS: usize = 20;
+const ERRORS: usize = 1024;
 
 /// Returns when the connection has ended, for whatever reason.
 pub async fn serve(
@@ -55,11 +60,23 @@ pub async fn serve(
         return;
     };
     connection.set_irregular();
-    let watched = Watched { wire, before, connection: connection.clone() };
+    let frames = http2.then(Frames::new);
+    let watched = Watched { wire, before, connection: connection.clone(), frames };
     // Boxed: hyper's state is large, and most connections never need it.
-    if let Err(error) = Box::pin(serve_by_hyper(lane, connection, peer, watched, http2, limits)).await {
-        tracing::debug!(peer = %address, %error, "client connection ended");
+    let served = Box::pin(serve_by_hyper(lane.clone(), connection.clone(), peer, watched, http2, limits));
+    if let Err(error) = served.await {
+        if connection.is_flooded() || is_flood(&error) {
+            lane.counts.floods.add(1);
+        }
+        let cause = std::error::Error::source(&error);
+        tracing::debug!(peer = %address, %error, cause, "client connection ended");
     }
+}
+
+/// Has h2 had enough of the client?
+fn is_flood(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| cause.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
 }
 
 async fn serve_by_hyper(
@@ -72,11 +89,13 @@ async fn serve_by_hyper(
 ) -> hyper::Result<()> {
     let max_headers = limits.max_headers;
     let switched = Rc::new(Cell::new(None));
+    let streams = Streams::new(&lane.flights);
     let service = {
-        let (connection, switched) = (connection.clone(), switched.clone());
+        let (connection, switched, streams) = (connection.clone(), switched.clone(), streams.clone());
         service_fn(move |mut request: Request<Incoming>| {
             let busy = connection.begin();
             let (lane, peer, switched) = (lane.clone(), peer.clone(), switched.clone());
+            let clock = http2.then(|| streams.clock());
             async move {
                 if request.headers().len() > max_headers {
                     return Ok::<_, std::convert::Infallible>(too_many_headers(busy));
@@ -95,19 +114,16 @@ async fn serve_by_hyper(
                     }
                     (body, _) => body,
                 };
+                if let Some(clock) = clock {
+                    clock.set(body.key());
+                }
                 Ok(Response::from_parts(head, Served { body, _busy: busy }))
             }
         })
     };
     if http2 {
         connection.set_multiplexed();
-        let served = http2::Builder::new(LocalExecutor)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
-            .enable_connect_protocol()
-            .serve_connection(TokioIo::new(watched), service);
+        let served = http2_builder(streams, limits).serve_connection(TokioIo::new(watched), service);
         drive(pin!(served), &connection, http2::Connection::graceful_shutdown).await
     } else {
         let guard = Guard::new(watched, connection.clone(), limits.max_header_bytes);
@@ -125,6 +141,26 @@ async fn serve_by_hyper(
         }
         Ok(())
     }
+}
+
+fn http2_builder(streams: Streams, limits: &Limits) -> http2::Builder<Streams> {
+    let settings = &limits.http2;
+    let mut builder = http2::Builder::new(streams);
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(settings.stream_window)
+        .initial_connection_window_size(settings.connection_window)
+        .max_concurrent_streams(settings.max_streams)
+        .max_frame_size(settings.max_frame_size)
+        .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+        .max_send_buf_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(RESETS)
+        .max_local_error_reset_streams(ERRORS)
+        .enable_connect_protocol();
+    if let Some(keep_alive) = &settings.keep_alive {
+        builder.keep_alive_interval(keep_alive.interval).keep_alive_timeout(keep_alive.timeout);
+    }
+    builder
 }
 
 /// An HTTP/2 client's stream becomes its end of the tunnel once the head is out.

@@ -62,12 +62,16 @@ fn serve(mut stream: TcpStream, mut proxy: bool, heard: &Mutex<Vec<u8>>) -> std:
 }
 
 fn app(manner: &str, upstream: SocketAddr, protocol: &str) -> App {
-    App::start(&format!(
+    App::start(&yaml(manner, upstream, protocol))
+}
+
+fn yaml(manner: &str, upstream: SocketAddr, protocol: &str) -> String {
+    format!(
         "{}services:\n  web:\n    primary: {{endpoints: [\"{upstream}\"], protocol: {protocol}}}\n\
          routes:\n  - hosts: db.test\n    match: {{connect: true}}\n    service: web\n    connect: {manner}\n  \
          - service: web\n",
         head(1)
-    ))
+    )
 }
 
 fn connect(app: &App) -> Conn {
@@ -187,4 +191,18 @@ fn a_refusal_of_the_version_is_passed_on_and_ends_the_connection() {
     let reply = conn.read_reply("GET").expect("an answer");
     assert_eq!((reply.status, reply.text().as_str()), (407, "who are you"));
     assert!(conn.is_closed_by_peer());
+}
+
+#[test]
+fn a_drain_ends_tunnels_at_its_deadline() {
+    let echo = Echo::start(false);
+    let yaml = yaml("terminate", echo.address, "http1") + "drain: {timeout: 2s}\n";
+    let mut app = App::start(&yaml);
+    let mut conn = connect(&app);
+    assert_eq!(conn.read_head().expect("a head").status, 200);
+    app.signal("TERM");
+    conn.write(b"still here");
+    exactly(&mut conn, "still here");
+    assert!(conn.is_closed_by_peer(), "the deadline is the tunnel's, too");
+    assert_eq!(app.ended(), Some(0));
 }

@@ -9,6 +9,7 @@ pub mod chat;
 pub mod client;
 pub mod dns;
 pub mod flow;
+pub mod frames;
 pub mod h2;
 pub mod load;
 pub mod metrics;

@@ -13,6 +13,7 @@ mod dialects;
 mod discovery;
 mod drain;
 mod faults;
+mod floods;
 mod grpc;
 mod h2spec;
 mod judge;

@@ -29,6 +29,8 @@ mod listeners;
 
 mod upgrades;
 
+mod http2;
+
 mod matching;
 
 mod drain;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::Http2;
+
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Listener {
     pub name: String,
@@ -31,6 +33,11 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Over all workers; past it a new connection is accepted and closed at once.
     pub max_connections: usize,
+    /// A connection older than this ends with what is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_duration: Option<Duration>,
+    #[serde(skip_serializing_if = "Http2::is_default")]
+    pub http2: Http2,
 }
 
 impl Default for Limits {
@@ -42,6 +49,8 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(3600),
             max_connections: 50_000,
+            max_duration: None,
+            http2: Http2::default(),
         }
     }
 }

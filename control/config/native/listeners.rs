@@ -5,10 +5,12 @@ use serin_proxy::model::{Limits, Listener};
 use crate::config::fields::Fields;
 use crate::config::fields::Spot;
 
+use super::http2;
 use super::units;
 
-const FIELDS: [&str; 3] = ["name", "address", "limits"];
-const LIMITS: [&str; 5] = ["maxHeaderBytes", "maxHeaders", "headerTimeout", "idleTimeout", "maxConnections"];
+const FIELDS: [&str; 4] = ["name", "address", "limits", "http2"];
+const LIMITS: [&str; 6] =
+    ["maxHeaderBytes", "maxHeaders", "headerTimeout", "idleTimeout", "maxDuration", "maxConnections"];
 
 /// `listen` is short for one listener named `default`.
 pub fn read(document: &Fields) -> Vec<Listener> {
@@ -52,6 +54,9 @@ fn listener(spot: &Spot, before: &[Listener]) -> Option<Listener> {
     if let Some(spot) = fields.get("limits") {
         listener.limits = limits(&spot);
     }
+    if let Some(spot) = fields.get("http2") {
+        listener.limits.http2 = http2::read(&spot);
+    }
     Some(listener)
 }
 
@@ -75,6 +80,9 @@ fn limits(spot: &Spot) -> Limits {
     }
     if let Some(time) = fields.get("idleTimeout").and_then(|spot| spot.parsed(units::some_time)) {
         limits.idle_timeout = time;
+    }
+    if let Some(time) = fields.get("maxDuration").and_then(|spot| spot.parsed(units::timeout)) {
+        limits.max_duration = time;
     }
     if let Some(most) = fields.get("maxConnections").and_then(|spot| spot.whole(1, 10_000_000)) {
         limits.max_connections = usize::try_from(most).unwrap_or(limits.max_connections);
