@@ -24,7 +24,7 @@ use axum::routing::{get, post, put};
 use serde::{Deserialize, Serialize};
 use serin_proxy::Handle;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use utoipa::ToSchema;
 
 use crate::clock::{Clock, Moment};
@@ -77,9 +77,14 @@ pub struct Failure {
 /// A status and its reason.
 pub struct Refused(StatusCode, String);
 
-/// Serves until the process leaves its runtime.
-pub async fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<()> {
-    axum::serve(listener, router(admin)).await
+/// Serves until the process leaves its runtime,
+/// or is told to stop; then no connection is kept longer than its request.
+pub async fn serve(listener: TcpListener, admin: Admin, stop: oneshot::Receiver<()>) -> std::io::Result<()> {
+    let stopped = async {
+        // Whoever drops the sender means the same.
+        let _ = stop.await;
+    };
+    axum::serve(listener, router(admin)).with_graceful_shutdown(stopped).await
 }
 
 fn router(admin: Admin) -> Router {

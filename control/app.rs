@@ -5,31 +5,40 @@
 //! weights. Stop: accept nothing more, let requests end while the tick still
 //! judges, write the last checkpoints, leave.
 
+mod claim;
+mod life;
+mod succession;
+mod wishes;
+
 use std::collections::BTreeMap;
-use std::future::{Future, pending};
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serin_proxy::weights::percent;
-use serin_proxy::{Bound, Handle, Model, Pace};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use serin_proxy::{Bound, Handle, Inherited, Legacy, Model};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use crate::admin::{self, Admin, Demand, Facts, Life};
-use crate::clock::Clock;
+use crate::admin::{Admin, Demand, Facts, Life};
+use crate::clock::{Clock, Moment};
 use crate::config::problem::Problem;
 use crate::config::{self, Drain, Files, Loaded, Referenced};
 use crate::fleet::Fleet;
-use crate::journal::{Journal, OpenError};
+use crate::handover::{Doorstep, Succession};
+use crate::journal::{Entry, Journal, OpenError, Past, PastRollout};
 use crate::source;
 use crate::source::Change;
 use crate::source::file::WatchError;
-use crate::tick::ask::{Ask, Desk};
+use crate::systemd;
+use crate::tick::ask::Desk;
+use crate::tick::view::Reloads;
 use crate::tick::{Fixed, Parts, Tick};
+use claim::Claim;
+use life::Ticking;
+use wishes::Signals;
 
 /// The state directory beside the file when the file names none.
 const STATE: &str = "serin-state";
@@ -39,6 +48,8 @@ pub struct Options {
     pub config: PathBuf,
     /// Instead of the file's.
     pub admin: Option<SocketAddr>,
+    /// Take over from the serin that runs on the same state directory.
+    pub hot_restart: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +66,10 @@ pub enum StartError {
     Proxy(#[source] serin_proxy::StartError),
     #[error(transparent)]
     Watch(#[from] WatchError),
+    #[error("the sockets that systemd opened cannot be used")]
+    Inherited(#[source] std::io::Error),
+    #[error("cannot take over from the running serin")]
+    Elder(#[source] std::io::Error),
     #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
 }
@@ -64,45 +79,49 @@ pub struct App {
     pub bound: Bound,
     pub admin: SocketAddr,
     handle: Handle,
-    tick: Tick,
-    asks: mpsc::Receiver<Ask>,
-    changes: mpsc::Receiver<Change>,
-    listener: TcpListener,
+    ticking: Option<Ticking>,
+    listener: std::net::TcpListener,
     server: Admin,
     life: watch::Sender<Life>,
     drain: watch::Receiver<Drain>,
     demands: mpsc::Receiver<Demand>,
     signals: Signals,
-}
-
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
+    /// When to stop accepting, where an operator has asked for it.
+    stop_at: Option<Instant>,
+    doorstep: Option<Doorstep>,
+    /// Set while another process waits to hear that we are live.
+    succession: Option<Succession>,
+    /// Hears what the process before us still counts.
+    following: Option<JoinHandle<()>>,
 }
 
 impl App {
     /// Binds and restores everything. Must be called within a current-thread runtime.
     pub async fn start(options: &Options) -> Result<App, StartError> {
-        let (loaded, text, referenced) = load(&options.config)?;
+        succession::remember_program();
+        let read = load(&options.config)?;
+        let loaded = &read.loaded;
         let state = state_directory(&options.config, loaded.state.as_deref());
-        let (mut journal, past) = Journal::open(&state)?;
-        if past.cut > 0 {
-            tracing::warn!(bytes = past.cut, "the journal's last line was torn and is cut away");
-        }
+        let claim = match options.hot_restart {
+            true => Claim::inherited(&state, loaded).await?,
+            false => Claim::own(&state, loaded)?,
+        };
+        let Claim { mut journal, past, mut sockets, admin, legacy, reloads, succession } = claim;
         let clock = Clock::start(past.latest);
         let now = clock.now();
-        forget_absent(&mut journal, &past.rollouts, &loaded, now);
-        let fleet = Fleet::restore(&loaded, past, now);
-        let model = fleet.model_at_start(&loaded);
+        let fleet = restore(&mut journal, past, legacy.as_ref(), loaded, now);
+        let model = fleet.model_at_start(loaded);
         tell_restored(&fleet, &model);
         let address = options.admin.unwrap_or(loaded.admin);
-        let listener = TcpListener::bind(address).await.map_err(|cause| StartError::Admin(address, cause))?;
+        let listener = admin_socket(address, admin, &mut sockets);
+        let listener = listener.map_err(|cause| StartError::Admin(address, cause))?;
         let admin = listener.local_addr().map_err(|cause| StartError::Admin(address, cause))?;
         let signals = Signals::listen().map_err(StartError::Signals)?;
         let workers = loaded.workers.unwrap_or_else(cores);
-        let (handle, bound) =
-            start_proxy(&model, workers).await.map_err(|cause| proxy_error(&options.config, cause))?;
+        let proxy = serin_proxy::Options { workers, inherited: sockets, legacy };
+        let started = start_proxy(&model, proxy).await;
+        let (handle, bound) = started.map_err(|cause| proxy_error(&options.config, cause))?;
+        let doorstep = if journal.is_somewhere() { open_doorstep(&state) } else { None };
         let (desk, asks) = Desk::new();
         let (life, living) = watch::channel(Life::Starting);
         let facts = Facts {
@@ -114,159 +133,128 @@ impl App {
             admin,
             handle: handle.clone(),
         };
-        let (noticed, changes) = mpsc::channel(1);
-        let watch = source::file::watch(&options.config, text.clone(), referenced.clone(), noticed)?;
         let (drain, drains) = watch::channel(loaded.drain);
+        let begun = Begun { handle: handle.clone(), clock, fleet, journal, model, reloads, drain };
+        let (tick, changes) = begun.into_tick(&options.config, read)?;
+        let (demand, demands) = mpsc::channel(1);
+        let server = Admin { desk, facts: Arc::new(facts), life: living, demands: demand };
+        let ticking = Some(Ticking { tick, asks, changes });
+        let (drain, stop_at, following) = (drains, None, None);
+        Ok(App {
+            bound,
+            admin,
+            handle,
+            ticking,
+            listener,
+            server,
+            life,
+            drain,
+            demands,
+            signals,
+            stop_at,
+            doorstep,
+            succession,
+            following,
+        })
+    }
+}
+
+/// What was read of the file and of those it refers to.
+struct Read {
+    loaded: Loaded,
+    text: String,
+    referenced: Referenced,
+}
+
+/// What the tick is made of, beside the file.
+struct Begun {
+    handle: Handle,
+    clock: Clock,
+    fleet: Fleet,
+    journal: Journal,
+    model: Model,
+    reloads: Reloads,
+    drain: watch::Sender<Drain>,
+}
+
+impl Begun {
+    fn into_tick(self, path: &Path, read: Read) -> Result<(Tick, mpsc::Receiver<Change>), StartError> {
+        let Begun { handle, clock, fleet, journal, model, reloads, drain } = self;
+        let Read { loaded, text, referenced } = read;
+        let (noticed, changes) = mpsc::channel(1);
+        let watch = source::file::watch(path, text.clone(), referenced.clone(), noticed)?;
         let tick = Tick::new(Parts {
-            handle: handle.clone(),
+            handle,
             clock,
             fleet,
             journal,
             model,
-            path: options.config.clone(),
+            path: path.to_owned(),
             text,
             referenced,
             watch,
             fixed: Fixed { admin: loaded.admin, workers: loaded.workers, state: loaded.state },
             drain,
+            reloads,
             warnings: loaded.warnings.iter().map(Problem::to_string).collect(),
         });
-        let (demand, demands) = mpsc::channel(1);
-        let server = Admin { desk, facts: Arc::new(facts), life: living, demands: demand };
-        let drain = drains;
-        Ok(App { bound, admin, handle, tick, asks, changes, listener, server, life, drain, demands, signals })
-    }
-
-    /// Runs until a signal or `stop`, then drains. A second signal ends at once.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) {
-        let (stop_tick, tick_stops) = oneshot::channel();
-        let tick = tokio::spawn(self.tick.run(self.asks, self.changes, tick_stops));
-        let desk = self.server.desk.clone();
-        let server = tokio::spawn(admin::serve(self.listener, self.server));
-        self.life.send_replace(Life::Live);
-        tracing::info!(admin = %self.admin, listeners = listed(&self.bound), "serin is live");
-        let mut wishes = Wishes {
-            handle: &self.handle,
-            life: &self.life,
-            drain: &self.drain,
-            demands: &mut self.demands,
-            stop_at: None,
-        };
-        tokio::select! {
-            () = self.signals.wait(stop, &desk) => {}
-            () = wishes.grant() => {}
-        }
-        self.life.send_replace(Life::Draining);
-        let drain = *self.drain.borrow();
-        tokio::select! {
-            () = end(&self.handle, drain) => {}
-            () = self.signals.again() => tracing::warn!("stopped while requests were under way"),
-        }
-        // The tick may only be gone already if it panicked, and then that was told.
-        let _ = stop_tick.send(());
-        let _ = tick.await;
-        server.abort();
-        tracing::info!("stopped");
+        Ok((tick, changes))
     }
 }
 
-/// Whoever sends us traffic first has time to hear that we are not ready.
-async fn end(handle: &Handle, drain: Drain) {
-    if !drain.delay.is_zero() {
-        tracing::info!(delay = ?drain.delay, "about to drain; connections end with their next answer");
-        handle.farewell();
-        tokio::time::sleep(drain.delay).await;
+/// Goes on from the journal; what is no longer in the file is struck from it.
+fn restore(
+    journal: &mut Journal,
+    past: Past,
+    legacy: Option<&Legacy>,
+    loaded: &Loaded,
+    now: Moment,
+) -> Fleet {
+    if past.cut > 0 {
+        tracing::warn!(bytes = past.cut, "the journal's last line was torn and is cut away");
     }
-    tracing::info!(timeout = ?drain.timeout, "draining");
-    handle.drain(drain.timeout, Pace::Hurried).await;
+    forget_absent(journal, &past.rollouts, loaded, now);
+    let mut fleet = Fleet::restore(loaded, past, now);
+    if let Some(legacy) = legacy {
+        fleet.has_seen(&legacy.reading.splits);
+    }
+    fleet
 }
 
-/// What operators ask of the process while it lives on.
-struct Wishes<'a> {
-    handle: &'a Handle,
-    life: &'a watch::Sender<Life>,
-    drain: &'a watch::Receiver<Drain>,
-    demands: &'a mut mpsc::Receiver<Demand>,
-    stop_at: Option<Instant>,
-}
-
-impl Wishes<'_> {
-    /// Never returns: no wish ends the process.
-    async fn grant(&mut self) {
-        loop {
-            let stop_at = self.stop_at;
-            let later = async {
-                match stop_at {
-                    Some(at) => sleep_until(at).await,
-                    None => pending().await,
-                }
-            };
-            tokio::select! {
-                () = later => {
-                    self.stop_at = None;
-                    self.stop_accepting();
-                }
-                demand = self.demands.recv() => match demand {
-                    Some(demand) => self.obey(demand),
-                    None => pending().await,
-                },
-            }
-        }
-    }
-
-    fn obey(&mut self, demand: Demand) {
-        self.life.send_replace(Life::Draining);
-        tracing::info!(?demand, "asked to let clients go");
-        match demand {
-            Demand::StopAccepting => self.stop_accepting(),
-            Demand::StopAcceptingLater => {
-                self.handle.farewell();
-                self.stop_at = Some(Instant::now() + self.drain.borrow().timeout);
-            }
-            Demand::SayFarewell => self.handle.farewell(),
-        }
-    }
-
-    fn stop_accepting(&self) {
-        self.handle.stop_accepting();
-        tracing::info!("no longer accepting connections");
-    }
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Signals> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Returns when it is time to stop; until then a hangup reads the file again.
-    async fn wait(&mut self, stop: impl Future<Output = ()>, desk: &Desk) {
-        tokio::pin!(stop);
-        loop {
-            tokio::select! {
-                () = &mut stop => return,
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => {
-                    // The tick logs how it went, and it only stops after us.
-                    let _ = desk.ask(|reply| Ask::Reload { reply }).await;
-                }
-            }
-        }
-    }
-
-    async fn again(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+/// Without a place to knock serin runs as well, until somebody wants to follow it.
+fn open_doorstep(state: &Path) -> Option<Doorstep> {
+    match Doorstep::open(state) {
+        Ok(doorstep) => Some(doorstep),
+        Err(cause) => {
+            tracing::warn!(%cause, state = %state.display(), "no hot restart: successors cannot knock");
+            None
         }
     }
 }
 
-fn load(path: &Path) -> Result<(Loaded, String, Referenced), StartError> {
+/// The one of the process before us where it is the same, or systemd's, or a new one.
+fn admin_socket(
+    address: SocketAddr,
+    handed: Option<std::net::TcpListener>,
+    sockets: &mut Vec<Inherited>,
+) -> std::io::Result<std::net::TcpListener> {
+    let named = sockets.iter().position(|socket| socket.name == systemd::ADMIN && socket.asked.is_none());
+    let given = named.map(|index| sockets.swap_remove(index).socket);
+    // Port 0 is any port, also the one that the process before us was given.
+    let is_meant = |socket: &std::net::TcpListener| {
+        let same =
+            |bound: SocketAddr| bound == address || (address.port() == 0 && bound.ip() == address.ip());
+        socket.local_addr().is_ok_and(same)
+    };
+    let listener = match given.or(handed.filter(is_meant)) {
+        Some(listener) => listener,
+        None => std::net::TcpListener::bind(address)?,
+    };
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn load(path: &Path) -> Result<Read, StartError> {
     let text = source::file::read(path).map_err(|cause| StartError::Read(path.to_owned(), cause))?;
     let files = Files::beside(path, source::file::read_referenced);
     let loaded = config::load(&path.display().to_string(), &text, &files)
@@ -274,13 +262,17 @@ fn load(path: &Path) -> Result<(Loaded, String, Referenced), StartError> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    Ok((loaded, text, files.referenced()))
+    let referenced = files.referenced();
+    Ok(Read { loaded, text, referenced })
 }
 
 /// Starting workers blocks, which a runtime's own thread may not.
-async fn start_proxy(model: &Model, workers: usize) -> Result<(Handle, Bound), serin_proxy::StartError> {
+async fn start_proxy(
+    model: &Model,
+    options: serin_proxy::Options,
+) -> Result<(Handle, Bound), serin_proxy::StartError> {
     let model = model.clone();
-    let start = move || Handle::start(&model, serin_proxy::Options { workers, ..Default::default() });
+    let start = move || Handle::start(&model, options);
     tokio::task::spawn_blocking(start).await.expect("starting the proxy does not panic")
 }
 
@@ -292,15 +284,10 @@ fn state_directory(config: &Path, state: Option<&Path>) -> PathBuf {
 
 /// A rollout that the file no longer names must not come back from an old
 /// checkpoint when a later file names it again.
-fn forget_absent(
-    journal: &mut Journal,
-    past: &BTreeMap<String, crate::journal::PastRollout>,
-    loaded: &Loaded,
-    at: crate::clock::Moment,
-) {
+fn forget_absent(journal: &mut Journal, past: &BTreeMap<String, PastRollout>, loaded: &Loaded, at: Moment) {
     let is_absent = |name: &&String| loaded.rollouts.iter().all(|spec| spec.name != **name);
     let absent: Vec<_> =
-        past.keys().filter(is_absent).map(|rollout| crate::journal::Entry::Dropped { at, rollout }).collect();
+        past.keys().filter(is_absent).map(|rollout| Entry::Dropped { at, rollout }).collect();
     if let Err(cause) = journal.append(&absent) {
         tracing::error!(%cause, "the journal cannot be written");
     }

@@ -88,6 +88,9 @@ struct Run {
     /// Print one line of JSON with all addresses once ready
     #[arg(long)]
     announce: bool,
+    /// Take over from the serin that runs on the same state directory, if one does
+    #[arg(long)]
+    hot_restart: bool,
     /// How log lines look; what is logged is set by RUST_LOG
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,

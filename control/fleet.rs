@@ -140,6 +140,15 @@ impl Fleet {
         Fleet { rollouts, manual, asked }
     }
 
+    /// The evidence that these rollouts' checkpoints contain already.
+    pub fn has_seen(&mut self, splits: &[SplitReading]) {
+        for governed in &mut self.rollouts {
+            if let Some(split) = splits.iter().find(|split| split.split == governed.spec().split) {
+                governed.window.take(split);
+            }
+        }
+    }
+
     /// The loaded model with the weights that should be in force from the start.
     pub fn model_at_start(&self, loaded: &Loaded) -> Model {
         with_weights(

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -106,21 +107,57 @@ pub enum OpenError {
 
 pub struct Journal {
     directory: PathBuf,
-    file: File,
+    /// None where there is no place for one: then nothing is ever written.
+    file: Option<File>,
     /// Bytes that are whole lines; what a failed write left beyond it is cut.
     length: u64,
     torn: bool,
     limit: u64,
-    /// Held for as long as the journal is open.
-    _lock: File,
+    /// Held for as long as the journal is open, by us or by who inherits it.
+    lock: Option<File>,
 }
 
 impl Journal {
+    /// A journal that takes nothing, where nothing can be written.
+    pub fn nowhere(directory: &Path) -> Journal {
+        let directory = directory.to_owned();
+        Journal { directory, file: None, length: 0, torn: false, limit: LIMIT, lock: None }
+    }
+
+    pub fn is_somewhere(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// Opens or begins the journal of a state directory, for this process alone.
     pub fn open(directory: &Path) -> Result<(Journal, Past), OpenError> {
         let unwritable = |cause| OpenError::Unwritable { directory: directory.to_owned(), cause };
         std::fs::create_dir_all(directory).map_err(unwritable)?;
-        let lock = lock(directory)?;
+        Journal::read(directory, lock(directory)?)
+    }
+
+    /// Takes over the journal of a process that writes it no more; `lock` is its
+    /// own, so that there was no moment without one.
+    pub fn inherit(directory: &Path, lock: OwnedFd) -> Result<(Journal, Past), OpenError> {
+        Journal::read(directory, lock.into())
+    }
+
+    /// For who inherits the journal. From then on nothing may be written here,
+    /// unless he fails and it is taken back.
+    pub fn bequeath(&self) -> std::io::Result<OwnedFd> {
+        Ok(self.lock.as_ref().ok_or_else(no_place)?.try_clone()?.into())
+    }
+
+    /// Whoever was to inherit it has ended; what he wrote stands.
+    pub fn take_back(&mut self) -> Result<(), OpenError> {
+        let unwritable = |cause| OpenError::Unwritable { directory: self.directory.clone(), cause };
+        let lock = self.lock.as_ref().ok_or_else(no_place).and_then(File::try_clone).map_err(unwritable)?;
+        let (journal, _) = Journal::read(&self.directory, lock)?;
+        *self = journal;
+        Ok(())
+    }
+
+    fn read(directory: &Path, lock: File) -> Result<(Journal, Past), OpenError> {
+        let unwritable = |cause| OpenError::Unwritable { directory: directory.to_owned(), cause };
         let path = directory.join(FILE);
         let mut file = OpenOptions::new()
             .read(true)
@@ -133,7 +170,8 @@ impl Journal {
         file.set_len(length).map_err(unwritable)?;
         file.seek(SeekFrom::Start(length)).map_err(unwritable)?;
         let directory = directory.to_owned();
-        let mut journal = Journal { directory, file, length, torn: false, limit: LIMIT, _lock: lock };
+        let mut journal =
+            Journal { directory, file: Some(file), length, torn: false, limit: LIMIT, lock: Some(lock) };
         if length == 0 {
             let directory = journal.directory.clone();
             journal
@@ -147,13 +185,14 @@ impl Journal {
 
     /// Appends whole lines: after a kill of this process they are there.
     pub fn append(&mut self, entries: &[Entry<'_>]) -> std::io::Result<()> {
+        let file = self.file.as_mut().ok_or_else(no_place)?;
         if self.torn {
-            self.file.set_len(self.length)?;
-            self.file.seek(SeekFrom::Start(self.length))?;
+            file.set_len(self.length)?;
+            file.seek(SeekFrom::Start(self.length))?;
             self.torn = false;
         }
         let lines = lines(entries)?;
-        let written = self.file.write_all(&lines);
+        let written = file.write_all(&lines);
         self.torn = written.is_err();
         written?;
         self.length += lines.len() as u64;
@@ -162,7 +201,7 @@ impl Journal {
 
     /// Makes what was appended outlive the machine's power too.
     pub fn sync(&mut self) -> std::io::Result<()> {
-        self.file.sync_data()
+        self.file.as_ref().ok_or_else(no_place)?.sync_data()
     }
 
     /// Whether it is time for [`Journal::rewrite`].
@@ -186,7 +225,7 @@ impl Journal {
         }
         std::fs::hard_link(&path, &older)?;
         std::fs::rename(&fresh, &path)?;
-        (self.file, self.length, self.torn) = (file, content.len() as u64, false);
+        (self.file, self.length, self.torn) = (Some(file), content.len() as u64, false);
         // A file of live checkpoints alone above the limit must not be rewritten for ever.
         self.limit = self.limit.max(self.length * 2);
         File::open(&self.directory)?.sync_all()
@@ -197,14 +236,20 @@ impl Journal {
 impl Journal {
     /// From here on every write fails, as on a full disk.
     pub fn break_down(&mut self) {
-        self.file = File::open(self.directory.join(FILE)).expect("an open journal has its file");
+        let file = File::open(self.directory.join(FILE));
+        self.file = Some(file.expect("an open journal has its file"));
     }
 
     pub fn mend(&mut self) {
         let path = self.directory.join(FILE);
-        self.file = OpenOptions::new().read(true).write(true).open(path).expect("it was writable before");
-        self.file.seek(SeekFrom::Start(self.length)).expect("files can be sought in");
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        let file = self.file.insert(file.expect("it was writable before"));
+        file.seek(SeekFrom::Start(self.length)).expect("files can be sought in");
     }
+}
+
+fn no_place() -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::ReadOnlyFilesystem, "there is no state directory")
 }
 
 fn lock(directory: &Path) -> Result<File, OpenError> {

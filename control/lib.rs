@@ -5,6 +5,8 @@ pub mod cli;
 pub mod demo;
 pub mod app;
 pub mod admin;
+pub mod handover;
+pub mod systemd;
 pub mod tick;
 pub mod fleet;
 pub mod act;

@@ -9,6 +9,7 @@ pub mod ask;
 mod keep;
 mod manual;
 mod reload;
+mod succession;
 pub mod view;
 
 use std::path::PathBuf;
@@ -85,6 +86,7 @@ pub struct Parts {
     pub watch: Watch,
     pub fixed: Fixed,
     pub drain: watch::Sender<Drain>,
+    pub reloads: Reloads,
     pub warnings: Vec<String>,
 }
 
@@ -131,7 +133,7 @@ impl Tick {
             watch: parts.watch,
             fixed: parts.fixed,
             drain: parts.drain,
-            reloads: Reloads::default(),
+            reloads: parts.reloads,
             last_reload,
         };
         tick.mark_all();
@@ -143,9 +145,9 @@ impl Tick {
 
     /// Runs until told to stop, then leaves a last checkpoint.
     pub async fn run(
-        mut self,
-        mut asks: mpsc::Receiver<Ask>,
-        mut changes: mpsc::Receiver<Change>,
+        &mut self,
+        asks: &mut mpsc::Receiver<Ask>,
+        changes: &mut mpsc::Receiver<Change>,
         mut stop: oneshot::Receiver<()>,
     ) {
         let handle = self.handle.clone();
@@ -222,6 +224,16 @@ impl Tick {
         let started = Instant::now();
         let now = self.clock.now();
         let live = self.handle.evidence();
+        self.evaluate_on(&live, now, started, asked)
+    }
+
+    fn evaluate_on(
+        &mut self,
+        live: &[SplitReading],
+        now: Moment,
+        started: Instant,
+        asked: Option<(&str, Command)>,
+    ) -> Vec<Event> {
         let mut decisions = Vec::new();
         for (index, governed) in self.fleet.rollouts.iter_mut().enumerate() {
             let name = governed.spec().name.as_str();

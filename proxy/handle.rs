@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_types, reason = "its locks are the control side's; no request waits for them")]
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,15 +11,18 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 
 use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::alarm::Alarm;
 use crate::lane::LaneCounts;
 use crate::model::Model;
+use crate::reading;
 use crate::reading::Reading;
 use crate::reading::SplitReading;
 use crate::sockets::Refused;
 use crate::sockets::Sockets;
+use crate::split;
 use crate::table::SplitPlan;
 use crate::table::Table;
 use crate::upkeep::Upkeep;
@@ -35,7 +39,20 @@ pub struct Options {
     pub workers: usize,
     /// Sockets that listen already; those that no listener wants are closed.
     pub inherited: Vec<Inherited>,
+    /// What a predecessor that we take over from has counted.
+    pub legacy: Option<Legacy>,
 }
+
+/// What a process leaves to the next.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Legacy {
+    pub reading: Reading,
+    /// Generations of weights that are made from here on have larger names.
+    pub generation: u64,
+}
+
+/// Names of generations that are left to a predecessor that is ending.
+const SPARE: u64 = 1_000;
 
 /// Ages at which a request under way speaks before it ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,12 +93,18 @@ struct Inner {
     alarm: Arc<Alarm>,
     alive: tokio::sync::Mutex<mpsc::Receiver<()>>,
     upkeep: Upkeep,
+    /// The last word of a predecessor whose counts are ours now.
+    before: Mutex<Option<Reading>>,
 }
 
 impl Handle {
     /// Compiles the model, binds its listeners and starts the workers.
     pub fn start(model: &Model, options: Options) -> Result<(Handle, Bound), StartError> {
         let workers = options.workers.max(1);
+        let before = options.legacy.map(|legacy| {
+            split::begin_at(legacy.generation);
+            legacy.reading
+        });
         let table = Table::compile(model, None, workers).map_err(StartError::Model)?;
         let mut sockets = Sockets::new(workers, options.inherited);
         let plan = sockets.plan(&model.listeners);
@@ -105,7 +128,8 @@ impl Handle {
         sockets.carry_out(plan, &posts, None).map_err(StartError::Worker)?;
         let bound = sockets.bound();
         let (sockets, alive) = (Mutex::new(sockets), tokio::sync::Mutex::new(alive));
-        let inner = Inner { table, sockets, workers: posts, lanes, alarm, alive, upkeep };
+        let inner =
+            Inner { table, sockets, workers: posts, lanes, alarm, alive, upkeep, before: Mutex::new(before) };
         Ok((Handle(Arc::new(inner)), bound))
     }
 
@@ -192,19 +216,57 @@ impl Handle {
     pub fn readings(&self) -> Reading {
         let table = self.0.table.load_full();
         let count = |of: fn(&LaneCounts) -> u64| self.0.lanes.iter().map(|lane| of(lane)).sum::<u64>();
-        Reading {
+        let mut reading = Reading {
             versions: table.slots.iter().map(|slot| slot.read()).collect(),
             splits: self.evidence_of(&table),
             endpoints: table.endpoints.iter().map(|hosts| hosts.read()).collect(),
             connections: count(|lane| lane.opened.get().saturating_sub(lane.closed.get())),
             unrouted: count(|lane| lane.unrouted.get()),
             floods: count(|lane| lane.floods.get()),
+        };
+        if let Some(before) = &*self.before() {
+            reading.add(before);
         }
+        reading
+    }
+
+    /// The weights in force, by split.
+    pub fn weights(&self) -> BTreeMap<String, Weights> {
+        let table = self.0.table.load();
+        let weights =
+            |plan: &SplitPlan| (plan.cell.name.clone(), plan.cell.generation.load().weights.clone());
+        table.splits.iter().map(weights).collect()
     }
 
     /// The splits' evidence alone: what a judge needs at every look.
     pub fn evidence(&self) -> Vec<SplitReading> {
-        self.evidence_of(&self.0.table.load_full())
+        let mut evidence = self.evidence_of(&self.0.table.load_full());
+        if let Some(before) = &*self.before() {
+            reading::precede(&mut evidence, &before.splits);
+        }
+        evidence
+    }
+
+    /// What we would leave to a successor now.
+    pub fn legacy(&self) -> Legacy {
+        // It may be told of weights for some time yet and make more of them.
+        Legacy { reading: self.readings(), generation: split::next_id() + SPARE }
+    }
+
+    /// A predecessor that is ending has counted on.
+    pub fn carry(&self, reading: Reading) {
+        *self.before() = Some(reading);
+    }
+
+    /// The predecessor has ended and its evidence was taken; its counts stay.
+    pub fn close_evidence(&self) {
+        if let Some(before) = &mut *self.before() {
+            before.splits.clear();
+        }
+    }
+
+    fn before(&self) -> MutexGuard<'_, Option<Reading>> {
+        self.0.before.lock().expect("no holder of this lock panics")
     }
 
     fn evidence_of(&self, table: &Table) -> Vec<SplitReading> {

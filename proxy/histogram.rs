@@ -4,6 +4,8 @@
 //! A bucket is at most 1/32 of its lower edge wide, so a value is known within
 //! 3.125 % and a quantile read at the middle of its bucket within 1.6 %.
 
+use serde::{Deserialize, Serialize};
+
 /// Equal steps per doubling.
 const STEPS: u64 = 32;
 const STEP_BITS: u32 = STEPS.trailing_zeros();
@@ -34,10 +36,37 @@ pub const fn lower_us(index: usize) -> u64 {
 }
 
 /// Counts per bucket. Cumulative, addable, subtractable.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Sparse", into = "Sparse")]
 pub struct Histogram {
     counts: Box<[u64; BUCKETS]>,
     sum_us: u64,
+}
+
+/// As it is written: most buckets are empty.
+#[derive(Serialize, Deserialize)]
+struct Sparse {
+    counts: Vec<(u32, u64)>,
+    sum_us: u64,
+}
+
+impl From<Histogram> for Sparse {
+    fn from(histogram: Histogram) -> Sparse {
+        let counts = (0..).zip(histogram.counts.iter().copied()).filter(|(_, count)| *count > 0).collect();
+        Sparse { counts, sum_us: histogram.sum_us }
+    }
+}
+
+impl From<Sparse> for Histogram {
+    /// Buckets that we do not have count as the last.
+    fn from(sparse: Sparse) -> Histogram {
+        let mut histogram = Histogram::default();
+        for (bucket, count) in sparse.counts {
+            histogram.counts[(bucket as usize).min(BUCKETS - 1)] += count;
+        }
+        histogram.sum_us = sparse.sum_us;
+        histogram
+    }
 }
 
 impl Default for Histogram {

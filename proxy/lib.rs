@@ -55,7 +55,7 @@ mod alarm;
 mod location;
 mod wire;
 
-pub use handle::{Bound, Handle, Inherited, Marks, Options, Pace, Problem, ShiftError, StartError};
+pub use handle::{Bound, Handle, Inherited, Legacy, Marks, Options, Pace, Problem, ShiftError, StartError};
 pub use model::Model;
 pub use reading::Reading;
 pub use weights::Weights;

@@ -1,14 +1,16 @@
 //! What the counters said at one moment: plain numbers, cumulative since the
-//! process began, so that readings of workers and of replicas simply add.
+//! process began, so that readings of workers, of replicas and of a process and
+//! its predecessor simply add.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::histogram::Histogram;
 use crate::model::Role;
 use crate::weights::Weights;
 
 /// All counters at one moment.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Reading {
     pub versions: Vec<VersionReading>,
     pub splits: Vec<SplitReading>,
@@ -22,7 +24,7 @@ pub struct Reading {
 
 /// Counters of one version in one role; mirrored copies are counted under
 /// `shadow` and nowhere else.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VersionReading {
     pub service: String,
     pub version: String,
@@ -34,7 +36,7 @@ pub struct VersionReading {
 }
 
 /// The endpoints of one version.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EndpointsReading {
     pub service: String,
     pub version: String,
@@ -52,7 +54,8 @@ pub struct EndpointsReading {
 }
 
 /// Requests by how they ended, and what else happened on their way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Counts {
     pub success: u64,
     pub failure: u64,
@@ -115,7 +118,7 @@ impl Attempt {
 }
 
 /// The evidence of one split, kept by generation of its weights.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SplitReading {
     pub split: String,
     pub service: String,
@@ -128,7 +131,7 @@ pub struct SplitReading {
     pub sticky: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GenerationReading {
     /// Unique in the life of the process; grows by time.
     pub id: u64,
@@ -138,7 +141,7 @@ pub struct GenerationReading {
 
 /// What became of the requests that the coin (or a force rule) gave to one
 /// version, whatever retry or shielding did with them afterwards.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ArmReading {
     pub version: String,
     /// Sent here by rule and not by the coin.
@@ -156,4 +159,94 @@ pub struct ArmReading {
     /// Ages of `ok` requests, and of requests under way that passed the reveal
     /// mark (these at that age).
     pub latency: Histogram,
+}
+
+impl Reading {
+    /// Adds what a predecessor counted. Of its splits only the evidence counts,
+    /// and only where the split is still there.
+    pub fn add(&mut self, before: &Reading) {
+        self.connections += before.connections;
+        self.unrouted += before.unrouted;
+        self.floods += before.floods;
+        for theirs in &before.versions {
+            match self.versions.iter_mut().find(|mine| mine.is_same(theirs)) {
+                Some(mine) => {
+                    mine.counts.add(&theirs.counts);
+                    mine.latency.add(&theirs.latency);
+                }
+                // Counters never go back: what is no longer routed stays readable.
+                None => self.versions.push(theirs.clone()),
+            }
+        }
+        for mine in &mut self.endpoints {
+            let same = |theirs: &&EndpointsReading| {
+                (&theirs.service, &theirs.version) == (&mine.service, &mine.version)
+            };
+            if let Some(theirs) = before.endpoints.iter().find(same) {
+                // What there is now is ours to say; what has happened adds up.
+                mine.changes += theirs.changes;
+                mine.resolved += theirs.resolved;
+                mine.failed += theirs.failed;
+            }
+        }
+        precede(&mut self.splits, &before.splits);
+    }
+}
+
+/// Puts a predecessor's generations before those of the same split.
+pub fn precede(splits: &mut [SplitReading], before: &[SplitReading]) {
+    for split in splits {
+        if let Some(theirs) = before.iter().find(|theirs| theirs.split == split.split) {
+            split.generations.splice(0..0, theirs.generations.iter().cloned());
+        }
+    }
+}
+
+impl VersionReading {
+    fn is_same(&self, other: &VersionReading) -> bool {
+        (&self.service, &self.version, self.role, self.shadow)
+            == (&other.service, &other.version, other.role, other.shadow)
+    }
+}
+
+impl Counts {
+    /// Taken apart in full, so that no count is ever forgotten here.
+    pub fn add(&mut self, other: &Counts) {
+        let Counts {
+            success,
+            failure,
+            uncounted,
+            classes,
+            in_flight,
+            retries,
+            attempts,
+            retry_success,
+            retry_exhausted,
+            retry_overflow,
+            shielded,
+            mirrored,
+            mirror_dropped,
+            bytes_in,
+            bytes_out,
+        } = other;
+        for (mine, theirs) in self.classes.iter_mut().zip(classes) {
+            *mine += theirs;
+        }
+        for (mine, theirs) in self.attempts.iter_mut().zip(attempts) {
+            *mine += theirs;
+        }
+        self.retry_success += retry_success;
+        self.retry_exhausted += retry_exhausted;
+        self.retry_overflow += retry_overflow;
+        self.success += success;
+        self.failure += failure;
+        self.uncounted += uncounted;
+        self.in_flight += in_flight;
+        self.retries += retries;
+        self.shielded += shielded;
+        self.mirrored += mirrored;
+        self.mirror_dropped += mirror_dropped;
+        self.bytes_in += bytes_in;
+        self.bytes_out += bytes_out;
+    }
 }

@@ -25,7 +25,7 @@ use crate::reading::GenerationReading;
 use crate::text::Pattern;
 use crate::weights::Weights;
 
-pub use generation::{Arm, Generation};
+pub use generation::{Arm, Generation, begin_at, next_id};
 pub use sticky::Compiled as Sticky;
 pub use sticky::point_of;
 

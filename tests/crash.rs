@@ -211,7 +211,8 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     for entry in std::fs::read_dir(folder).expect("the state is there").flatten() {
         match entry.path() {
             path if path.is_dir() => found.extend(files(&path)),
-            path => found.push(path),
+            path if path.is_file() => found.push(path),
+            _ => {}
         }
     }
     found

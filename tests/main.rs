@@ -24,6 +24,7 @@ mod nginx;
 mod openapi;
 mod protocol;
 mod reload;
+mod restart;
 mod retry;
 mod rollout;
 mod routing;

@@ -16,7 +16,8 @@ use crate::source;
 
 pub fn run(run: &Run) -> anyhow::Result<Exit> {
     log(run.log_format);
-    let options = Options { config: run.config.config.clone(), admin: run.admin };
+    let config = run.config.config.clone();
+    let options = Options { config, admin: run.admin, hot_restart: run.hot_restart };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let app = App::start(&options).await?;

@@ -154,6 +154,7 @@ mod tests {
             watch,
             fixed,
             drain: tokio::sync::watch::channel(loaded.drain).0,
+            reloads: crate::tick::view::Reloads::default(),
             warnings: Vec::new(),
         };
         (Tick::new(parts), directory)

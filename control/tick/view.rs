@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serin_proxy::reading::EndpointsReading;
 use serin_proxy::weights::percent;
 use serin_proxy::{Model, Reading, Weights};
@@ -68,7 +68,7 @@ pub struct Reload {
     pub warnings: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Reloads {
     pub accepted: u64,
     pub rejected: u64,

@@ -47,6 +47,16 @@ pub struct Arm {
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
+/// What a generation that is made now would be called.
+pub fn next_id() -> u64 {
+    NEXT.load(Ordering::Relaxed)
+}
+
+/// From here on generations are called this or more.
+pub fn begin_at(id: u64) {
+    NEXT.fetch_max(id, Ordering::Relaxed);
+}
+
 impl Generation {
     pub fn new(weights: Weights, versions: &[(String, Role)], workers: usize) -> Generation {
         let primary = versions.iter().position(|(_, role)| *role == Role::Primary).unwrap_or(0);

@@ -32,7 +32,7 @@ impl App {
     pub fn start(yaml: &str) -> App {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         std::fs::write(folder.path().join("serin.yaml"), yaml).expect("it can be written to");
-        let (child, admin, listeners) = spawn(&folder);
+        let (child, admin, listeners) = spawn(&folder, &[]).unwrap_or_else(|said| panic!("{said}"));
         App { admin, listeners, child, folder }
     }
 
@@ -66,7 +66,21 @@ impl App {
         if matches!(self.child.try_wait(), Ok(None)) {
             self.kill9();
         }
-        (self.child, self.admin, self.listeners) = spawn(&self.folder);
+        let started = spawn(&self.folder, &[]);
+        (self.child, self.admin, self.listeners) = started.unwrap_or_else(|said| panic!("{said}"));
+    }
+
+    /// Starts another on the same folder that takes over. Answers with the one
+    /// before it, which has to end by itself.
+    pub fn succeed(&mut self) -> Child {
+        self.try_succeed().unwrap_or_else(|said| panic!("{said}"))
+    }
+
+    /// Where the successor does not start, this stays what it was.
+    pub fn try_succeed(&mut self) -> Result<Child, String> {
+        let (child, admin, listeners) = spawn(&self.folder, &["--hot-restart"])?;
+        (self.admin, self.listeners) = (admin, listeners);
+        Ok(std::mem::replace(&mut self.child, child))
     }
 
     /// The listener of the shorthand, or the only one.
@@ -218,10 +232,14 @@ impl Drop for App {
     }
 }
 
-fn spawn(folder: &TempDir) -> (Child, SocketAddr, Vec<(String, SocketAddr)>) {
+type Started = (Child, SocketAddr, Vec<(String, SocketAddr)>);
+
+/// Once it has announced itself, or what it said instead.
+fn spawn(folder: &TempDir, more: &[&str]) -> Result<Started, String> {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.path().join("stderr"));
     let mut child = Command::new(SERIN)
         .args(["run", "-c", "serin.yaml", "--announce"])
+        .args(more)
         .current_dir(folder.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -239,16 +257,19 @@ fn spawn(folder: &TempDir) -> (Child, SocketAddr, Vec<(String, SocketAddr)>) {
         let _ = stdout.read_to_end(&mut Vec::new());
     });
     let line = line.recv_timeout(PATIENCE).unwrap_or_default();
-    let announced: Value = serde_json::from_str(&line).unwrap_or_else(|error| {
-        let _ = child.kill();
-        let _ = child.wait();
-        let log = std::fs::read_to_string(folder.path().join("stderr")).unwrap_or_default();
-        panic!("serin announced {line:?} ({error}); it said:\n{log}")
-    });
+    let announced: Value = match serde_json::from_str(&line) {
+        Ok(announced) => announced,
+        Err(error) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            let log = std::fs::read_to_string(folder.path().join("stderr")).unwrap_or_default();
+            return Err(format!("serin announced {line:?} ({error}); it said:\n{log}"));
+        }
+    };
     let address = |value: &Value| value.as_str().and_then(|text| text.parse().ok()).expect("an address");
     let listeners = announced["listeners"].as_object().expect("listeners by name");
     let listeners = listeners.iter().map(|(name, value)| (name.clone(), address(value))).collect();
-    (child, address(&announced["admin"]), listeners)
+    Ok((child, address(&announced["admin"]), listeners))
 }
 
 /// Runs the CLI without an instance.
