@@ -32,6 +32,10 @@ expect:
 fuzz SECONDS="60" *TARGETS:
     tests/fuzz/run {{SECONDS}} {{TARGETS}}
 
+# serin beside a real Envoy, for so many generated requests
+differ CASES="20000":
+    SERIN_DIFFER_CASES={{CASES}} cargo test --test integration differ:: -- --nocapture
+
 # serin against its peers: CPU per request and requests/s
 versus *ARGS:
     cargo run --release -p serin-bench -- versus {{ARGS}}

@@ -5,7 +5,7 @@ use http::header::CONTENT_LENGTH;
 use http::header::HeaderValue;
 use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -48,10 +48,25 @@ pub async fn attempt(
     let change = parts.extensions.get::<Change>().cloned();
     let (head, body) = lease.send(Request::from_parts(parts, body)).await?.into_parts();
     // An answer has one end, and nobody may change protocols who was not asked to.
-    let has = |name| head.headers.contains_key(name);
-    if !lease.is_http2() && has(TRANSFER_ENCODING) && has(CONTENT_LENGTH) {
+    if !lease.is_http2() && !has_one_end(&head.headers) {
         return Err(Fault::upstream(Kind::Garbage));
     }
     let switched = upgrade::has_switched(change.as_ref(), &head, lease.is_http2())?;
     Ok(Answer { response: Response::from_parts(head, body), lease, switched })
+}
+
+/// hyper reads an unknown coding as one that ends with the connection, and
+/// looks at no length where there is no body.
+fn has_one_end(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let is_number = |value: &HeaderValue| value.as_bytes().iter().all(u8::is_ascii_digit);
+    match (codings.next(), lengths.next()) {
+        (Some(_), Some(_)) => false,
+        (Some(coding), None) => {
+            coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none()
+        }
+        (None, Some(length)) => is_number(length) && lengths.all(|other| other == length),
+        (None, None) => true,
+    }
 }

@@ -58,6 +58,12 @@ const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Answers one request. Never fails: what goes wrong becomes an answer.
 pub async fn exchange(lane: Rc<Lane>, peer: Rc<Peer>, request: Request<Incoming>) -> Response<AnswerBody> {
+    let head_only = request.method() == http::Method::HEAD;
+    let response = respond(lane, peer, request).await;
+    if head_only { without_body(response) } else { response }
+}
+
+async fn respond(lane: Rc<Lane>, peer: Rc<Peer>, request: Request<Incoming>) -> Response<AnswerBody> {
     let view = lane.view();
     let (mut parts, incoming) = request.into_parts();
     let change = match upgrade::read(&mut parts, || [lane.random(), lane.random()]) {
@@ -353,6 +359,16 @@ fn local(fault: Fault) -> Response<AnswerBody> {
     let cause = fault.kind.as_str();
     let mut response = direct(fault.status(), Bytes::from_static(cause.as_bytes()));
     response.headers_mut().insert(rewrite::CAUSE, HeaderValue::from_static(cause));
+    response
+}
+
+/// An answer of our own to HEAD only says how long it would be.
+fn without_body(mut response: Response<AnswerBody>) -> Response<AnswerBody> {
+    if let AnswerBody::Whole(Some(body)) = response.body() {
+        let length = HeaderValue::from(body.len());
+        response.headers_mut().insert(http::header::CONTENT_LENGTH, length);
+        *response.body_mut() = AnswerBody::Empty;
+    }
     response
 }
 

@@ -8,6 +8,7 @@ pub mod app;
 pub mod chat;
 pub mod client;
 pub mod dns;
+pub mod envoy;
 pub mod flow;
 pub mod frames;
 pub mod h2;
@@ -104,6 +105,20 @@ pub fn plausible(count: u64, of: u64, p: f64, sigmas: f64) -> bool {
 pub struct Seeded(pub u64);
 
 impl Seeded {
+    /// Uniform in 0..bound.
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    /// True so many times in a hundred.
+    pub fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+
+    pub fn pick<T: Copy>(&mut self, among: &[T]) -> T {
+        among[self.below(among.len())]
+    }
+
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -10,6 +10,7 @@ mod connect;
 mod crash;
 mod demo;
 mod dialects;
+mod differ;
 mod discovery;
 mod drain;
 mod faults;

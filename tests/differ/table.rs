@@ -1,0 +1,232 @@
+//! A route table that both proxies can be given, and the dice that draw one.
+//! It has serin's meaning: routes are asked in their order, over all hosts.
+
+use crate::harness::Seeded;
+
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub services: Vec<Service>,
+    pub routes: Vec<Route>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Service {
+    pub name: String,
+    pub versions: Vec<Version>,
+    /// Which version the coin always names.
+    pub chosen: usize,
+    pub force: Vec<Force>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Version {
+    pub name: String,
+    pub end: End,
+}
+
+/// What stands at a version's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// One of the stage's origins.
+    Origin(usize),
+    /// Nobody listens.
+    Dead,
+}
+
+#[derive(Clone, Debug)]
+pub struct Force {
+    pub on: On,
+    pub name: String,
+    pub value: Text,
+    pub version: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct Route {
+    pub name: String,
+    /// Exact names, `*.suffix` or `prefix.*`; none: any host.
+    pub hosts: Vec<String>,
+    /// Any of these; none: everything.
+    pub matches: Vec<Match>,
+    pub action: Action,
+    pub timeout_ms: u64,
+}
+
+#[derive(Clone, Debug)]
+pub enum Action {
+    Service(usize),
+    Direct { status: u16, body: String },
+}
+
+#[derive(Clone, Debug)]
+pub struct Match {
+    pub path: Option<Path>,
+    pub method: Option<String>,
+    pub asked: Vec<Condition>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Path {
+    Exact(String),
+    Prefix(String),
+    Regex(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    Header,
+    Query,
+    Cookie,
+}
+
+#[derive(Clone, Debug)]
+pub struct Condition {
+    pub on: On,
+    pub name: String,
+    pub value: Text,
+    pub invert: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum Text {
+    Exact(String),
+    Prefix(String),
+    Suffix(String),
+    Regex(String),
+    Present,
+}
+
+pub const ORIGINS: usize = 4;
+/// What paths, names and values are made of: few, so that they meet.
+pub const SEGMENTS: [&str; 8] = ["a", "b", "api", "v1", "%61", "a.b", "A", "x-y"];
+pub const NAMES: [&str; 5] = ["x-a", "x-tenant", "user-agent", "accept", "x-list"];
+pub const KEYS: [&str; 3] = ["q", "page", "a"];
+pub const COOKIES: [&str; 3] = ["canary", "sid", "a"];
+pub const VALUES: [&str; 10] = ["1", "a", "ab", "abc", "", "a,b", "a b", "Always", "always", "%31"];
+pub const METHODS: [&str; 8] = ["GET", "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"];
+const REGEXES: [&str; 9] =
+    ["/[a-z]+", "/a|/b", "/(api|v1)/.*", "/.*", "/a/?", ".*b.*", "/v[0-9]/[^/]+", "/(?i)API", "/\\w+/\\d*"];
+const VALUE_REGEXES: [&str; 6] = ["[0-9]+", "a.*", "a|b", ".*", "^ab?c?$", "(?i)ALWAYS"];
+const SUFFIXES: [&str; 5] = ["*.example.com", "*.b.example.com", "*.org", "*.test", "*.com"];
+const PREFIXES: [&str; 4] = ["api.*", "api.v1.*", "www.*", "a.*"];
+const EXACT: [&str; 6] =
+    ["a.example.com", "example.com", "api.test", "www.b.example.com", "127.0.0.1", "[::1]"];
+
+impl Table {
+    pub fn draw(dice: &mut Seeded) -> Table {
+        let services = (0..1 + dice.below(3)).map(|n| service(dice, n)).collect::<Vec<_>>();
+        // Domains that cross over are no legal file.
+        let wildcards: &[&str] = if dice.chance(50) { &SUFFIXES } else { &PREFIXES };
+        let count = 2 + dice.below(9);
+        let mut routes: Vec<_> = (0..count).map(|n| route(dice, n, services.len(), wildcards)).collect();
+        if dice.chance(60) {
+            let action = Action::Service(dice.below(services.len()));
+            let name = "rest".to_owned();
+            routes.push(Route { name, hosts: Vec::new(), matches: Vec::new(), action, timeout_ms: 2_000 });
+        }
+        Table { services, routes }
+    }
+}
+
+fn service(dice: &mut Seeded, nth: usize) -> Service {
+    let count = 1 + dice.below(3);
+    let versions: Vec<_> = (0..count)
+        .map(|n| {
+            let end = if dice.chance(8) { End::Dead } else { End::Origin(dice.below(ORIGINS)) };
+            Version { name: format!("v{}", n + 1), end }
+        })
+        .collect();
+    let force = (0..if count > 1 { dice.below(3) } else { 0 })
+        .map(|_| {
+            let on = if dice.chance(60) { On::Header } else { On::Cookie };
+            Force { on, name: name(dice, on), value: text(dice), version: dice.below(count) }
+        })
+        .collect();
+    Service { name: format!("s{nth}"), chosen: dice.below(count), versions, force }
+}
+
+fn route(dice: &mut Seeded, nth: usize, services: usize, wildcards: &[&str]) -> Route {
+    let hosts = match dice.below(3) {
+        0 => Vec::new(),
+        _ => {
+            let mut hosts = Vec::new();
+            for _ in 0..1 + dice.below(3) {
+                let among = if dice.chance(50) { wildcards } else { &EXACT[..] };
+                let host = dice.pick(among).to_owned();
+                if !hosts.contains(&host) {
+                    hosts.push(host);
+                }
+            }
+            hosts
+        }
+    };
+    let action = match dice.below(6) {
+        0 => {
+            let status = dice.pick(&[200, 404, 403, 503, 418, 204]);
+            let body = if status == 204 { "" } else { dice.pick(&["", "not here", "{\"a\": 1}\n"]) };
+            Action::Direct { status, body: body.to_owned() }
+        }
+        _ => Action::Service(dice.below(services)),
+    };
+    let matches = (0..dice.below(3)).map(|_| one_match(dice)).collect();
+    Route { name: format!("r{nth}"), hosts, matches, action, timeout_ms: 2_000 }
+}
+
+fn one_match(dice: &mut Seeded) -> Match {
+    let path = match dice.below(8) {
+        0 => None,
+        1 | 2 => Some(Path::Exact(path(dice))),
+        3 => Some(Path::Regex(dice.pick(&REGEXES).to_owned())),
+        4 => Some(Path::Prefix("/".to_owned())),
+        _ => {
+            let path = path(dice);
+            let keep = path.len() - dice.below(2).min(path.len() - 1);
+            Some(Path::Prefix(path[..keep].to_owned()))
+        }
+    };
+    let method = dice.chance(20).then(|| dice.pick(&METHODS).to_owned());
+    let asked = (0..dice.below(5).saturating_sub(2)).map(|_| condition(dice)).collect();
+    Match { path, method, asked }
+}
+
+/// A path without a query, such as a request may have.
+pub fn path(dice: &mut Seeded) -> String {
+    let mut path = String::new();
+    for _ in 0..1 + dice.below(3) {
+        path.push('/');
+        path.push_str(dice.pick(&SEGMENTS));
+    }
+    if dice.chance(15) {
+        path.push('/');
+    }
+    path
+}
+
+fn condition(dice: &mut Seeded) -> Condition {
+    let on = dice.pick(&[On::Header, On::Header, On::Query, On::Cookie]);
+    // Envoy has no word to invert a question about the query.
+    let invert = on != On::Query && dice.chance(30);
+    Condition { on, name: name(dice, on), value: text(dice), invert }
+}
+
+fn name(dice: &mut Seeded, on: On) -> String {
+    let among: &[&str] = match on {
+        On::Header => &NAMES,
+        On::Query => &KEYS,
+        On::Cookie => &COOKIES,
+    };
+    dice.pick(among).to_owned()
+}
+
+fn text(dice: &mut Seeded) -> Text {
+    // An empty beginning or end is no question, and no legal one.
+    let value = dice.pick(&VALUES).to_owned();
+    let some = if value.is_empty() { "a".to_owned() } else { value.clone() };
+    match dice.below(6) {
+        0 => Text::Present,
+        1 => Text::Prefix(some),
+        2 => Text::Suffix(some),
+        3 => Text::Regex(dice.pick(&VALUE_REGEXES).to_owned()),
+        _ => Text::Exact(value),
+    }
+}
