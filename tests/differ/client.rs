@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Result, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::deed::{Deed, Mishap};
+use super::deed::{Deed, GARBAGE, Mishap};
 use super::request::{Case, Protocol, Talk};
 use super::seen::{Ending, Seen};
 use super::stage::{Stage, find, latin};
@@ -73,8 +73,8 @@ fn over_http1(talk: &Talk, to: SocketAddr, stage: &Stage) -> Vec<Seen> {
         let mut open = wire.take().unwrap_or_else(|| Wire::open(to));
         let mut seen = open.ask(case);
         // Closed without a word after the last answer: seen only now. Where the
-        // origin answers wrongly, it may be for that.
-        let wrong = |deed: &Deed| matches!(deed.mishap, Some(Mishap::Garbage(_)));
+        // origin's body is wrong from its first byte on, it may be for that.
+        let wrong = |deed: &Deed| matches!(deed.mishap, Some(Mishap::Garbage(nth)) if GARBAGE[nth].contains("\nzz\r\n"));
         if kept && seen.ending == Ending::Nothing && !case.deeds.iter().any(wrong) {
             if let Some(last) = all.last_mut() {
                 last.closed = true;
@@ -86,7 +86,8 @@ fn over_http1(talk: &Talk, to: SocketAddr, stage: &Stage) -> Vec<Seen> {
         if seen.fields.iter().any(|(name, value)| name == "connection" && value.contains("close")) {
             seen.closed = open.closes_within(PATIENCE / 6);
         }
-        if !seen.closed && seen.ending == Ending::Whole {
+        // Whether HTTP/1.0 lives on is not compared, so it is not relied on.
+        if !seen.closed && seen.ending == Ending::Whole && case.request.minor == 1 {
             wire = Some(open);
         } else {
             seen.closed = true;
