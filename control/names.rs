@@ -19,6 +19,7 @@ pub const ROLLOUT_EVIDENCE: &str = "serin_rollout_evidence";
 pub const CONNECTIONS: &str = "serin_connections";
 pub const HTTP2_FLOODS_TOTAL: &str = "serin_http2_floods_total";
 pub const UNROUTED_REQUESTS_TOTAL: &str = "serin_unrouted_requests_total";
+pub const TLS_HANDSHAKES_TOTAL: &str = "serin_tls_handshakes_total";
 pub const CONFIG_RELOADS_TOTAL: &str = "serin_config_reloads_total";
 pub const JOURNAL_WRITABLE: &str = "serin_journal_writable";
 pub const ENDPOINTS: &str = "serin_endpoints";

@@ -231,6 +231,12 @@ impl Connection {
         self.flooded.get()
     }
 
+    /// What came so far was no beginning of a head.
+    pub fn settled(&self) {
+        self.head_since_us.set(0);
+        self.quiet_since_us.set(clock::now_us());
+    }
+
     /// Bytes came in.
     pub fn heard(&self) {
         if !self.multiplexed.get() && self.busy.get() == 0 && self.head_since_us.get() == 0 {

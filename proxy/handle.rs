@@ -226,6 +226,8 @@ impl Handle {
         };
         if let Some(before) = &*self.before() {
             reading.add(before);
+            handshakes: count(|lane| lane.handshakes.get()),
+            handshakes_failed: count(|lane| lane.handshakes_failed.get()),
         }
         reading
     }

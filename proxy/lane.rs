@@ -31,6 +31,8 @@ pub struct Lane {
     pub texts: Texts,
     pub flights: Rc<Flights>,
     pub counts: Arc<LaneCounts>,
+    /// Handshakes of clients under way.
+    pub handshakes: Rc<Cell<usize>>,
     dice: RefCell<SmallRng>,
     view: RefCell<Cached>,
     pools: Rc<Pools>,
@@ -44,6 +46,8 @@ pub struct LaneCounts {
     pub opened: Count,
     pub closed: Count,
     pub floods: Count,
+    pub handshakes: Count,
+    pub handshakes_failed: Count,
 }
 
 struct Cached {
@@ -90,7 +94,7 @@ impl Lane {
         let dice = RefCell::new(SmallRng::from_rng(&mut rand::rng()));
         let view = RefCell::new(Cached { table, view });
         let (buffers, texts) = (Buffers::default(), Texts::default());
-        Lane { index, buffers, texts, flights, counts, dice, view, pools }
+        Lane { index, buffers, texts, flights, counts, handshakes: Rc::default(), dice, view, pools }
     }
 
     /// The table of now; costs one comparison where it has not changed.

@@ -170,7 +170,7 @@ fn admit(
     let connection = guest.connection.clone();
     let task = tokio::task::spawn_local(async move {
         let Guest { lane, connection, plan, .. } = &guest;
-        serve(lane.clone(), connection.clone(), Wire::Tcp(stream), address, &plan.limits).await;
+        serve(lane.clone(), connection.clone(), Wire::Tcp(stream), address, plan).await;
     });
     connection.driven_by(task.abort_handle());
 }

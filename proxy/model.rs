@@ -13,24 +13,33 @@ mod keeping;
 mod http2;
 mod listener;
 mod retry;
+mod forwarded;
+mod preamble;
 mod route;
 mod service;
 mod split;
 mod timeouts;
 mod upgrade;
+mod tls;
 
 pub use balance::{Algorithm, Balance, HashFunction, SlowStart};
 pub use breaker::{Breaker, RetryBound};
 pub use dns::{Dns, DnsFamily, DnsMode};
 pub use endpoint::{Address, Endpoint, Labels};
+pub use forwarded::{ClientCertificateField, ClientCertificateMode, Forwarded};
 pub use http2::{Http2, KeepAlive};
 pub use keeping::Keeping;
 pub use listener::{Limits, Listener};
+pub use preamble::{ProxyHeader, ProxyProtocol};
 pub use retry::{RateLimited, ResetFormat, ResetHeader, Retry, RetryOn};
 pub use route::{Host, Match, PathMatch, Predicate, PredicateOn, Route, Target, TextMatch};
 pub use service::{Protocol, Role, Service, Version};
 pub use split::{Force, ForceOn, Mirror, Shield, Split, Sticky, StickyKey};
 pub use timeouts::{Tell, Timeouts};
+pub use tls::{
+    Alpn, Certificate, ClientCertificates, ClientDetail, ClientTls, Resumption, Secret, ServerName,
+    ServerTls, Subject, SubjectKind, TlsVersion, TlsVersions, Trust,
+};
 pub use upgrade::{Connect, Upgrades};
 
 use serde::Serialize;

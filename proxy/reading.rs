@@ -20,6 +20,9 @@ pub struct Reading {
     pub unrouted: u64,
     /// HTTP/2 connections closed for what their clients sent.
     pub floods: u64,
+    /// Of TLS with clients, those that led to a connection and those that did not.
+    pub handshakes: u64,
+    pub handshakes_failed: u64,
 }
 
 /// Counters of one version in one role; mirrored copies are counted under

@@ -1,8 +1,6 @@
 //! Edits that every proxied message gets: connection fields taken off, where
 //! the request came from put on.
 
-use std::net::SocketAddr;
-
 use http::header::CONNECTION;
 use http::header::CONTENT_LENGTH;
 use http::header::EXPECT;
@@ -16,29 +14,15 @@ use http::request::Parts;
 use http::uri::Scheme;
 use http::{HeaderMap, Uri, Version};
 
+pub use crate::forwarded::Peer;
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 pub const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 pub const EXPECTED_TIME: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 pub const CAUSE: HeaderName = HeaderName::from_static("x-serin-cause");
 pub const MIRROR: HeaderName = HeaderName::from_static("x-serin-mirror");
-
-/// Who is at the other end of a downstream connection, as header values.
-pub struct Peer {
-    pub forwarded_for: HeaderValue,
-}
-
-impl Peer {
-    pub fn new(address: SocketAddr) -> Peer {
-        let ip = address.ip().to_canonical().to_string();
-        Peer { forwarded_for: HeaderValue::from_str(&ip).expect("an IP address is visible ASCII") }
-    }
-}
 
 /// Makes a client's head ours to send.
 pub fn request(parts: &mut Parts, peer: &Peer, random: impl FnOnce() -> [u64; 2]) {
@@ -49,26 +33,13 @@ pub fn request(parts: &mut Parts, peer: &Peer, random: impl FnOnce() -> [u64; 2]
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    let forwarded_for = if headers.contains_key(&X_FORWARDED_FOR) {
-        appended(headers, &peer.forwarded_for)
-    } else {
-        peer.forwarded_for.clone()
-    };
-    headers.insert(X_FORWARDED_FOR, forwarded_for);
     // An authority in the target outranks the field (RFC 9112, 3.2.2).
     if let Some(authority) = parts.uri.authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
         headers.insert(HOST, host);
     }
-    if let Some(host) = headers.get(HOST).cloned() {
-        headers.entry(X_FORWARDED_HOST).or_insert(host);
-    }
-    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
-    headers.entry(X_REQUEST_ID).or_insert_with(|| {
-        HeaderValue::from_bytes(&request_id(random()))
-            .expect("hexadecimal digits and hyphens are visible ASCII")
-    });
+    peer.edit(headers, random);
 }
 
 /// Puts the target into the form that the connection speaks. A client that
@@ -125,32 +96,6 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
     lines.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
-/// All lines of `x-forwarded-for` as one, and the peer behind them.
-fn appended(headers: &HeaderMap, peer: &HeaderValue) -> HeaderValue {
-    let known = headers.get_all(&X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
-    let joined = known.chain([peer.as_bytes()]).collect::<Vec<_>>().join(&b", "[..]);
-    HeaderValue::from_bytes(&joined).unwrap_or_else(|_| peer.clone())
-}
-
-/// A random UUID, version 4.
-pub fn request_id(random: [u64; 2]) -> [u8; 36] {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut bytes = (u128::from(random[0]) << 64 | u128::from(random[1])).to_be_bytes();
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let mut text = [b'-'; 36];
-    let mut at = 0;
-    for (i, byte) in bytes.iter().enumerate() {
-        if matches!(i, 4 | 6 | 8 | 10) {
-            at += 1;
-        }
-        text[at] = HEX[usize::from(byte >> 4)];
-        text[at + 1] = HEX[usize::from(byte & 15)];
-        at += 2;
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,11 +117,5 @@ mod tests {
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["content-length", "x-b"]);
-    }
-
-    #[test]
-    fn request_id_is_a_version_4_uuid() {
-        let id = request_id([0x0123_4567_89ab_cdef, 0x0123_4567_89ab_cdef]);
-        assert_eq!(&id, b"01234567-89ab-4def-8123-456789abcdef");
     }
 }

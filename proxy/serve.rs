@@ -22,6 +22,8 @@ use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 
 use crate::answer::AnswerBody;
+use crate::arrival::Arrived;
+use crate::arrival::arrive;
 use crate::connections::Busy;
 use crate::connections::Connection;
 use crate::connections::Ending;
@@ -36,6 +38,7 @@ use crate::lane::Lane;
 use crate::model::Limits;
 use crate::rewrite::Peer;
 use crate::streams::Streams;
+use crate::table::ListenerPlan;
 use crate::tunnel::Tunnel;
 use crate::wire::Wire;
 
@@ -52,13 +55,18 @@ pub async fn serve(
     connection: Rc<Connection>,
     wire: Wire,
     address: SocketAddr,
-    limits: &Limits,
+    plan: &ListenerPlan,
 ) {
-    let peer = Rc::new(Peer::new(address));
-    let Ended::Irregular { wire, before, http2 } = relay(&lane, &connection, &peer, wire, limits).await
-    else {
+    let Some(Arrived { wire, peer, http2 }) = arrive(&lane, &connection, wire, address, plan).await else {
         return;
     };
+    let (peer, limits) = (Rc::new(peer), &plan.limits);
+    let relayed = if http2 {
+        Ended::Irregular { wire, before: Vec::new(), http2 }
+    } else {
+        relay(&lane, &connection, &peer, wire, limits).await
+    };
+    let Ended::Irregular { wire, before, http2 } = relayed else { return };
     connection.set_irregular();
     let frames = http2.then(Frames::new);
     let watched = Watched { wire, before, connection: connection.clone(), frames };

@@ -129,6 +129,7 @@ impl Table {
             endpoints: Vec::new(),
             breakers: Vec::new(),
         };
+        let listeners = compiler.listeners(model);
         let splits = compiler.splits(model);
         let mut hosts = HostIndex::default();
         let mut routes = Vec::new();
@@ -150,14 +151,6 @@ impl Table {
             let gone: Vec<_> = gone.cloned().collect();
             slots.extend(gone);
         }
-        let listeners = model
-            .listeners
-            .iter()
-            .map(|listener| {
-                let before = previous.and_then(|table| table.listener(&listener.name));
-                ListenerPlan::new(listener, before, workers)
-            })
-            .collect();
         let endpoints = compiler.endpoints;
         Ok(Table { model: model.clone(), listeners, hosts, routes, splits, slots, endpoints })
     }
@@ -194,6 +187,22 @@ struct Compiler<'a> {
 impl Compiler<'_> {
     fn problem(&mut self, path: String, text: impl Into<String>) {
         self.problems.push(Problem { path, text: text.into() });
+    }
+
+    fn listeners(&mut self, model: &Model) -> Vec<Arc<ListenerPlan>> {
+        let mut plans = Vec::new();
+        for listener in &model.listeners {
+            let before = self.previous.and_then(|table| table.listener(&listener.name));
+            match ListenerPlan::new(listener, before, self.workers) {
+                Ok(plan) => plans.push(plan),
+                Err(faults) => {
+                    for (place, text) in faults {
+                        self.problem(format!("listeners[{}].tls.{place}", listener.name), text);
+                    }
+                }
+            }
+        }
+        plans
     }
 
     fn host(&mut self, model: &Model, index: usize, host: &Host) -> HostRoutes {

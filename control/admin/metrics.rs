@@ -74,6 +74,10 @@ pub fn render(reading: &Reading, view: &MetricsView) -> prometheus::Result<Strin
     page.counter(names::UNROUTED_REQUESTS_TOTAL, "Requests that no split took.", &[], reading.unrouted);
     let help = "HTTP/2 connections closed because their clients flooded them with frames.";
     page.counter(names::HTTP2_FLOODS_TOTAL, help, &[], reading.floods);
+    for (result, count) in [("success", reading.handshakes), ("failure", reading.handshakes_failed)] {
+        let help = "TLS handshakes of clients.";
+        page.counter(names::TLS_HANDSHAKES_TOTAL, help, &[(label::RESULT, result)], count);
+    }
     for (result, count) in [("accepted", view.reloads.accepted), ("rejected", view.reloads.rejected)] {
         let help = "Configurations read after the start.";
         page.counter(names::CONFIG_RELOADS_TOTAL, help, &[(label::RESULT, result)], count);

@@ -28,6 +28,9 @@ mod site;
 mod listeners;
 
 mod upgrades;
+mod tls;
+
+mod forwarded;
 
 mod http2;
 

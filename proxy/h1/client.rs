@@ -90,7 +90,7 @@ impl Client<'_> {
     }
 
     /// The future's output, or that the client has left meanwhile.
-    pub async fn unless_gone<F: Future>(&self, future: F) -> Result<F::Output, Fault> {
+    pub async fn unless_gone<F: Future>(&mut self, future: F) -> Result<F::Output, Fault> {
         let mut future = std::pin::pin!(future);
         poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),

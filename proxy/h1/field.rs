@@ -1,5 +1,7 @@
 //! The fields of a head that concern a relay, told apart by name.
 
+use crate::forwarded::Field;
+
 /// What a relay has to know of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -14,17 +16,16 @@ pub enum Role {
     /// Asks for something that this codec does not do.
     Irregular,
     Date,
-    ForwardedFor,
-    ForwardedHost,
-    ForwardedProto,
-    RequestId,
+    /// Tells of where the request comes from.
+    Forwarded(Field),
     ServiceTime,
     GrpcStatus,
 }
 
-/// A name's length and first letter leave at most one to compare with.
+/// A name's length and first letter leave one to compare with, or nearly.
 pub fn role(name: &str) -> Role {
     let Some(first) = name.as_bytes().first() else { return Role::Plain };
+    let of = |field: Field| (field.as_str(), Role::Forwarded(field));
     let (candidate, role) = match (name.len(), first | 0x20) {
         (2, b't') => ("te", Role::Irregular),
         (4, b'h') => ("host", Role::Host),
@@ -34,13 +35,15 @@ pub fn role(name: &str) -> Role {
         (10, b'c') => ("connection", Role::Connection),
         (10, b'k') => ("keep-alive", Role::Drop),
         (11, b'g') => ("grpc-status", Role::GrpcStatus),
-        (12, b'x') => ("x-request-id", Role::RequestId),
+        (12, b'x') => of(Field::RequestId),
         (14, b'c') => ("content-length", Role::ContentLength),
-        (15, b'x') => ("x-forwarded-for", Role::ForwardedFor),
-        (16, b'x') => ("x-forwarded-host", Role::ForwardedHost),
+        (15, b'x') => of(Field::For),
+        (16, b'x') if name.as_bytes()[12] | 0x20 == b'p' => of(Field::Port),
+        (16, b'x') => of(Field::Host),
         (16, b'p') => ("proxy-connection", Role::Drop),
         (17, b't') => ("transfer-encoding", Role::TransferEncoding),
-        (17, b'x') => ("x-forwarded-proto", Role::ForwardedProto),
+        (17, b'x') => of(Field::Proto),
+        (23, b'x') => of(Field::ClientCertificate),
         (29, b'x') => ("x-envoy-upstream-service-time", Role::ServiceTime),
         _ => return Role::Plain,
     };

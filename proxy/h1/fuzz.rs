@@ -35,7 +35,7 @@ pub fn request_head(bytes: &[u8]) {
     };
     let strictly = strictly.expect("the relay is no kinder than the guard");
     assert_eq!(format!("{:?}", head.framing), format!("{:?}", strictly.framing));
-    let (peer, mut out) = (Peer::new(([127, 0, 0, 1], 1).into()), Vec::new());
+    let (peer, mut out) = (Peer::new(([127, 0, 0, 1], 1).into(), None), Vec::new());
     head.write(&peer, || [1, 2], &mut out);
     assert_eq!(request::extent(&out, 0), Extent::Whole(out.len()), "{}", out.escape_ascii());
     let written = strict::inspect(&out).expect("what is written has one reading");

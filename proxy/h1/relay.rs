@@ -58,6 +58,7 @@ pub async fn relay(
             Ended::Irregular { wire: client.wire, before, http2 }
         }
         _ => {
+            client.wire.say_goodbye();
             client.input.release(&lane.buffers);
             Ended::Closed
         }

@@ -3,14 +3,15 @@
 //! Whatever is unusual is not judged here. It is called irregular, and hyper
 //! reads the same bytes again.
 
+use crate::forwarded::Field;
+use crate::forwarded::Fields;
+use crate::forwarded::Peer;
 use crate::h1::field;
 use crate::h1::field::MAX_FIELDS;
 use crate::h1::field::Persistence;
 use crate::h1::field::Role;
 use crate::h1::field::Roles;
 use crate::h1::framing::Framing;
-use crate::rewrite;
-use crate::rewrite::Peer;
 
 /// A head that has passed, and what its fields say of the message.
 pub struct RequestHead<'h> {
@@ -86,42 +87,37 @@ impl RequestHead<'_> {
         for part in [self.method.as_bytes(), b" ", self.target.as_bytes(), b" HTTP/1.1\r\n"] {
             out.extend_from_slice(part);
         }
-        let mut forwarded = false;
-        let (mut has_host, mut has_proto, mut has_id) = (false, false, false);
+        let chained = self.roles[..self.fields.len()].contains(&Role::Forwarded(Field::For));
+        let mut kept = Fields::default();
         for (header, role) in self.fields.iter().zip(&self.roles) {
             match role {
                 Role::Connection | Role::Drop => continue,
-                Role::ForwardedFor => {
-                    forwarded = true;
-                    continue;
-                }
-                Role::ForwardedHost => has_host = true,
-                Role::ForwardedProto => has_proto = true,
-                Role::RequestId => has_id = true,
+                Role::Forwarded(field) if !peer.keeps(*field, chained) => continue,
+                Role::Forwarded(field) => kept.add(*field),
                 _ => {}
             }
             field::push(out, header.name, header.value);
         }
-        out.extend_from_slice(b"x-forwarded-for: ");
-        if forwarded {
-            let known = self.fields.iter().filter(|header| field::role(header.name) == Role::ForwardedFor);
-            for header in known {
+        peer.says(kept, Some(self.host.as_bytes()), random, |field, word| {
+            out.extend_from_slice(field.as_str().as_bytes());
+            out.extend_from_slice(b": ");
+            if peer.extends(field) {
+                self.chain(field, out);
+            }
+            out.extend_from_slice(word);
+            out.extend_from_slice(b"\r\n");
+        });
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// What the client says in this field, for our own word to follow.
+    fn chain(&self, field: Field, out: &mut Vec<u8>) {
+        for (header, role) in self.fields.iter().zip(&self.roles) {
+            if *role == Role::Forwarded(field) {
                 out.extend_from_slice(header.value);
-                out.extend_from_slice(b", ");
+                out.push(b',');
             }
         }
-        out.extend_from_slice(peer.forwarded_for.as_bytes());
-        out.extend_from_slice(b"\r\n");
-        if !has_host {
-            field::push(out, "x-forwarded-host", self.host.as_bytes());
-        }
-        if !has_proto {
-            field::push(out, "x-forwarded-proto", b"http");
-        }
-        if !has_id {
-            field::push(out, "x-request-id", &rewrite::request_id(random()));
-        }
-        out.extend_from_slice(b"\r\n");
     }
 }
 
@@ -182,7 +178,7 @@ mod tests {
         let mut fields = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
         let head = parse(bytes.as_bytes(), &mut fields)?;
         let mut out = Vec::new();
-        let peer = Peer::new("10.0.0.1:5".parse().unwrap());
+        let peer = Peer::new("10.0.0.1:5".parse().unwrap(), None);
         head.write(&peer, || [0; 2], &mut out);
         Ok(String::from_utf8(out).unwrap())
     }
@@ -192,7 +188,7 @@ mod tests {
         let sent = read(
             "GET /a?b HTTP/1.1\r\nHost: a.b:80\r\nX-A: 1\r\nConnection: keep-alive\r\nX-Forwarded-For: 1.1.1.1\r\nx-forwarded-for: 2.2.2.2\r\nx-request-id: 7\r\n\r\n",
         );
-        let expected = "GET /a?b HTTP/1.1\r\nHost: a.b:80\r\nX-A: 1\r\nx-request-id: 7\r\nx-forwarded-for: 1.1.1.1, 2.2.2.2, 10.0.0.1\r\nx-forwarded-host: a.b:80\r\nx-forwarded-proto: http\r\n\r\n";
+        let expected = "GET /a?b HTTP/1.1\r\nHost: a.b:80\r\nX-A: 1\r\nx-forwarded-for: 1.1.1.1,2.2.2.2,10.0.0.1\r\nx-forwarded-host: a.b:80\r\nx-forwarded-proto: http\r\nx-request-id: 00000000-0000-4000-8000-000000000000\r\n\r\n";
         assert_eq!(sent.unwrap(), expected);
     }
 

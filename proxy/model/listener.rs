@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::Forwarded;
 use super::Http2;
+use super::ProxyProtocol;
+use super::ServerTls;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Listener {
@@ -13,12 +16,27 @@ pub struct Listener {
     /// Port 0 asks the kernel for a free one; [`crate::Bound`] tells which.
     pub address: SocketAddr,
     pub limits: Limits,
+    /// Clients speak TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ServerTls>,
+    /// Somebody before us says who the client is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
+    #[serde(skip_serializing_if = "Forwarded::is_default")]
+    pub forwarded: Forwarded,
 }
 
 impl Listener {
     /// With Envoy's limits and nothing else asked for.
     pub fn new(name: impl Into<String>, address: SocketAddr) -> Listener {
-        Listener { name: name.into(), address, limits: Limits::default() }
+        Listener {
+            name: name.into(),
+            address,
+            limits: Limits::default(),
+            tls: None,
+            proxy_protocol: None,
+            forwarded: Forwarded::default(),
+        }
     }
 }
 

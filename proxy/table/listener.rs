@@ -3,14 +3,23 @@
 
 use std::sync::Arc;
 
+use crate::model::Forwarded;
 use crate::model::Limits;
 use crate::model::Listener;
+use crate::model::ProxyProtocol;
+use crate::model::ServerTls;
 use crate::tally::Count;
+use crate::tls;
 
 pub struct ListenerPlan {
     pub name: String,
     pub limits: Limits,
     pub occupancy: Arc<Occupancy>,
+    pub tls: Option<Arc<tls::ServerPlan>>,
+    /// What `tls` was made of.
+    asked: Option<ServerTls>,
+    pub proxy_protocol: Option<ProxyProtocol>,
+    pub forwarded: Forwarded,
 }
 
 /// The open connections of one listener, each worker counting its own. Outlives
@@ -25,12 +34,35 @@ struct Seats {
 }
 
 impl ListenerPlan {
-    pub fn new(listener: &Listener, before: Option<&Arc<ListenerPlan>>, workers: usize) -> Arc<ListenerPlan> {
+    /// `before` is the listener of this name until now. A problem says where in
+    /// the listener's TLS it is.
+    pub fn new(
+        listener: &Listener,
+        before: Option<&Arc<ListenerPlan>>,
+        workers: usize,
+    ) -> Result<Arc<ListenerPlan>, Vec<tls::Fault>> {
         let occupancy = match before {
             Some(before) => before.occupancy.clone(),
             None => Arc::new(Occupancy((0..workers).map(|_| Seats::default()).collect())),
         };
-        Arc::new(ListenerPlan { name: listener.name.clone(), limits: listener.limits.clone(), occupancy })
+        let known = before.and_then(|before| Some((before.asked.as_ref()?, before.tls.as_ref()?)));
+        let tls = match (&listener.tls, known) {
+            (None, _) => None,
+            (Some(asked), Some((was, plan))) if asked == was => Some(plan.clone()),
+            (Some(asked), known) => {
+                let known = known.map(|(was, plan)| (was, &**plan));
+                Some(Arc::new(tls::ServerPlan::new(asked, known)?))
+            }
+        };
+        Ok(Arc::new(ListenerPlan {
+            name: listener.name.clone(),
+            limits: listener.limits.clone(),
+            occupancy,
+            tls,
+            asked: listener.tls.clone(),
+            proxy_protocol: listener.proxy_protocol.clone(),
+            forwarded: listener.forwarded.clone(),
+        }))
     }
 }
 

@@ -38,7 +38,7 @@ impl Links {
     /// asked whether it is still open: the reactor may hear of it too late.
     pub fn take(&self, repeatable: bool) -> Option<Link> {
         loop {
-            let Idle { wire, .. } = self.idle.borrow_mut().pop()?;
+            let Idle { mut wire, .. } = self.idle.borrow_mut().pop()?;
             // Readable means closed, or answering a question nobody has asked.
             if wire.is_quiet() && (repeatable || wire.is_open()) {
                 return Some(Link { wire, reused: true });

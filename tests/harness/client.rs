@@ -106,9 +106,10 @@ pub fn field<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> 
     fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
 }
 
-/// One connection, kept alive from request to request.
-pub struct Conn {
-    pub stream: TcpStream,
+/// One connection, kept alive from request to request; in the clear, or over what
+/// is given.
+pub struct Conn<S = TcpStream> {
+    pub stream: S,
     unread: Vec<u8>,
 }
 
@@ -123,6 +124,17 @@ impl Conn {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Conn { stream, unread: Vec::new() })
+    }
+
+    /// Ends the connection with a reset instead of a good-bye.
+    pub fn reset(self) {
+        super::raw::reset(self.stream);
+    }
+}
+
+impl<S: Read + Write> Conn<S> {
+    pub fn over(stream: S) -> Conn<S> {
+        Conn { stream, unread: Vec::new() }
     }
 
     pub fn get(&mut self, path: &str) -> Reply {
@@ -246,11 +258,6 @@ impl Conn {
         };
         self.unread.extend_from_slice(&chunk[..count]);
         Ok(count)
-    }
-
-    /// Ends the connection with a reset instead of a good-bye.
-    pub fn reset(self) {
-        super::raw::reset(self.stream);
     }
 
     /// True when the other side has closed, by end of stream or by reset;

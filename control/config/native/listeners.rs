@@ -5,10 +5,12 @@ use serin_proxy::model::{Limits, Listener};
 use crate::config::fields::Fields;
 use crate::config::fields::Spot;
 
+use super::forwarded;
 use super::http2;
+use super::tls;
 use super::units;
 
-const FIELDS: [&str; 4] = ["name", "address", "limits", "http2"];
+const FIELDS: [&str; 7] = ["name", "address", "limits", "http2", "tls", "proxyProtocol", "forwarded"];
 const LIMITS: [&str; 6] =
     ["maxHeaderBytes", "maxHeaders", "headerTimeout", "idleTimeout", "maxDuration", "maxConnections"];
 
@@ -56,6 +58,11 @@ fn listener(spot: &Spot, before: &[Listener]) -> Option<Listener> {
     }
     if let Some(spot) = fields.get("http2") {
         listener.limits.http2 = http2::read(&spot);
+    }
+    listener.tls = fields.get("tls").and_then(|spot| tls::server(&spot));
+    listener.proxy_protocol = fields.get("proxyProtocol").and_then(|spot| forwarded::proxy_protocol(&spot));
+    if let Some(spot) = fields.get("forwarded") {
+        listener.forwarded = forwarded::read(&spot);
     }
     Some(listener)
 }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use regex::Regex;
 
 /// Longer than anything meant, short enough that adding it to a time is safe.
@@ -182,6 +183,20 @@ pub fn host_name(text: &str) -> Result<String, String> {
         Ok(text.to_ascii_lowercase())
     } else {
         Err(format!("{text:?} is no host name"))
+    }
+}
+
+/// `10.0.0.0/8`, or one address alone.
+pub fn network(text: &str) -> Result<IpNet, String> {
+    let one = || text.parse::<std::net::IpAddr>().map(IpNet::from);
+    match text.parse::<IpNet>() {
+        Ok(network) if network.trunc() != network => {
+            Err(format!("{text} has bits beyond its mask; {} is meant", network.trunc()))
+        }
+        Ok(network) => Ok(network),
+        Err(_) => {
+            one().map_err(|_| format!("expects addresses such as 10.0.0.0/8 or 10.1.2.3, not {text:?}"))
+        }
     }
 }
 

@@ -1,0 +1,380 @@
+//! Who is at the other end of a client's connection, and what versions are told
+//! of it: `x-forwarded-*`, `x-request-id`, `x-forwarded-client-cert`.
+//!
+//! One set of rules for both codecs. Each field of a client is either believed
+//! and passed on, or replaced by what we know ourselves.
+
+use std::net::IpAddr;
+use std::net::SocketAddr;
+
+use http::HeaderMap;
+use http::header::HOST;
+use http::header::HeaderName;
+use http::header::HeaderValue;
+
+use crate::model::ClientCertificateMode;
+use crate::model::Forwarded;
+
+/// The fields that tell of where a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    For,
+    Host,
+    Proto,
+    Port,
+    RequestId,
+    ClientCertificate,
+}
+
+impl Field {
+    pub const ALL: [Field; 6] =
+        [Field::For, Field::Host, Field::Proto, Field::Port, Field::RequestId, Field::ClientCertificate];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Field::For => "x-forwarded-for",
+            Field::Host => "x-forwarded-host",
+            Field::Proto => "x-forwarded-proto",
+            Field::Port => "x-forwarded-port",
+            Field::RequestId => "x-request-id",
+            Field::ClientCertificate => "x-forwarded-client-cert",
+        }
+    }
+
+    fn name(self) -> HeaderName {
+        HeaderName::from_static(self.as_str())
+    }
+}
+
+/// A set of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fields(u8);
+
+impl Fields {
+    pub fn add(&mut self, field: Field) {
+        self.0 |= 1 << field as u8;
+    }
+
+    pub fn has(self, field: Field) -> bool {
+        self.0 & 1 << field as u8 != 0
+    }
+}
+
+/// Who is at the other end of a downstream connection.
+#[allow(dead_code, reason = "conditions and edits may ask for any of it")]
+pub struct Peer {
+    pub remote: SocketAddr,
+    /// Where it came to.
+    pub local: Option<SocketAddr>,
+    pub https: bool,
+    /// Its address as text.
+    text: String,
+    edge: bool,
+    /// What it says of itself is replaced by what we know.
+    believed: bool,
+    append: bool,
+    /// The port that it came to, where that is to be told.
+    port: Option<String>,
+    /// Its own request's id is kept. `Internal`: only where it comes directly.
+    keeps_id: KeepsId,
+    certificate: ClientCertificateMode,
+    /// What is told of the certificate that it has shown.
+    element: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KeepsId {
+    Always,
+    WithoutChain,
+    Never,
+}
+
+/// A client's certificate as it was shown in the handshake.
+pub enum Shown {
+    Nothing,
+    Certificate {
+        /// Nothing where it cannot be put into words.
+        element: Option<String>,
+    },
+}
+
+#[allow(dead_code, reason = "conditions and edits may ask for any of it")]
+impl Peer {
+    /// One that has shown nothing, where nothing else was asked for.
+    pub fn new(remote: SocketAddr, local: Option<SocketAddr>) -> Peer {
+        Peer::known(remote, local, false, Shown::Nothing, &Forwarded::default())
+    }
+
+    pub fn known(
+        remote: SocketAddr,
+        local: Option<SocketAddr>,
+        https: bool,
+        shown: Shown,
+        policy: &Forwarded,
+    ) -> Peer {
+        let ip = remote.ip().to_canonical();
+        let is_internal = policy.internal.iter().any(|network| network.contains(&ip));
+        let mode = policy.client_certificate.mode;
+        let (certificate, element) = match shown {
+            Shown::Certificate { element } => {
+                let tells =
+                    matches!(mode, ClientCertificateMode::AppendForward | ClientCertificateMode::SanitizeSet);
+                (mode, element.filter(|_| tells))
+            }
+            Shown::Nothing if mode == ClientCertificateMode::AlwaysForwardOnly => (mode, None),
+            Shown::Nothing => (ClientCertificateMode::Sanitize, None),
+        };
+        Peer {
+            remote,
+            local,
+            https,
+            text: ip.to_string(),
+            edge: policy.edge,
+            believed: !policy.edge || policy.trusted_hops > 0,
+            append: policy.append,
+            port: local.filter(|_| policy.port).map(|local| local.port().to_string()),
+            keeps_id: match (policy.edge && !policy.keep_request_id, is_internal) {
+                (false, _) => KeepsId::Always,
+                (true, true) => KeepsId::WithoutChain,
+                (true, false) => KeepsId::Never,
+            },
+            certificate,
+            element,
+        }
+    }
+
+    pub fn ip(&self) -> IpAddr {
+        self.remote.ip().to_canonical()
+    }
+
+    /// Is this field of the client passed on as it came? `chained` says that it
+    /// has sent an `x-forwarded-for`.
+    pub fn keeps(&self, field: Field, chained: bool) -> bool {
+        match field {
+            Field::For => !self.appends(),
+            Field::Host | Field::Proto | Field::Port => self.believed,
+            Field::RequestId => match self.keeps_id {
+                KeepsId::Always => true,
+                KeepsId::WithoutChain => !chained,
+                KeepsId::Never => false,
+            },
+            Field::ClientCertificate => match self.certificate {
+                ClientCertificateMode::ForwardOnly | ClientCertificateMode::AlwaysForwardOnly => true,
+                ClientCertificateMode::AppendForward => self.element.is_none(),
+                ClientCertificateMode::Sanitize | ClientCertificateMode::SanitizeSet => false,
+            },
+        }
+    }
+
+    /// Is this field of the client passed on with our own word behind it?
+    pub fn extends(&self, field: Field) -> bool {
+        match field {
+            Field::For => self.appends(),
+            Field::ClientCertificate => {
+                self.certificate == ClientCertificateMode::AppendForward && self.element.is_some()
+            }
+            Field::Host | Field::Proto | Field::Port | Field::RequestId => false,
+        }
+    }
+
+    /// What we say ourselves, for each field that was not passed on as it came.
+    pub fn says(
+        &self,
+        kept: Fields,
+        host: Option<&[u8]>,
+        random: impl FnOnce() -> [u64; 2],
+        mut say: impl FnMut(Field, &[u8]),
+    ) {
+        if self.appends() {
+            say(Field::For, self.text.as_bytes());
+        }
+        if self.edge
+            && !kept.has(Field::Host)
+            && let Some(host) = host
+        {
+            say(Field::Host, host);
+        }
+        if !kept.has(Field::Proto) {
+            say(Field::Proto, if self.https { b"https" } else { b"http" });
+        }
+        if !kept.has(Field::Port)
+            && let Some(port) = &self.port
+        {
+            say(Field::Port, port.as_bytes());
+        }
+        if !kept.has(Field::RequestId) {
+            say(Field::RequestId, &request_id(random()));
+        }
+        if let Some(element) = &self.element {
+            say(Field::ClientCertificate, element.as_bytes());
+        }
+    }
+
+    fn appends(&self) -> bool {
+        self.edge && self.append
+    }
+
+    /// Makes a head that hyper has read tell what we know.
+    pub fn edit(&self, headers: &mut HeaderMap, random: impl FnOnce() -> [u64; 2]) {
+        let chained = headers.contains_key(Field::For.name());
+        let mut kept = Fields::default();
+        let mut before: [Vec<u8>; Field::ALL.len()] = Default::default();
+        for field in Field::ALL {
+            let name = field.name();
+            if !headers.contains_key(&name) {
+                continue;
+            }
+            if self.keeps(field, chained) {
+                kept.add(field);
+                continue;
+            }
+            if self.extends(field) {
+                let lines: Vec<&[u8]> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
+                before[field as usize] = lines.join(&b","[..]);
+            }
+            headers.remove(name);
+        }
+        let host = headers.get(HOST).cloned();
+        self.says(kept, host.as_ref().map(HeaderValue::as_bytes), random, |field, word| {
+            let mut value = std::mem::take(&mut before[field as usize]);
+            if !value.is_empty() {
+                value.push(b',');
+            }
+            value.extend_from_slice(word);
+            if let Ok(value) = HeaderValue::from_bytes(&value) {
+                headers.insert(field.name(), value);
+            }
+        });
+    }
+}
+
+/// A random UUID, version 4.
+pub fn request_id(random: [u64; 2]) -> [u8; 36] {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut bytes = (u128::from(random[0]) << 64 | u128::from(random[1])).to_be_bytes();
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let mut text = [b'-'; 36];
+    let mut at = 0;
+    for (i, byte) in bytes.iter().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            at += 1;
+        }
+        text[at] = HEX[usize::from(byte >> 4)];
+        text[at + 1] = HEX[usize::from(byte & 15)];
+        at += 2;
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use ipnet::IpNet;
+
+    use super::*;
+    use crate::model::ClientCertificateField;
+
+    /// What a version is told of a client at 10.0.0.5 that sends these.
+    fn told(policy: &Forwarded, shown: Shown, sent: &[(&'static str, &'static str)]) -> Vec<String> {
+        let (remote, local) = ("10.0.0.5:9".parse().unwrap(), "10.9.9.9:443".parse().unwrap());
+        let peer = Peer::known(remote, Some(local), true, shown, policy);
+        let mut headers = HeaderMap::new();
+        headers.insert("host", HeaderValue::from_static("a.example"));
+        for (name, value) in sent {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        peer.edit(&mut headers, || [0; 2]);
+        let short = |name: &HeaderName| name.as_str().trim_start_matches("x-forwarded-").to_owned();
+        let text = |value: &HeaderValue| String::from_utf8(value.as_bytes().to_vec()).unwrap();
+        headers.remove(HOST);
+        let mut lines: Vec<_> =
+            headers.iter().map(|(name, value)| format!("{}: {}", short(name), text(value))).collect();
+        lines.sort();
+        lines
+    }
+
+    const OURS: &str = "x-request-id: 00000000-0000-4000-8000-000000000000";
+    const CLAIMS: [(&str, &str); 6] = [
+        ("x-forwarded-for", "1.1.1.1"),
+        ("x-forwarded-for", "2.2.2.2"),
+        ("x-forwarded-host", "evil"),
+        ("x-forwarded-proto", "http"),
+        ("x-request-id", "7"),
+        ("x-forwarded-port", "1"),
+    ];
+
+    #[test]
+    fn an_edge_believes_nothing_but_the_chain() {
+        let edge = Forwarded::default();
+        let expected = ["for: 1.1.1.1,2.2.2.2,10.0.0.5", "host: a.example", "proto: https", OURS];
+        assert_eq!(told(&edge, Shown::Nothing, &CLAIMS), expected);
+        let expected = ["for: 10.0.0.5", "host: a.example", "proto: https", OURS];
+        assert_eq!(told(&edge, Shown::Nothing, &[]), expected);
+        let port = Forwarded { port: true, keep_request_id: true, append: false, ..edge };
+        let expected = ["for: 1.1.1.1", "for: 2.2.2.2", "host: a.example", "port: 443", "proto: https"];
+        assert_eq!(told(&port, Shown::Nothing, &CLAIMS)[..5], expected);
+    }
+
+    #[test]
+    fn trusted_proxies_are_believed_but_the_request_is_ours() {
+        let hops = Forwarded { trusted_hops: 1, ..Forwarded::default() };
+        let expected = ["for: 1.1.1.1,2.2.2.2,10.0.0.5", "host: evil", "port: 1", "proto: http", OURS];
+        assert_eq!(told(&hops, Shown::Nothing, &CLAIMS), expected);
+    }
+
+    #[test]
+    fn a_sidecar_passes_on_what_it_is_told() {
+        let sidecar = Forwarded { edge: false, ..Forwarded::default() };
+        let expected =
+            ["for: 1.1.1.1", "for: 2.2.2.2", "host: evil", "port: 1", "proto: http", "x-request-id: 7"];
+        assert_eq!(told(&sidecar, Shown::Nothing, &CLAIMS), expected);
+        assert_eq!(told(&sidecar, Shown::Nothing, &[]), ["proto: https", OURS]);
+    }
+
+    #[test]
+    fn an_internal_client_keeps_its_id_unless_somebody_stands_before_it() {
+        let internal: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let policy = Forwarded { internal, ..Forwarded::default() };
+        let id = ("x-request-id", "7");
+        assert!(told(&policy, Shown::Nothing, &[id]).contains(&"x-request-id: 7".to_owned()));
+        assert!(told(&policy, Shown::Nothing, &CLAIMS).contains(&OURS.to_owned()));
+    }
+
+    #[test]
+    fn the_field_of_client_certificates_follows_its_mode() {
+        use ClientCertificateMode::*;
+        let field = |mode, certified: bool, sent: bool| {
+            let client_certificate = ClientCertificateField { mode, details: Vec::new() };
+            let policy = Forwarded { client_certificate, ..Forwarded::default() };
+            let shown = if certified {
+                Shown::Certificate { element: Some("Hash=1".to_owned()) }
+            } else {
+                Shown::Nothing
+            };
+            let sent: &[_] = if sent { &[("x-forwarded-client-cert", "Hash=0")] } else { &[] };
+            let told = told(&policy, shown, sent);
+            told.iter().find_map(|line| line.strip_prefix("client-cert: ")).map(str::to_owned)
+        };
+        for (mode, certified, sent, expected) in [
+            (Sanitize, true, true, None),
+            (ForwardOnly, true, true, Some("Hash=0")),
+            (ForwardOnly, true, false, None),
+            (ForwardOnly, false, true, None),
+            (AppendForward, true, true, Some("Hash=0,Hash=1")),
+            (AppendForward, true, false, Some("Hash=1")),
+            (AppendForward, false, true, None),
+            (SanitizeSet, true, true, Some("Hash=1")),
+            (SanitizeSet, false, true, None),
+            (AlwaysForwardOnly, false, true, Some("Hash=0")),
+            (AlwaysForwardOnly, true, true, Some("Hash=0")),
+        ] {
+            assert_eq!(field(mode, certified, sent).as_deref(), expected, "{mode:?} {certified} {sent}");
+        }
+    }
+
+    #[test]
+    fn request_id_is_a_version_4_uuid() {
+        let id = request_id([0x0123_4567_89ab_cdef, 0x0123_4567_89ab_cdef]);
+        assert_eq!(&id, b"01234567-89ab-4def-8123-456789abcdef");
+    }
+}
