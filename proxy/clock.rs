@@ -44,7 +44,12 @@ pub fn http_date() -> String {
 
 /// The wall clock, for moments that others name.
 pub fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    since_epoch().as_secs()
+}
+
+/// The wall clock, from the beginning of 1970.
+pub fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 pub fn us(duration: Duration) -> u64 {

@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use bytes::Bytes;
 use http::header::HeaderName;
 use http::header::HeaderValue;
 use http::header::SET_COOKIE;
@@ -20,6 +19,10 @@ use crate::attempt::Answer;
 use crate::attempt::attempt;
 use crate::body::RequestBody;
 use crate::body::Upload;
+use crate::edit::Answered;
+use crate::edit::InForce;
+use crate::edit::Kept;
+use crate::edit::Scene;
 use crate::fault::At;
 use crate::fault::Fault;
 use crate::fault::Kind;
@@ -32,6 +35,7 @@ use crate::mirror;
 use crate::model::Tell;
 use crate::outcome;
 use crate::outcome::Outcome;
+use crate::reply::Reply;
 use crate::retry;
 use crate::retry::Ended;
 use crate::retry::Next;
@@ -40,7 +44,9 @@ use crate::rewrite::Peer;
 use crate::split;
 use crate::split::Choice;
 use crate::table::Action;
+use crate::table::Found;
 use crate::table::RoutePlan;
+use crate::table::VersionPlan;
 use crate::timeouts::Timeouts;
 use crate::tries::Tries;
 use crate::tunnel;
@@ -68,7 +74,7 @@ async fn respond(lane: Rc<Lane>, peer: Rc<Peer>, request: Request<Incoming>) -> 
     let (mut parts, incoming) = request.into_parts();
     let change = match upgrade::read(&mut parts, || [lane.random(), lane.random()]) {
         Ok(change) => change,
-        Err(fault) => return unrouted(&lane, fault),
+        Err(fault) => return unrouted(&lane, Reply::of_fault(fault), outcome::is_grpc(&parts.headers)),
     };
     let mut response = routed(&lane, &view, &peer, parts, incoming, change.as_ref()).await;
     if let Some(change) = &change
@@ -89,21 +95,21 @@ async fn routed(
 ) -> Response<AnswerBody> {
     let head = match Head::of(&parts) {
         Ok(head) => head,
-        Err(fault) => return unrouted(lane, fault),
+        Err(fault) => return unrouted(lane, Reply::of_fault(fault), outcome::is_grpc(&parts.headers)),
     };
-    let Some(route) = view.table.find(&head) else {
-        return unrouted(lane, Fault { at: At::Proxy, kind: Kind::NoRoute });
+    let grpc = head.is_grpc();
+    let Some(Found { route, matched }) = view.table.find(&head, || lane.random()) else {
+        let fault = Fault { at: At::Proxy, kind: Kind::NoRoute };
+        return unrouted(lane, Reply::of_fault(fault), grpc);
     };
     if change.is_some_and(|change| !change.is_allowed(&route.upgrades)) {
-        return unrouted(lane, Fault::downstream(Kind::UpgradeRefused));
+        return unrouted(lane, Reply::of_fault(Fault::downstream(Kind::UpgradeRefused)), grpc);
     }
-    let split = match &route.action {
-        Action::Split(split) => *split,
-        Action::Direct { status, body } => {
-            lane.counts.unrouted.add(1);
-            return direct(*status, body.clone());
-        }
-    };
+    let scene = Scene { peer, protocol: parts.version, route: &route.name, version: "", matched };
+    if let Some(reply) = route.reply(&head, &scene) {
+        return unrouted(lane, reply, grpc);
+    }
+    let Action::Split(split) = route.action else { unreachable!("every other action has answered") };
     let plan = &view.table.splits[split];
     let toss = view.splits[split].toss();
     let choice = split::choose(&toss.generation, &plan.force, plan.sticky.as_ref(), &head, lane.random());
@@ -116,8 +122,8 @@ async fn routed(
         Some(change) if change.ends_here(&route.upgrades) => terminate(flight, split, &choice).await,
         change => {
             parts.extensions = change.cloned().map(carried).unwrap_or_default();
-            let outgoing = Outgoing::new(&flight, &tries, split, &choice, parts, incoming, peer);
-            run(flight, split, tries, outgoing, route.tell).await
+            let outgoing = Outgoing::new(&flight, &tries, split, &choice, parts, incoming, &scene);
+            run(flight, split, tries, outgoing, route, &scene).await
         }
     };
     if let Some(cookie) = choice.set_cookie.as_deref().and_then(|cookie| HeaderValue::from_str(cookie).ok()) {
@@ -145,7 +151,7 @@ async fn terminate(flight: Flight, split: usize, choice: &Choice) -> Response<An
         }
         Err(fault) => {
             flight.settle(Outcome::of_fault(fault));
-            local(fault)
+            written(Reply::of_fault(fault).seal(false))
         }
     }
 }
@@ -168,6 +174,7 @@ struct Outgoing {
     /// The answer has no body, whatever its head says.
     head_only: bool,
     change: Option<Change>,
+    grpc: bool,
 }
 
 impl Outgoing {
@@ -178,11 +185,12 @@ impl Outgoing {
         choice: &Choice,
         mut parts: Parts,
         incoming: Incoming,
-        peer: &Peer,
+        scene: &Scene<'_>,
     ) -> Outgoing {
         let (lane, view) = (&flight.lane, &flight.view);
         let has_body = (!incoming.is_end_stream()).then(|| incoming.size_hint().exact());
-        rewrite::request(&mut parts, peer, || [lane.random(), lane.random()]);
+        let grpc = outcome::is_grpc(&parts.headers);
+        rewrite::request(&mut parts, scene.peer, || [lane.random(), lane.random()]);
         let change = parts.extensions.get::<Change>().cloned();
         let copy = match change {
             Some(_) => None,
@@ -190,19 +198,29 @@ impl Outgoing {
         };
         let tee = copy.as_ref().and_then(mirror::Copy::tee);
         if let Some(copy) = copy {
-            copy.spawn(lane, view, split, &parts);
+            let mut copied = parts.clone();
+            let asked = &view.table.splits[split].versions[choice.version];
+            shape(&mut copied, view.table.route(tries.route), asked, scene);
+            copy.spawn(lane, view, split, copied);
         }
         let upload = has_body.map(|_| {
             let keep = tries.body_kept(view).max(KEPT_ANYWAY);
             Upload::new(incoming, keep, tee, lane.flights.clone(), flight.key)
         });
         let head_only = parts.method == http::Method::HEAD;
-        Outgoing { parts, upload, head_only, change }
+        Outgoing { parts, upload, head_only, change, grpc }
     }
 
     /// The request as the next attempt sends it.
-    fn request(&self, flight: &Flight, tries: &Tries, tell: Tell) -> (Parts, RequestBody) {
+    fn request(
+        &self,
+        flight: &Flight,
+        tries: &Tries,
+        tell: Tell,
+        edits: impl FnOnce(&mut Parts),
+    ) -> (Parts, RequestBody) {
         let mut parts = self.parts.clone();
+        edits(&mut parts);
         if tell.attempts_up {
             parts.headers.insert(rewrite::ATTEMPT_COUNT, HeaderValue::from(tries.count));
         }
@@ -222,16 +240,29 @@ impl Outgoing {
     }
 }
 
+/// Makes the edits of the route and of the version that is asked.
+fn shape(parts: &mut Parts, route: &RoutePlan, version: &VersionPlan, scene: &Scene<'_>) -> Kept {
+    let edits = InForce { version: version.edits.as_deref(), route: route.edits.as_deref() };
+    if edits.is_none() {
+        return Kept::default();
+    }
+    edits.edit_request(parts, &Scene { version: &version.label, ..*scene })
+}
+
 async fn run(
     flight: Flight,
     split: usize,
     mut tries: Tries,
     outgoing: Outgoing,
-    tell: Tell,
+    route: &RoutePlan,
+    scene: &Scene<'_>,
 ) -> Response<AnswerBody> {
-    flight.view.splits[split].budget.earn();
+    let (tell, view) = (route.tell, flight.view.clone());
+    view.splits[split].budget.earn();
+    let mut kept = Kept::default();
     let answer = loop {
-        let answer = send(&flight, split, &mut tries, &outgoing, tell).await;
+        let edits = |parts: &mut Parts, version: &VersionPlan| kept = shape(parts, route, version, scene);
+        let answer = send(&flight, split, &mut tries, &outgoing, tell, edits).await;
         let ended = ended(&flight, &tries, &outgoing, &answer);
         match tries.next(&flight, &ended, outgoing.can_resend()) {
             Next::Pass(_) => break answer,
@@ -244,16 +275,31 @@ async fn run(
             break Err(fault);
         }
     };
+    let version = &view.table.splits[split].versions[tries.version];
+    let edits = InForce { version: version.edits.as_deref(), route: route.edits.as_deref() };
+    let edit = |headers: &mut HeaderMap, status: StatusCode| {
+        let answered = Answered { status: status.as_u16(), version: &version.label, upstream: None };
+        edits.edit_answer(headers, &kept, &answered);
+    };
     let mut response = match answer {
-        Ok(answer) if answer.switched => switch(flight, answer, outgoing).await,
-        Ok(answer) => relay(flight, answer, outgoing),
+        Ok(answer) => {
+            let mut response = match answer.switched {
+                true => switch(flight, answer, outgoing).await,
+                false => relay(flight, answer, outgoing),
+            };
+            let status = response.status();
+            edit(response.headers_mut(), status);
+            response
+        }
         Err(fault) => {
             if let Some(upload) = &outgoing.upload {
                 flight.shard().bytes_in.add(upload.bytes());
             }
             let fault = outgoing.blame(fault);
             flight.settle(Outcome::of_fault(fault));
-            local(fault)
+            let mut reply = Reply::of_fault(fault);
+            edit(&mut reply.headers, reply.status);
+            written(reply.seal(outgoing.grpc))
         }
     };
     if tell.attempts_down {
@@ -282,10 +328,11 @@ async fn send(
     tries: &mut Tries,
     outgoing: &Outgoing,
     tell: Tell,
+    edits: impl FnOnce(&mut Parts, &VersionPlan),
 ) -> Result<Answer, Fault> {
     let backend = tries.begin(flight).ok_or(Fault::upstream(Kind::NoHealthyUpstream))?;
     let plan = &flight.view.table.splits[split].versions[tries.version];
-    let (parts, body) = outgoing.request(flight, tries, tell);
+    let (parts, body) = outgoing.request(flight, tries, tell, |parts| edits(parts, plan));
     flight.within(attempt(&backend, plan, tries.fresh, parts, body)).await?
 }
 
@@ -336,7 +383,7 @@ async fn switch(flight: Flight, answer: Answer, outgoing: Outgoing) -> Response<
         failed => {
             let fault = failed.err().unwrap_or(Fault::upstream(Kind::Reset));
             flight.settle(Outcome::of_fault(fault));
-            return local(fault);
+            return written(Reply::of_fault(fault).seal(outgoing.grpc));
         }
     };
     drop(lease);
@@ -349,17 +396,9 @@ async fn switch(flight: Flight, answer: Answer, outgoing: Outgoing) -> Response<
     Response::from_parts(parts, AnswerBody::Switched(Tunnel::new(upstream, flight)))
 }
 
-fn unrouted(lane: &Lane, fault: Fault) -> Response<AnswerBody> {
+fn unrouted(lane: &Lane, reply: Reply, grpc: bool) -> Response<AnswerBody> {
     lane.counts.unrouted.add(1);
-    local(fault)
-}
-
-/// Our own answer in place of one that did not come.
-fn local(fault: Fault) -> Response<AnswerBody> {
-    let cause = fault.kind.as_str();
-    let mut response = direct(fault.status(), Bytes::from_static(cause.as_bytes()));
-    response.headers_mut().insert(rewrite::CAUSE, HeaderValue::from_static(cause));
-    response
+    written(reply.seal(grpc))
 }
 
 /// An answer of our own to HEAD only says how long it would be.
@@ -372,9 +411,11 @@ fn without_body(mut response: Response<AnswerBody>) -> Response<AnswerBody> {
     response
 }
 
-fn direct(status: StatusCode, body: Bytes) -> Response<AnswerBody> {
+fn written(reply: Reply) -> Response<AnswerBody> {
+    let Reply { status, headers, body, .. } = reply;
     let body = if body.is_empty() { AnswerBody::Empty } else { AnswerBody::Whole(Some(body)) };
     let mut response = Response::new(body);
     *response.status_mut() = status;
+    *response.headers_mut() = headers;
     response
 }

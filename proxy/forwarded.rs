@@ -12,6 +12,7 @@ use http::header::HOST;
 use http::header::HeaderName;
 use http::header::HeaderValue;
 
+use crate::head::Head;
 use crate::model::ClientCertificateMode;
 use crate::model::Forwarded;
 
@@ -140,6 +141,16 @@ impl Peer {
             },
             certificate,
             element,
+        }
+    }
+
+    /// By which a request came to the first of all proxies, as far as it is known.
+    pub fn scheme<'h>(&self, head: &Head<'h>) -> &'h str {
+        match head.field(&Field::Proto.name()) {
+            Some(b"http") if self.believed => "http",
+            Some(b"https") if self.believed => "https",
+            _ if self.https => "https",
+            _ => "http",
         }
     }
 

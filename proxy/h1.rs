@@ -20,6 +20,7 @@ mod response;
 mod strict;
 mod request;
 mod framing;
+mod lines;
 mod field;
 
 pub use guard::Guard;

@@ -223,11 +223,11 @@ impl Handle {
             connections: count(|lane| lane.opened.get().saturating_sub(lane.closed.get())),
             unrouted: count(|lane| lane.unrouted.get()),
             floods: count(|lane| lane.floods.get()),
+            handshakes: count(|lane| lane.handshakes.get()),
+            handshakes_failed: count(|lane| lane.handshakes_failed.get()),
         };
         if let Some(before) = &*self.before() {
             reading.add(before);
-            handshakes: count(|lane| lane.handshakes.get()),
-            handshakes_failed: count(|lane| lane.handshakes_failed.get()),
         }
         reading
     }

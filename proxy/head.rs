@@ -17,6 +17,7 @@ use crate::fault::Kind;
 pub struct Head<'a> {
     method: &'a str,
     authority: &'a str,
+    target: &'a str,
     path: &'a str,
     query: Option<&'a str>,
     fields: Fields<'a>,
@@ -57,6 +58,7 @@ impl<'a> Head<'a> {
         Ok(Head {
             method: parts.method.as_str(),
             authority,
+            target: parts.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str),
             path: parts.uri.path(),
             query: parts.uri.query(),
             fields: Fields::Map(&parts.headers),
@@ -74,11 +76,20 @@ impl<'a> Head<'a> {
             Some((path, query)) => (path, Some(query)),
             None => (target, None),
         };
-        Head { method, authority, path, query, fields: Fields::List(fields) }
+        Head { method, authority, target, path, query, fields: Fields::List(fields) }
     }
 
     pub fn method(&self) -> &'a str {
         self.method
+    }
+
+    pub fn authority(&self) -> &'a str {
+        self.authority
+    }
+
+    /// Path and query.
+    pub fn target(&self) -> &'a str {
+        self.target
     }
 
     pub fn path(&self) -> &'a str {
@@ -110,6 +121,10 @@ impl<'a> Head<'a> {
         self.fields(name).next()
     }
 
+    pub fn is_grpc(&self) -> bool {
+        self.field(&http::header::CONTENT_TYPE).is_some_and(is_grpc)
+    }
+
     /// The first cookie of this name.
     pub fn cookie(&self, name: &str) -> Option<&'a [u8]> {
         self.fields(&COOKIE).find_map(|line| cookie_in(line, name))
@@ -131,6 +146,13 @@ impl<'a> Fields<'a> {
             Fields::List(list) => Values::List(list.iter(), name.as_str()),
         }
     }
+}
+
+/// Is a body of this content type gRPC? gRPC-Web is not: it has its status in
+/// the body.
+pub fn is_grpc(content_type: &[u8]) -> bool {
+    let rest = content_type.strip_prefix(b"application/grpc");
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// The values of one field, line by line.

@@ -155,6 +155,8 @@ impl SplitView {
             toss: RefCell::new(CachedToss { generation, toss }),
             versions,
             plain: plan.mirror.is_none()
+                // Whoever answers in a version's place would get another head than that had.
+                && (plan.shield.is_none() || plan.versions.iter().all(|version| version.edits.is_none()))
                 && plan.versions.iter().all(|version| version.protocol == Protocol::Http1),
             budget: match before {
                 Some((old, view)) if old.shield == plan.shield => view.budget.clone(),

@@ -75,8 +75,7 @@ impl Copy {
     }
 
     /// Sends the copy on its way and returns at once.
-    pub fn spawn(self, lane: &Rc<Lane>, view: &Rc<View>, split: usize, parts: &Parts) {
-        let mut parts = parts.clone();
+    pub fn spawn(self, lane: &Rc<Lane>, view: &Rc<View>, split: usize, mut parts: Parts) {
         parts.headers.insert(rewrite::MIRROR, HeaderValue::from_static("1"));
         let (lane, view) = (lane.clone(), view.clone());
         tokio::task::spawn_local(async move { self.run(&lane, &view, split, parts).await });

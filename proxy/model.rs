@@ -15,6 +15,8 @@ mod listener;
 mod retry;
 mod forwarded;
 mod preamble;
+mod edit;
+mod rewrite;
 mod route;
 mod service;
 mod split;
@@ -25,6 +27,7 @@ mod tls;
 pub use balance::{Algorithm, Balance, HashFunction, SlowStart};
 pub use breaker::{Breaker, RetryBound};
 pub use dns::{Dns, DnsFamily, DnsMode};
+pub use edit::{Edits, HeaderEdits, HeaderPut, Put};
 pub use endpoint::{Address, Endpoint, Labels};
 pub use forwarded::{ClientCertificateField, ClientCertificateMode, Forwarded};
 pub use http2::{Http2, KeepAlive};
@@ -32,6 +35,7 @@ pub use keeping::Keeping;
 pub use listener::{Limits, Listener};
 pub use preamble::{ProxyHeader, ProxyProtocol};
 pub use retry::{RateLimited, ResetFormat, ResetHeader, Retry, RetryOn};
+pub use rewrite::{HostRewrite, PathRewrite, Redirect, Rewrite, Substitution};
 pub use route::{Host, Match, PathMatch, Predicate, PredicateOn, Route, Target, TextMatch};
 pub use service::{Protocol, Role, Service, Version};
 pub use split::{Force, ForceOn, Mirror, Shield, Split, Sticky, StickyKey};
@@ -53,4 +57,11 @@ pub struct Model {
     pub hosts: Vec<Host>,
     pub splits: Vec<Split>,
     pub services: Vec<Service>,
+    /// Made after those of versions, routes and hosts.
+    #[serde(skip_serializing_if = "Edits::is_empty")]
+    pub edits: Edits,
+    /// Edits are made from the least to the most specific, whose word is then
+    /// the last. A version's come first either way.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub most_specific_edits_win: bool,
 }

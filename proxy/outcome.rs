@@ -4,6 +4,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::fault::At;
 use crate::fault::Fault;
+use crate::head;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -66,12 +67,8 @@ pub fn is_grpc_failure(status: &[u8]) -> bool {
     status.is_none_or(is_grpc_server_fault)
 }
 
-/// gRPC-Web is not meant: it has its status in the body.
 pub fn is_grpc(fields: &HeaderMap) -> bool {
-    fields
-        .get(http::header::CONTENT_TYPE)
-        .and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"))
-        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    fields.get(http::header::CONTENT_TYPE).is_some_and(|value| head::is_grpc(value.as_bytes()))
 }
 
 /// The codes by which a server says that it, not the caller, is at fault:

@@ -18,13 +18,20 @@ use http::StatusCode;
 
 use crate::breaker::Breaker;
 use crate::clock;
+use crate::edit::Answered;
+use crate::edit::Edits;
+use crate::edit::InForce;
+use crate::edit::Matched;
+use crate::edit::Scene;
 use crate::head::Head;
 use crate::hosts::Hosts;
+use crate::model;
 use crate::model::Host;
 use crate::model::Match;
 use crate::model::Mirror;
 use crate::model::Model;
 use crate::model::Protocol;
+use crate::model::Rewrite;
 use crate::model::Role;
 use crate::model::Route;
 use crate::model::Service;
@@ -34,6 +41,8 @@ use crate::model::Target;
 use crate::model::Tell;
 use crate::model::Upgrades;
 use crate::model::Version;
+use crate::redirect::Redirect;
+use crate::reply::Reply;
 use crate::retry::Plan;
 use crate::split::ForceRule;
 use crate::split::SplitCell;
@@ -70,14 +79,39 @@ pub struct Table {
 
 struct HostRoutes {
     paths: PathIndex,
-    /// What each position of `paths` asks beyond the path, and its route.
-    entries: Vec<(Conditions, usize)>,
+    entries: Vec<Entry>,
     plans: Vec<RoutePlan>,
+    /// Which route is taken is partly chance.
+    random: bool,
+}
+
+/// What a position of `paths` asks beyond the path, and its route.
+struct Entry {
+    conditions: Conditions,
+    plan: usize,
+    matched: Matched,
+}
+
+/// The route of a request, and what of its path led there.
+pub struct Found<'t> {
+    pub route: &'t RoutePlan,
+    pub matched: Matched,
+}
+
+/// A route's place in its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteId {
+    host: u32,
+    plan: u32,
 }
 
 pub struct RoutePlan {
     pub id: RouteId,
+    pub name: String,
     pub action: Action,
+    pub edits: Option<Box<Edits>>,
+    /// Our own HTTP/1 codec can do all that it asks for.
+    pub plain: bool,
     pub upgrades: Upgrades,
     pub timeouts: Timeouts,
     /// Up to which a gRPC caller's own timeout is obeyed, if it is.
@@ -86,16 +120,10 @@ pub struct RoutePlan {
     pub tell: Tell,
 }
 
-/// Where a route stands in its table.
-#[derive(Clone, Copy, Debug)]
-pub struct RouteId {
-    host: u32,
-    plan: u32,
-}
-
 pub enum Action {
     Split(usize),
     Direct { status: StatusCode, body: Bytes },
+    Redirect(Redirect),
 }
 
 pub struct SplitPlan {
@@ -109,7 +137,10 @@ pub struct SplitPlan {
 }
 
 pub struct VersionPlan {
+    /// `service/version`.
+    pub label: String,
     pub role: Role,
+    pub edits: Option<Box<Edits>>,
     pub hosts: Arc<Hosts>,
     pub protocol: Protocol,
     pub connect_timeout: Duration,
@@ -159,11 +190,18 @@ impl Table {
         self.listeners.iter().find(|listener| listener.name == name)
     }
 
-    pub fn find(&self, head: &Head<'_>) -> Option<&RoutePlan> {
+    /// `random` decides where a match takes only a share of what fits.
+    pub fn find(&self, head: &Head<'_>, random: impl FnOnce() -> u64) -> Option<Found<'_>> {
         let host = &self.routes[self.hosts.find(head.host())?];
-        let position =
-            host.paths.find(head.path(), |position| host.entries[position as usize].0.hold(head))?;
-        Some(&host.plans[host.entries[position as usize].1])
+        let random = if host.random { random() } else { 0 };
+        let holds = |position: u32| host.entries[position as usize].conditions.hold(head, random);
+        let Entry { plan, matched, .. } = host.entries[host.paths.find(head.path(), &holds)? as usize];
+        Some(Found { route: &host.plans[plan], matched })
+    }
+
+    /// Which route such a request takes is partly chance.
+    pub fn is_random(&self, head: &Head<'_>) -> bool {
+        self.hosts.find(head.host()).is_some_and(|host| self.routes[host].random)
     }
 
     pub fn route(&self, id: RouteId) -> &RoutePlan {
@@ -182,6 +220,28 @@ struct Compiler<'a> {
     slots: Vec<Arc<Slot>>,
     endpoints: Vec<Arc<Hosts>>,
     breakers: Vec<((String, String), Breaker)>,
+}
+
+impl RoutePlan {
+    /// Our own answer with the route's edits, where the route has one.
+    pub fn reply(&self, head: &Head<'_>, scene: &Scene<'_>) -> Option<Reply> {
+        let reply = match &self.action {
+            Action::Split(_) => return None,
+            Action::Direct { status, body } => Reply::new(*status, body.clone()),
+            Action::Redirect(redirect) => redirect.reply(head, scene.peer.scheme(head), scene.matched),
+        };
+        Some(self.edited(reply, head, scene))
+    }
+
+    /// An answer of our own, given before any version was chosen.
+    pub fn edited(&self, mut reply: Reply, head: &Head<'_>, scene: &Scene<'_>) -> Reply {
+        let edits = InForce { version: None, route: self.edits.as_deref() };
+        if !edits.is_none() {
+            let answered = Answered { status: reply.status.as_u16(), version: "", upstream: None };
+            edits.edit_answer(&mut reply.headers, &edits.keep(head, scene), &answered);
+        }
+        reply
+    }
 }
 
 impl Compiler<'_> {
@@ -206,14 +266,23 @@ impl Compiler<'_> {
     }
 
     fn host(&mut self, model: &Model, index: usize, host: &Host) -> HostRoutes {
-        let mut routes = HostRoutes { paths: PathIndex::default(), entries: Vec::new(), plans: Vec::new() };
+        let (paths, plans) = (PathIndex::default(), Vec::new());
+        let mut routes = HostRoutes { paths, entries: Vec::new(), plans, random: false };
         for route in &host.routes {
             let path = format!("hosts[{index}].routes[{}]", route.name);
+            let mut levels = [&route.edits, &host.edits, &model.edits];
+            if model.most_specific_edits_win {
+                levels.reverse();
+            }
+            let edits = self.edits(&levels, &route.rewrite, &path);
             let Some(action) = self.action(model, route, &path) else { continue };
             let retry = self.retry(model, route, &action, &path);
             routes.plans.push(RoutePlan {
                 id: RouteId { host: index as u32, plan: routes.plans.len() as u32 },
+                name: route.name.clone(),
                 action,
+                plain: !edits.as_ref().is_some_and(|edits| edits.takes_endpoints_host()),
+                edits,
                 upgrades: route.upgrades.clone(),
                 timeouts: Timeouts::of(route),
                 grpc_timeout_us: route.timeouts.grpc.map(clock::us),
@@ -227,8 +296,12 @@ impl Compiler<'_> {
                 let added = Conditions::new(wanted).and_then(|conditions| {
                     routes.paths.insert(wanted.path.as_ref(), position).map(|()| conditions)
                 });
+                let (plan, matched) = (routes.plans.len() - 1, path::matched(wanted.path.as_ref()));
                 match added {
-                    Ok(conditions) => routes.entries.push((conditions, routes.plans.len() - 1)),
+                    Ok(conditions) => {
+                        routes.random |= conditions.is_random();
+                        routes.entries.push(Entry { conditions, plan, matched });
+                    }
                     Err(text) => self.problem(format!("{path}.matches"), text),
                 }
             }
@@ -268,7 +341,23 @@ impl Compiler<'_> {
                     None
                 }
             },
+            Target::Redirect(redirect) => {
+                let redirect = Redirect::new(redirect);
+                redirect
+                    .map_err(|text| self.problem(format!("{path}.target"), text))
+                    .ok()
+                    .map(Action::Redirect)
+            }
         }
+    }
+
+    fn edits(&mut self, levels: &[&model::Edits], rewrite: &Rewrite, path: &str) -> Option<Box<Edits>> {
+        Edits::new(levels, rewrite).unwrap_or_else(|problems| {
+            for (place, text) in problems {
+                self.problem(format!("{path}.{place}"), text);
+            }
+            None
+        })
     }
 
     fn splits(&mut self, model: &Model) -> Vec<SplitPlan> {
@@ -366,6 +455,12 @@ impl Compiler<'_> {
             .versions
             .iter()
             .map(|version| VersionPlan {
+                label: format!("{}/{}", service.name, version.name),
+                edits: self.edits(
+                    &[&version.edits],
+                    &Rewrite::default(),
+                    &format!("services[{}].versions[{}]", service.name, version.name),
+                ),
                 role: version.role,
                 hosts: self.hosts(service, version),
                 protocol: version.protocol,

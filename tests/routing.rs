@@ -163,6 +163,55 @@ fn query_parameters_and_cookies_match() {
 }
 
 #[test]
+fn segments_case_numbers_and_grpc_match() {
+    let app = app(&[
+        ("grpc", "match: [{prefix: /g, grpc: true}]"),
+        ("segments", "match: [{segments: /api}]"),
+        ("case", "match: [{segments: /Case, ignoreCase: true}, {exact: /One, ignoreCase: true}]"),
+        ("range", "match: [{prefix: /n, headers: [{name: x-n, range: {from: -1, to: 10}}]}]"),
+        ("part", "match: [{prefix: /n, headers: [{name: x-a, contains: AbC, ignoreCase: true}]}]"),
+        (
+            "empty",
+            "match: [{prefix: /n, headers: [{name: x-b, exact: \"1\", invert: true, missingAsEmpty: true}]}]",
+        ),
+    ]);
+    let grpc = |content_type: &str| Ask::post("/g", "").header("content-type", content_type);
+    expect(
+        &app,
+        &[
+            // An answer to a gRPC client has no body to say its route in.
+            (grpc("application/grpc"), ""),
+            (grpc("application/grpc+proto"), ""),
+            (grpc("application/grpc-web"), "404"),
+            (Ask::get("/g"), "404"),
+            (Ask::get("/api"), "segments"),
+            (Ask::get("/api/?x"), "segments"),
+            (Ask::get("/apis"), "404"),
+            (Ask::get("/API"), "404"),
+            (Ask::get("/cASE/x"), "case"),
+            (Ask::get("/caser"), "404"),
+            (Ask::get("/ONE"), "case"),
+            (Ask::get("/n").header("x-n", "-1"), "range"),
+            (Ask::get("/n").header("x-n", "10").header("x-b", "1"), "404"),
+            (Ask::get("/n").header("x-a", "xaBcx"), "part"),
+            (Ask::get("/n"), "empty"),
+        ],
+    );
+}
+
+#[test]
+fn a_share_of_what_fits_is_taken() {
+    let app = app(&[
+        ("never", "match: [{prefix: /, percent: 0}]"),
+        ("some", "match: [{prefix: /, percent: 30}]"),
+        ("rest", "match: [{prefix: /}]"),
+    ]);
+    let mut conn = app.conn();
+    let some = (0..2000).filter(|_| taken(&mut conn, &Ask::get("/")) == "some").count() as u64;
+    assert!(crate::harness::plausible(some, 2000, 0.3, 5.0), "{some} of 2000");
+}
+
+#[test]
 fn any_match_suffices_and_all_its_parts_must_hold() {
     let app = app(&[(
         "api",

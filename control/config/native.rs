@@ -37,6 +37,9 @@ mod http2;
 mod matching;
 
 mod drain;
+mod edits;
+
+mod rewrites;
 
 mod units;
 
@@ -50,8 +53,20 @@ use crate::config::loaded::Loaded;
 use crate::rollout::Spec;
 use site::Site;
 
-const FIELDS: [&str; 10] =
-    ["listen", "listeners", "admin", "workers", "state", "drain", "dns", "services", "routes", "rollouts"];
+const FIELDS: [&str; 12] = [
+    "listen",
+    "listeners",
+    "admin",
+    "workers",
+    "state",
+    "drain",
+    "dns",
+    "services",
+    "routes",
+    "rollouts",
+    "requestHeaders",
+    "responseHeaders",
+];
 
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1)), 9901);
 
@@ -79,7 +94,7 @@ pub fn read(root: &Spot) -> Option<Loaded> {
     let hosts = routes::read(&fields, &sites);
     let (services, splits) = sites.into_iter().map(|site| (site.service, site.split)).unzip();
     Some(Loaded {
-        model: Model { listeners, hosts, splits, services },
+        model: Model { listeners, hosts, splits, services, edits: edits::read(&fields), ..Model::default() },
         rollouts,
         admin: admin.unwrap_or(ADMIN),
         workers: workers.and_then(|workers| usize::try_from(workers).ok()),

@@ -10,12 +10,15 @@ use tokio::io::AsyncWrite;
 
 use crate::buffer::Buffer;
 use crate::clock;
+use crate::edit::Answered;
+use crate::edit::InForce;
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::flight::Flight;
 use crate::h1::client::Client;
 use crate::h1::field;
 use crate::h1::field::MAX_FIELDS;
+use crate::h1::lines::Lines;
 use crate::h1::question::Question;
 use crate::h1::response;
 use crate::h1::response::Additions;
@@ -150,6 +153,7 @@ impl Client<'_> {
                 } else {
                     let signs = question.signs(head.status.as_u16(), &input.filled()[..head.length]);
                     input.consume(head.length);
+                    question.edit_answer(&head, &mut out);
                     return Ok(Answer { head, out, link, links: links.clone(), input, signs });
                 }
             }
@@ -158,6 +162,19 @@ impl Client<'_> {
 }
 
 impl Question {
+    /// The edits of the route and of the version that has answered.
+    fn edit_answer(&self, head: &ResponseHead, out: &mut Vec<u8>) {
+        let table = &self.flight.view.table;
+        let version = &table.splits[self.split].versions[self.tries.version];
+        let route = table.route(self.tries.route).edits.as_deref();
+        let edits = InForce { version: version.edits.as_deref(), route };
+        if !edits.is_none() {
+            let status = head.status.as_u16();
+            let answered = Answered { status, version: &version.label, upstream: None };
+            edits.edit_answer(&mut Lines(out), &self.kept, &answered);
+        }
+    }
+
     /// What the head of an answer means for another attempt. Its fields are read
     /// once more only where the policy wants to know them.
     fn signs(&self, status: u16, head: &[u8]) -> Signs {

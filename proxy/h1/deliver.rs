@@ -3,10 +3,14 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
+use http::StatusCode;
+use http::header::DATE;
 use tokio::io::AsyncWriteExt;
 
 use crate::buffer::Buffer;
 use crate::clock;
+use crate::edit::Answered;
+use crate::edit::InForce;
 use crate::fault::At;
 use crate::fault::Fault;
 use crate::fault::Kind;
@@ -17,10 +21,11 @@ use crate::h1::converse::Download;
 use crate::h1::converse::Upload;
 use crate::h1::field;
 use crate::h1::framing::Framing;
+use crate::h1::question::Local;
 use crate::h1::question::Question;
 use crate::outcome::Outcome;
 use crate::outcome::Verdict;
-use crate::rewrite;
+use crate::reply::Reply;
 use crate::upstream::Link;
 
 /// Whether the connection can carry another request.
@@ -131,14 +136,41 @@ impl Client<'_> {
         if fault.kind == Kind::ClientGone {
             return Turn::Close;
         }
+        let reply = self.reply_of(&question, fault);
         // What is left of the body stands between us and the next head.
         let unread = !question.upload.has_ended();
         let close = question.close || unread || self.connection.is_ending();
         let mut out = self.lane.texts.take();
-        write_local(&mut out, fault, question.head_only, question.set_cookie.as_deref(), close);
+        write_local(&mut out, &reply, question.head_only, question.set_cookie.as_deref(), close);
         let sent = self.wire.write_all(&out).await;
         self.lane.texts.give(out);
         if sent.is_ok() && unread {
+            self.linger().await;
+        }
+        if sent.is_ok() && !close { Turn::Again } else { Turn::Close }
+    }
+
+    fn reply_of(&self, question: &Question, fault: Fault) -> Reply {
+        let mut reply = Reply::of_fault(fault);
+        let table = &question.flight.view.table;
+        let version = &table.splits[question.split].versions[question.tries.version];
+        let route = table.route(question.tries.route).edits.as_deref();
+        let edits = InForce { version: version.edits.as_deref(), route };
+        let status = reply.status.as_u16();
+        let answered = Answered { status, version: &version.label, upstream: None };
+        edits.edit_answer(&mut reply.headers, &question.kept, &answered);
+        reply.seal(question.grpc)
+    }
+
+    /// The answer to a request that no version is asked for.
+    pub async fn answer_ourselves(&mut self, local: Local) -> Turn {
+        self.lane.counts.unrouted.add(1);
+        let close = local.close || !local.whole || self.connection.is_ending();
+        let mut out = self.lane.texts.take();
+        write_local(&mut out, &local.reply, local.head_only, None, close);
+        let sent = self.wire.write_all(&out).await;
+        self.lane.texts.give(out);
+        if sent.is_ok() && !local.whole {
             self.linger().await;
         }
         if sent.is_ok() && !close { Turn::Again } else { Turn::Close }
@@ -148,7 +180,8 @@ impl Client<'_> {
     pub async fn refuse(&mut self) -> Turn {
         self.lane.counts.unrouted.add(1);
         let mut out = self.lane.texts.take();
-        write_local(&mut out, Fault::downstream(Kind::BadRequest), false, None, true);
+        let reply = Reply::of_fault(Fault::downstream(Kind::BadRequest)).seal(false);
+        write_local(&mut out, &reply, false, None, true);
         if self.wire.write_all(&out).await.is_ok() {
             self.linger().await;
         }
@@ -156,15 +189,22 @@ impl Client<'_> {
     }
 }
 
-fn write_local(out: &mut Vec<u8>, fault: Fault, head_only: bool, set_cookie: Option<&str>, close: bool) {
-    let (status, cause) = (fault.status(), fault.kind.as_str());
+fn write_local(out: &mut Vec<u8>, reply: &Reply, head_only: bool, set_cookie: Option<&str>, close: bool) {
+    let Reply { status, headers, body, .. } = reply;
     let reason = status.canonical_reason().unwrap_or("");
     for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
-    field::push(out, "content-length", itoa::Buffer::new().format(cause.len()).as_bytes());
-    field::push(out, rewrite::CAUSE.as_str(), cause.as_bytes());
-    field::push(out, "date", clock::http_date().as_bytes());
+    let bodyless = matches!(*status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if !bodyless {
+        field::push(out, "content-length", itoa::Buffer::new().format(body.len()).as_bytes());
+    }
+    for (name, value) in headers {
+        field::push(out, name.as_str(), value.as_bytes());
+    }
+    if !headers.contains_key(DATE) {
+        field::push(out, "date", clock::http_date().as_bytes());
+    }
     if let Some(cookie) = set_cookie {
         field::push(out, "set-cookie", cookie.as_bytes());
     }
@@ -172,7 +212,7 @@ fn write_local(out: &mut Vec<u8>, fault: Fault, head_only: bool, set_cookie: Opt
         field::push(out, "connection", b"close");
     }
     out.extend_from_slice(b"\r\n");
-    if !head_only {
-        out.extend_from_slice(cause.as_bytes());
+    if !head_only && !bodyless {
+        out.extend_from_slice(body);
     }
 }

@@ -9,6 +9,7 @@ pub enum Role {
     Plain,
     Host,
     ContentLength,
+    ContentType,
     TransferEncoding,
     Connection,
     /// Belongs to one connection, or is of no use to the next.
@@ -35,6 +36,7 @@ pub fn role(name: &str) -> Role {
         (10, b'c') => ("connection", Role::Connection),
         (10, b'k') => ("keep-alive", Role::Drop),
         (11, b'g') => ("grpc-status", Role::GrpcStatus),
+        (12, b'c') => ("content-type", Role::ContentType),
         (12, b'x') => of(Field::RequestId),
         (14, b'c') => ("content-length", Role::ContentLength),
         (15, b'x') => of(Field::For),

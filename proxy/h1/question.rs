@@ -6,20 +6,31 @@ use std::ops::Range;
 use http::Method;
 use http::header::HeaderName;
 
+use crate::edit::InForce;
+use crate::edit::Kept;
+use crate::edit::Scene;
+use crate::fault::At;
+use crate::fault::Fault;
+use crate::fault::Kind;
 use crate::flight::Flight;
 use crate::h1::client::Client;
 use crate::h1::converse::Upload;
 use crate::h1::field::MAX_FIELDS;
+use crate::h1::lines::Lines;
 use crate::h1::request;
+use crate::h1::request::RequestHead;
 use crate::h1::request::Unfit;
 use crate::head::Head;
 use crate::model::Limits;
 use crate::model::Tell;
+use crate::reply::Reply;
 use crate::retry;
 use crate::rewrite;
 use crate::split;
 use crate::table::Action;
+use crate::table::Found;
 use crate::table::RoutePlan;
+use crate::table::VersionPlan;
 use crate::tries::Tries;
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -38,6 +49,24 @@ pub struct Question {
     pub told: Option<Range<usize>>,
     pub close: bool,
     pub set_cookie: Option<String>,
+    pub grpc: bool,
+    /// What the edits of the answer have to know.
+    pub kept: Kept,
+}
+
+/// A request that we answer ourselves.
+pub struct Local {
+    pub reply: Reply,
+    pub head_only: bool,
+    pub close: bool,
+    /// None of its body is missing any more.
+    pub whole: bool,
+}
+
+#[expect(clippy::large_enum_variant, reason = "the large one is the common one")]
+pub enum Asked {
+    Question(Question),
+    Local(Local),
 }
 
 impl Client<'_> {
@@ -45,7 +74,7 @@ impl Client<'_> {
     /// Whether a request is irregular may not depend on the coin: it would be
     /// tossed once more.
     /// Answers also with how many bytes of the input are dealt with.
-    pub fn ask(&self, length: usize, limits: &Limits) -> Result<(Question, usize), Unfit> {
+    pub fn ask(&self, length: usize, limits: &Limits) -> Result<(Asked, usize), Unfit> {
         let mut memory = [const { MaybeUninit::uninit() }; MAX_FIELDS];
         let (bytes, rest) = self.input.filled().split_at(length);
         let request = request::parse(bytes, &mut memory)?;
@@ -55,13 +84,26 @@ impl Client<'_> {
         let lane = self.lane;
         let view = lane.view();
         let head = Head::of_list(request.method, request.target, request.host, request.fields);
-        let route = view.table.find(&head).ok_or(Unfit::Irregular)?;
+        if view.table.is_random(&head) {
+            return Err(Unfit::Irregular);
+        }
+        let Some(Found { route, matched }) = view.table.find(&head, || 0) else {
+            let fault = Fault { at: At::Proxy, kind: Kind::NoRoute };
+            return Ok(self.answer_locally(request, Reply::of_fault(fault), length));
+        };
+        let (peer, protocol) = (self.peer, http::Version::HTTP_11);
+        let scene = Scene { peer, protocol, route: &route.name, version: "", matched };
+        if let Some(reply) = route.reply(&head, &scene) {
+            return Ok(self.answer_locally(request, reply, length));
+        }
         let Action::Split(split) = route.action else { return Err(Unfit::Irregular) };
         let plan = &view.table.splits[split];
         let idempotent =
             Method::from_bytes(request.method.as_bytes()).is_ok_and(|method| retry::is_idempotent(&method));
         let has_body = !request.framing.is_done();
-        if !view.splits[split].plain || !is_plain(route, &head) {
+        let succeeded = route.retry.as_ref().is_some_and(|retry| retry.then.is_some());
+        let edited = succeeded && plan.versions.iter().any(|version| version.edits.is_some());
+        if !view.splits[split].plain || edited || !is_plain(route, &head) {
             return Err(Unfit::Irregular);
         }
         let toss = view.splits[split].toss();
@@ -69,6 +111,7 @@ impl Client<'_> {
         let tries = Tries::new(&view, route, split, choice.version, idempotent, &head);
         let mut out = lane.texts.take();
         request.write(self.peer, || [lane.random(), lane.random()], &mut out);
+        let kept = edit(&mut out, route, &plan.versions[choice.version], scene);
         let tell = route.tell;
         let told = (tell.attempts_up || tell.time_left).then(|| out.len() - 2..out.len() - 2);
         let flight = Flight::begin(lane, view.clone(), split, toss, &choice, route.timeouts, has_body);
@@ -90,16 +133,42 @@ impl Client<'_> {
             told,
             close: request.close,
             set_cookie: choice.set_cookie,
+            grpc: request.grpc,
+            kept,
         };
-        Ok((question, taken))
+        Ok((Asked::Question(question), taken))
     }
+
+    fn answer_locally(&self, request: RequestHead<'_>, reply: Reply, length: usize) -> (Asked, usize) {
+        let mut framing = request.framing;
+        let rest = &self.input.filled()[length..];
+        // A body that is none is not read on; the connection ends.
+        let count = framing.advance(rest).unwrap_or(0);
+        let local = Local {
+            reply: reply.seal(request.grpc),
+            head_only: request.method == "HEAD",
+            close: request.close,
+            whole: framing.is_done(),
+        };
+        (Asked::Local(local), length + count)
+    }
+}
+
+/// Makes the edits of the route and of the version that is asked.
+fn edit(out: &mut Vec<u8>, route: &RoutePlan, version: &VersionPlan, scene: Scene<'_>) -> Kept {
+    let edits = InForce { version: version.edits.as_deref(), route: route.edits.as_deref() };
+    if edits.is_none() {
+        return Kept::default();
+    }
+    edits.edit_request(&mut Lines(out), &Scene { version: &version.label, ..scene })
 }
 
 /// What is told anew to each attempt must not be there already, and gRPC has
 /// timeouts of its own.
 fn is_plain(route: &RoutePlan, head: &Head<'_>) -> bool {
     let (tell, has) = (&route.tell, |name: &HeaderName| head.field(name).is_some());
-    !((tell.attempts_up && has(&rewrite::ATTEMPT_COUNT))
-        || (tell.time_left && has(&rewrite::EXPECTED_TIME))
-        || (route.grpc_timeout_us.is_some() && has(&GRPC_TIMEOUT)))
+    route.plain
+        && !((tell.attempts_up && has(&rewrite::ATTEMPT_COUNT))
+            || (tell.time_left && has(&rewrite::EXPECTED_TIME))
+            || (route.grpc_timeout_us.is_some() && has(&GRPC_TIMEOUT)))
 }

@@ -8,6 +8,7 @@ use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::h1::client::Client;
 use crate::h1::deliver::Turn;
+use crate::h1::question::Asked;
 use crate::h1::request::Unfit;
 use crate::h1::strict;
 use crate::lane::Lane;
@@ -69,14 +70,19 @@ impl Client<'_> {
     /// One request and its answer.
     async fn turn(&mut self, length: usize, limits: &Limits) -> Turn {
         let busy = self.connection.begin();
-        let (mut question, taken) = match self.ask(length, limits) {
-            Ok(asked) => asked,
+        let mut question = match self.ask(length, limits) {
+            Ok((asked, taken)) => {
+                self.input.consume(taken);
+                match asked {
+                    Asked::Question(question) => question,
+                    Asked::Local(local) => return self.answer_ourselves(local).await,
+                }
+            }
             Err(Unfit::Irregular) if strict::inspect(&self.input.filled()[..length]).is_ok() => {
                 return Turn::Irregular;
             }
             Err(_) => return self.refuse().await,
         };
-        self.input.consume(taken);
         let turn = match self.answer(&mut question).await {
             Ok(answer) => self.deliver(question, answer).await,
             Err(fault) if fault.kind == Kind::Timeout && self.wire.has_left().await => {

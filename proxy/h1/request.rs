@@ -12,6 +12,8 @@ use crate::h1::field::Persistence;
 use crate::h1::field::Role;
 use crate::h1::field::Roles;
 use crate::h1::framing::Framing;
+use crate::head;
+use crate::text;
 
 /// A head that has passed, and what its fields say of the message.
 pub struct RequestHead<'h> {
@@ -22,6 +24,7 @@ pub struct RequestHead<'h> {
     roles: Roles,
     pub framing: Framing,
     pub close: bool,
+    pub grpc: bool,
 }
 
 /// Why a head is not for this codec.
@@ -48,8 +51,8 @@ pub fn parse<'h>(
     let mut regular = request.version == Some(1)
         && method != "CONNECT"
         && target.starts_with('/')
-        && target.bytes().all(is_plain);
-    let (mut host, mut length, mut chunked) = (None, None, false);
+        && target.bytes().all(text::is_target);
+    let (mut host, mut length, mut chunked, mut grpc) = (None, None, false, false);
     let mut persistence = Persistence::default();
     let mut roles = [Role::Plain; MAX_FIELDS];
     for (field, role) in fields.iter().zip(&mut roles) {
@@ -62,6 +65,7 @@ pub fn parse<'h>(
             }
             Role::TransferEncoding => return Err(Unfit::Ambiguous),
             Role::Connection => persistence.read(field.value),
+            Role::ContentType => grpc = head::is_grpc(field.value),
             Role::Host | Role::ContentLength | Role::Irregular => regular = false,
             _ => {}
         }
@@ -75,7 +79,7 @@ pub fn parse<'h>(
     };
     match host {
         Some(host) if regular && !persistence.names_fields => {
-            Ok(RequestHead { method, target, host, fields, roles, framing, close: persistence.close })
+            Ok(RequestHead { method, target, host, fields, roles, framing, close: persistence.close, grpc })
         }
         _ => Err(Unfit::Irregular),
     }
@@ -119,11 +123,6 @@ impl RequestHead<'_> {
             }
         }
     }
-}
-
-/// Characters that every reader takes for part of a target.
-fn is_plain(byte: u8) -> bool {
-    matches!(byte, b'!' | b'$'..=b';' | b'=' | b'?'..=b'[' | b']' | b'_' | b'a'..=b'z' | b'~')
 }
 
 /// A host that every reader reads alike: a name or address and perhaps a port.

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::Edits;
+use super::Redirect;
 use super::Retry;
+use super::Rewrite;
 use super::Tell;
 use super::Timeouts;
 use super::Upgrades;
@@ -15,6 +18,8 @@ pub struct Host {
     /// `a.example.com`, `*.example.com`, `a.example.*` or `*`. Ports are ignored.
     pub domains: Vec<String>,
     pub routes: Vec<Route>,
+    #[serde(skip_serializing_if = "Edits::is_empty")]
+    pub edits: Edits,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -35,6 +40,10 @@ pub struct Route {
     pub retry: Option<Retry>,
     #[serde(skip_serializing_if = "Tell::is_default")]
     pub tell: Tell,
+    #[serde(skip_serializing_if = "Edits::is_empty")]
+    pub edits: Edits,
+    #[serde(skip_serializing_if = "Rewrite::is_empty")]
+    pub rewrite: Rewrite,
 }
 
 impl Route {
@@ -50,6 +59,8 @@ impl Route {
             timeouts: Timeouts::default(),
             retry: None,
             tell: Tell::default(),
+            edits: Edits::default(),
+            rewrite: Rewrite::default(),
         }
     }
 }
@@ -62,6 +73,7 @@ pub enum Target {
         status: u16,
         body: String,
     },
+    Redirect(Redirect),
 }
 
 /// All parts must hold.
@@ -73,6 +85,12 @@ pub struct Match {
     /// Asks for a plain CONNECT, which has no path and which no other match takes.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub connect: bool,
+    /// Only gRPC requests, known by their content type.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub grpc: bool,
+    /// Of the requests that fit, so many in a million.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_million: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -80,8 +98,13 @@ pub enum PathMatch {
     Exact(String),
     /// Plain text prefix, as Envoy's `prefix`.
     Prefix(String),
+    /// A prefix of whole segments, without a `/` at its end: `/a` fits `/a` and
+    /// `/a/b` but not `/ab`.
+    Segments(String),
     /// Must match the whole path; the query is not part of it.
     Regex(String),
+    /// A path of one of the first three kinds, whatever its case.
+    IgnoreCase(Box<PathMatch>),
 }
 
 /// One thing asked of a header, query parameter or cookie.
@@ -93,6 +116,9 @@ pub struct Predicate {
     /// Turns the answer round. A missing field fails a value match both ways,
     /// as in Envoy; to ask for absence, invert `Present`.
     pub invert: bool,
+    /// A missing field is taken for one with an empty value.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub missing_as_empty: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -109,7 +135,15 @@ pub enum TextMatch {
     Exact(String),
     Prefix(String),
     Suffix(String),
+    Contains(String),
     /// Must match the whole value.
     Regex(String),
+    /// A whole number from `from` on, below `to`.
+    Range {
+        from: i64,
+        to: i64,
+    },
+    /// A text of one of the first four kinds, whatever its case.
+    IgnoreCase(Box<TextMatch>),
     Present,
 }

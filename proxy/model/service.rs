@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Balance;
 use super::Breaker;
 use super::Dns;
+use super::Edits;
 use super::Endpoint;
 use super::Keeping;
 
@@ -36,6 +37,9 @@ pub struct Version {
     pub breaker: Breaker,
     #[serde(skip_serializing_if = "Keeping::is_default")]
     pub keeping: Keeping,
+    /// Made before those of the route.
+    #[serde(skip_serializing_if = "Edits::is_empty")]
+    pub edits: Edits,
 }
 
 impl Version {
@@ -52,6 +56,7 @@ impl Version {
             connect_timeout: Version::CONNECT_TIMEOUT,
             breaker: Breaker::default(),
             keeping: Keeping::default(),
+            edits: Edits::default(),
         }
     }
 

@@ -288,8 +288,13 @@ mod tests {
 
     #[test]
     fn headers_are_asked_as_in_routes() {
-        let asked =
-            |value, invert| Predicate { on: PredicateOn::Header, name: "x-again".into(), value, invert };
+        let asked = |value, invert| Predicate {
+            on: PredicateOn::Header,
+            name: "x-again".into(),
+            value,
+            invert,
+            missing_as_empty: false,
+        };
         let with = |predicate| plan(&[RetryOn::RetriableHeaders], |retry| retry.headers = vec![predicate]);
         let exact = with(asked(TextMatch::Exact("yes".into()), false));
         assert!(wanted(&exact, 200, &[("x-again", "yes")]));

@@ -30,9 +30,9 @@ fn paths(asked: &str, known: &[&str]) {
         None => asked.starts_with(*line),
     };
     let first = known.iter().position(fits).map(|position| position as u32);
-    assert_eq!(index.find(asked, |_| true), first, "{asked:?} among {known:?}");
+    assert_eq!(index.find(asked, &|_| true), first, "{asked:?} among {known:?}");
     let odd = known.iter().enumerate().position(|(position, line)| position % 2 == 1 && fits(line));
-    assert_eq!(index.find(asked, |position| position % 2 == 1), odd.map(|position| position as u32));
+    assert_eq!(index.find(asked, &|position| position % 2 == 1), odd.map(|position| position as u32));
 }
 
 fn hosts(asked: &str, known: &[&str]) {

@@ -13,12 +13,15 @@ pub struct Conditions {
     method: Option<String>,
     connect: bool,
     questions: Vec<Question>,
+    grpc: bool,
+    per_million: Option<u32>,
 }
 
 struct Question {
     on: Subject,
     value: Pattern,
     invert: bool,
+    missing_as_empty: bool,
 }
 
 enum Subject {
@@ -30,13 +33,27 @@ enum Subject {
 impl Conditions {
     pub fn new(wanted: &Match) -> Result<Conditions, String> {
         let questions = wanted.predicates.iter().map(Question::new).collect::<Result<_, _>>()?;
-        Ok(Conditions { method: wanted.method.clone(), connect: wanted.connect, questions })
+        let Match { method, connect, grpc, per_million, .. } = wanted;
+        Ok(Conditions {
+            method: method.clone(),
+            connect: *connect,
+            questions,
+            grpc: *grpc,
+            per_million: *per_million,
+        })
     }
 
-    pub fn hold(&self, head: &Head<'_>) -> bool {
+    /// `random` is the request's one number for all routes.
+    pub fn hold(&self, head: &Head<'_>, random: u64) -> bool {
         self.connect == (head.method() == "CONNECT")
             && self.method.as_ref().is_none_or(|method| method == head.method())
             && self.questions.iter().all(|question| question.holds(head))
+            && (!self.grpc || head.is_grpc())
+            && self.per_million.is_none_or(|share| random % 1_000_000 < u64::from(share))
+    }
+
+    pub fn is_random(&self) -> bool {
+        self.per_million.is_some()
     }
 }
 
@@ -50,7 +67,8 @@ impl Question {
             PredicateOn::Query => Subject::Query(name.clone()),
             PredicateOn::Cookie => Subject::Cookie(name.clone()),
         };
-        Ok(Question { on, value: Pattern::new(&predicate.value)?, invert: predicate.invert })
+        let Predicate { invert, missing_as_empty, .. } = *predicate;
+        Ok(Question { on, value: Pattern::new(&predicate.value)?, invert, missing_as_empty })
     }
 
     /// A missing field answers a question about its value with no, inverted or
@@ -67,6 +85,7 @@ impl Question {
         };
         match answer {
             Some(answer) => answer != self.invert,
+            None if self.missing_as_empty && !presence => self.value.matches(b"") != self.invert,
             None => presence && self.invert,
         }
     }
@@ -78,12 +97,17 @@ mod tests {
     use crate::model::TextMatch;
 
     fn holds(fields: &[(&str, &str)], value: TextMatch, invert: bool) -> bool {
+        asked(fields, value, invert, false)
+    }
+
+    fn asked(fields: &[(&str, &str)], value: TextMatch, invert: bool, missing_as_empty: bool) -> bool {
         let mut request = http::Request::builder().uri("/").header("host", "a");
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
         let parts = request.body(()).unwrap().into_parts().0;
-        let predicate = Predicate { on: PredicateOn::Header, name: "x-h".into(), value, invert };
+        let (on, name) = (PredicateOn::Header, "x-h".to_owned());
+        let predicate = Predicate { on, name, value, invert, missing_as_empty };
         Question::new(&predicate).unwrap().holds(&Head::of(&parts).unwrap())
     }
 
@@ -101,5 +125,31 @@ mod tests {
         assert!(!holds(&[], TextMatch::Exact("b".into()), true));
         assert!(holds(&[], TextMatch::Present, true));
         assert!(!holds(&[("x-h", "")], TextMatch::Present, true));
+    }
+
+    #[test]
+    fn a_missing_header_can_be_taken_for_an_empty_one() {
+        assert!(asked(&[], TextMatch::Exact("b".into()), true, true));
+        assert!(asked(&[], TextMatch::Exact(String::new()), false, true));
+        assert!(!asked(&[], TextMatch::Exact("b".into()), false, true));
+        assert!(!asked(&[], TextMatch::Present, false, true));
+    }
+
+    #[test]
+    fn numbers_parts_and_case() {
+        let range = TextMatch::Range { from: -5, to: 10 };
+        for (value, fits) in
+            [("-5", true), ("9", true), ("10", false), ("", false), ("1.5", false), ("+3", true)]
+        {
+            assert_eq!(holds(&[("x-h", value)], range.clone(), false), fits, "{value}");
+        }
+        let part = TextMatch::Contains("bc".into());
+        assert!(holds(&[("x-h", "abcd")], part.clone(), false));
+        assert!(!holds(&[("x-h", "aBCd")], part.clone(), false));
+        assert!(holds(&[("x-h", "aBCd")], TextMatch::IgnoreCase(Box::new(part)), false));
+        let exact = TextMatch::IgnoreCase(Box::new(TextMatch::Exact("a.c".into())));
+        assert!(holds(&[("x-h", "A.C")], exact.clone(), false));
+        assert!(!holds(&[("x-h", "abc")], exact.clone(), false));
+        assert!(!holds(&[("x-h", "xa.c")], exact, false));
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use serin_proxy::model::{Host, Route};
+use serin_proxy::model::{Edits, Host, Route};
 
 /// One of a route's `hosts`. Lower case, without a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -105,6 +105,7 @@ pub fn build(routes: &[(Vec<Domain>, Route)]) -> (Vec<Host>, Vec<Crossing>) {
         hosts.push(Host {
             domains: vec![domain.text()],
             routes: taken.iter().map(|&i| routes[i].1.clone()).collect(),
+            edits: Edits::default(),
         });
         places.insert(taken, hosts.len() - 1);
     }

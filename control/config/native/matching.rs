@@ -7,13 +7,59 @@ use crate::config::fields::Spot;
 
 use super::units;
 
-const MATCH: [&str; 8] = ["exact", "prefix", "regex", "method", "headers", "query", "cookies", "connect"];
-const PREDICATE: [&str; 7] = ["name", "exact", "prefix", "suffix", "regex", "present", "invert"];
+const PATHS: [&str; 4] = ["exact", "prefix", "segments", "regex"];
+const MATCH: [&str; 12] = [
+    "exact",
+    "prefix",
+    "segments",
+    "regex",
+    "ignoreCase",
+    "method",
+    "grpc",
+    "percent",
+    "headers",
+    "query",
+    "cookies",
+    "connect",
+];
+/// The value matches of a predicate or a forced version.
+const TEXTS: [&str; 8] = ["exact", "prefix", "suffix", "contains", "regex", "range", "present", "ignoreCase"];
+const PREDICATE: [&str; 11] = [
+    "name",
+    "exact",
+    "prefix",
+    "suffix",
+    "contains",
+    "regex",
+    "range",
+    "present",
+    "ignoreCase",
+    "invert",
+    "missingAsEmpty",
+];
+const RANGE: [&str; 2] = ["from", "to"];
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
 pub fn one(spot: &Spot) -> Option<Match> {
     let fields = spot.fields(&MATCH)?;
-    let path = fields.any_of(&["exact", "prefix", "regex"]).and_then(|(kind, spot)| path(kind, &spot));
+    let mut path = fields.any_of(&PATHS).and_then(|(kind, spot)| path(kind, &spot));
+    if let Some(spot) = fields.get("ignoreCase")
+        && spot.bool() == Some(true)
+    {
+        path = match path {
+            Some(PathMatch::Regex(_)) => {
+                spot.error("a regex ignores case by `(?i)`");
+                None
+            }
+            Some(path) => Some(PathMatch::IgnoreCase(Box::new(path))),
+            None => {
+                spot.error("says nothing without exact, prefix or segments");
+                None
+            }
+        };
+    }
+    let grpc = fields.get("grpc").and_then(|spot| spot.bool()).unwrap_or(false);
+    let per_million = fields.get("percent").and_then(|spot| spot.parsed(units::millionths));
     let method = fields.get("method").and_then(|spot| spot.parsed(method));
     let mut predicates = Vec::new();
     let lists =
@@ -24,7 +70,7 @@ pub fn one(spot: &Spot) -> Option<Match> {
         }
     }
     let connect = fields.get("connect").and_then(|spot| spot.bool()).unwrap_or(false);
-    for name in ["exact", "prefix", "regex", "method", "query"] {
+    for name in ["exact", "prefix", "segments", "regex", "method", "query"] {
         if let (true, Some(spot)) = (connect, fields.get(name)) {
             spot.error("a CONNECT has its authority and fields alone; drop this");
         }
@@ -32,13 +78,33 @@ pub fn one(spot: &Spot) -> Option<Match> {
     if method.as_deref() == Some("CONNECT") {
         spot.error("a CONNECT is matched by `connect: true`, not by its method");
     }
-    Some(Match { path, method, predicates, connect })
+    Some(Match { path, method, predicates, connect, grpc, per_million })
 }
 
 /// The value match of a predicate or a forced version.
 pub fn text(fields: &Fields) -> Option<TextMatch> {
-    let (kind, spot) = fields.one_of(&["exact", "prefix", "suffix", "regex", "present"])?;
+    let text = value(fields);
+    let Some(spot) = fields.get("ignoreCase").filter(|spot| spot.bool() == Some(true)) else {
+        return text;
+    };
+    match text? {
+        TextMatch::Regex(_) => {
+            spot.error("a regex ignores case by `(?i)`");
+            None
+        }
+        TextMatch::Range { .. } | TextMatch::Present => {
+            spot.error("only exact, prefix, suffix and contains can ignore case");
+            None
+        }
+        text => Some(TextMatch::IgnoreCase(Box::new(text))),
+    }
+}
+
+fn value(fields: &Fields) -> Option<TextMatch> {
+    let (kind, spot) = fields.one_of(&TEXTS[..7])?;
     match kind {
+        "contains" => Some(TextMatch::Contains(spot.text()?.to_owned())),
+        "range" => range(&spot),
         "exact" => Some(TextMatch::Exact(spot.text()?.to_owned())),
         "prefix" => Some(TextMatch::Prefix(spot.text()?.to_owned())),
         "suffix" => Some(TextMatch::Suffix(spot.text()?.to_owned())),
@@ -52,6 +118,19 @@ pub fn text(fields: &Fields) -> Option<TextMatch> {
     }
 }
 
+fn range(spot: &Spot) -> Option<TextMatch> {
+    let fields = spot.fields(&RANGE)?;
+    let number = |spot: Spot| {
+        spot.parsed(|text| text.parse::<i64>().map_err(|_| format!("expects a whole number, not {text:?}")))
+    };
+    let (from, to) = (fields.need("from").and_then(number), fields.need("to").and_then(number));
+    let (from, to) = (from?, to?);
+    if from >= to {
+        spot.error("holds no number: it goes from `from` on and ends below `to`");
+    }
+    Some(TextMatch::Range { from, to })
+}
+
 fn path(kind: &str, spot: &Spot) -> Option<PathMatch> {
     if kind == "regex" {
         return Some(PathMatch::Regex(spot.parsed(units::pattern)?));
@@ -63,7 +142,16 @@ fn path(kind: &str, spot: &Spot) -> Option<PathMatch> {
         }
         _ => Ok(text.to_owned()),
     })?;
-    Some(if kind == "exact" { PathMatch::Exact(text) } else { PathMatch::Prefix(text) })
+    if kind == "segments" && (text.len() < 2 || text.ends_with('/')) {
+        spot.error(
+            "whole segments are given without a `/` at their end, such as /api; for all give a prefix",
+        );
+    }
+    Some(match kind {
+        "exact" => PathMatch::Exact(text),
+        "segments" => PathMatch::Segments(text),
+        _ => PathMatch::Prefix(text),
+    })
 }
 
 fn method(text: &str) -> Result<String, String> {
@@ -86,5 +174,6 @@ pub fn predicate(spot: &Spot, on: PredicateOn) -> Option<Predicate> {
     });
     let value = text(&fields);
     let invert = fields.get("invert").and_then(|spot| spot.bool()).unwrap_or(false);
-    Some(Predicate { on, name: name?, value: value?, invert })
+    let missing_as_empty = fields.get("missingAsEmpty").and_then(|spot| spot.bool()).unwrap_or(false);
+    Some(Predicate { on, name: name?, value: value?, invert, missing_as_empty })
 }

@@ -2,28 +2,31 @@
 
 use std::collections::HashSet;
 
-use serin_proxy::model::{Host, Match, PathMatch, Route, Target};
+use serin_proxy::model::{Edits, Host, Match, PathMatch, Route, Target};
 
 use crate::config::fields::Fields;
 use crate::config::fields::Spot;
 use crate::config::fields::nearest;
 
+use super::edits;
 use super::hosts;
 use super::hosts::Domain;
 use super::matching;
 use super::retry;
+use super::rewrites;
 use super::site::Site;
 use super::timeouts;
 use super::timeouts::Waits;
 use super::units;
 use super::upgrades;
 
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 18] = [
     "name",
     "hosts",
     "match",
     "service",
     "direct",
+    "redirect",
     "timeout",
     "idleTimeout",
     "totalTimeout",
@@ -33,6 +36,9 @@ const FIELDS: [&str; 14] = [
     "retry",
     "upgrade",
     "connect",
+    "rewrite",
+    "requestHeaders",
+    "responseHeaders",
 ];
 const DIRECT: [&str; 2] = ["status", "body"];
 
@@ -90,7 +96,7 @@ fn only_service(document: &Fields, sites: &[Site]) -> Vec<Host> {
     let mut route = Route::new(&site.service.name, Target::Split(site.split.name.clone()));
     Waits::usual().put_into(&mut route);
     route.retry = site.retry.clone();
-    vec![Host { domains: vec!["*".to_owned()], routes: vec![route] }]
+    vec![Host { domains: vec!["*".to_owned()], routes: vec![route], edits: Edits::default() }]
 }
 
 fn route(
@@ -118,26 +124,32 @@ fn route(
     for spot in fields.get("match").map(|spot| spot.one_or_more()).unwrap_or_default() {
         matches.extend(matching::one(&spot));
     }
-    let target = fields.one_of(&["service", "direct"]).and_then(|(kind, spot)| match kind {
+    let target = fields.one_of(&["service", "direct", "redirect"]).and_then(|(kind, spot)| match kind {
         "service" => service(&spot, sites),
+        "redirect" => rewrites::redirect(&spot).map(Target::Redirect),
         _ => direct(&spot),
     });
-    let direct = fields.has("direct");
-    let waits = timeouts::read(&fields, direct);
+    let own_answer = fields.has("direct") || fields.has("redirect");
+    let waits = timeouts::read(&fields, own_answer);
     let upgrades = upgrades::read(&fields, &matches);
     let meant = match &target {
         Some(Target::Split(name)) => sites.iter().find(|site| site.split.name == *name),
         _ => None,
     };
-    let policy = match fields.get("retry") {
-        Some(spot) if direct => {
-            spot.error("a direct answer cannot fail; drop this");
-            None
+    for field in ["rewrite", "requestHeaders", "retry"] {
+        if let Some(spot) = fields.get(field).filter(|_| own_answer) {
+            spot.error("an answer of serin's own sends no request on; drop this");
         }
+    }
+    let policy = match fields.get("retry") {
+        Some(_) if own_answer => None,
         Some(spot) => retry::read(&spot, meant),
         None => meant.and_then(|site| site.retry.clone()),
     };
-    let mut route = Route { matches, upgrades, retry: policy, ..Route::new(name?, target?) };
+    let edits = edits::read(&fields);
+    let rewrite = fields.get("rewrite").map(|spot| rewrites::rewrite(&spot)).unwrap_or_default();
+    let route = Route::new(name?, target?);
+    let mut route = Route { matches, upgrades, retry: policy, edits, rewrite, ..route };
     waits.put_into(&mut route);
     Some((domains, route))
 }
@@ -195,9 +207,9 @@ fn takes_all(route: &Route) -> bool {
         let path = match &one.path {
             None => true,
             Some(PathMatch::Prefix(prefix)) => prefix == "/",
-            Some(PathMatch::Exact(_) | PathMatch::Regex(_)) => false,
+            Some(_) => false,
         };
-        path && one.method.is_none() && one.predicates.is_empty() && !one.connect
+        *one == Match { path: one.path.clone(), ..Match::default() } && path
     };
     route.matches.is_empty() || route.matches.iter().any(free)
 }

@@ -8,6 +8,7 @@ use crate::config::fields::Spot;
 
 use super::balance;
 use super::dns;
+use super::edits;
 use super::endpoints;
 use super::endpoints::Listed;
 use super::retry;
@@ -29,10 +30,29 @@ const FIELDS: [&str; 12] = [
     "mirror",
     "retry",
 ];
-const SHORT_VERSION: [&str; 7] =
-    ["endpoints", "labels", "release", "balance", "dns", "protocol", "connectTimeout"];
-const VERSION: [&str; 8] =
-    ["role", "endpoints", "labels", "release", "balance", "dns", "protocol", "connectTimeout"];
+const SHORT_VERSION: [&str; 9] = [
+    "endpoints",
+    "labels",
+    "release",
+    "balance",
+    "dns",
+    "protocol",
+    "connectTimeout",
+    "requestHeaders",
+    "responseHeaders",
+];
+const VERSION: [&str; 10] = [
+    "role",
+    "endpoints",
+    "labels",
+    "release",
+    "balance",
+    "dns",
+    "protocol",
+    "connectTimeout",
+    "requestHeaders",
+    "responseHeaders",
+];
 const ROLES: [(&str, Role); 3] =
     [("primary", Role::Primary), ("canary", Role::Canary), ("other", Role::Other)];
 const PROTOCOLS: [(&str, Protocol); 2] = [("http1", Protocol::Http1), ("http2", Protocol::Http2)];
@@ -177,6 +197,7 @@ fn fill(version: &mut Version, fields: &Fields, ground: &Ground) {
     if let Some(time) = fields.get("connectTimeout").and_then(|spot| spot.parsed(units::some_time)) {
         version.connect_timeout = time;
     }
+    version.edits = edits::read(fields);
 }
 
 fn warn_shared_endpoints(spot: &Spot, versions: &[Version]) {

@@ -13,7 +13,19 @@ use super::site::Site;
 use super::units;
 
 const STICKY: [&str; 5] = ["header", "cookie", "issue", "maxAge", "path"];
-const FORCE: [&str; 8] = ["header", "cookie", "version", "exact", "prefix", "suffix", "regex", "present"];
+const FORCE: [&str; 11] = [
+    "header",
+    "cookie",
+    "version",
+    "exact",
+    "prefix",
+    "suffix",
+    "contains",
+    "regex",
+    "range",
+    "present",
+    "ignoreCase",
+];
 const SHIELD: [&str; 3] = ["maxBody", "budget", "burst"];
 const MIRROR: [&str; 4] = ["version", "percent", "maxBody", "maxInFlight"];
 

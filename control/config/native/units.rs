@@ -95,6 +95,16 @@ pub fn parts(text: &str) -> Result<u32, String> {
     }
 }
 
+/// Millionths: as [`parts`], with up to four decimals.
+pub fn millionths(text: &str) -> Result<u32, String> {
+    let number = percent_number(text)?;
+    match scaled(number, 4).map(u32::try_from) {
+        Some(Ok(share @ 0..=1_000_000)) => Ok(share),
+        Some(_) => Err(format!("a share is at most 100, not {text}")),
+        None => Err(not_percent(text)),
+    }
+}
+
 /// `0.1%` (or `0.1`, also percent) as 0.001.
 pub fn fraction(text: &str) -> Result<f64, String> {
     let number = percent_number(text)?;
@@ -225,6 +235,24 @@ pub fn token(text: &str) -> Result<String, String> {
 /// Headers have no case; their names are kept in lower case.
 pub fn header(text: &str) -> Result<String, String> {
     Ok(token(text)?.to_ascii_lowercase())
+}
+
+/// A host that can be named in a request, perhaps with a port.
+pub fn host(text: &str) -> Result<String, String> {
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) if !text.ends_with(']') => (name, port),
+        _ => (text, "0"),
+    };
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    let fits = match address {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)),
+    };
+    if fits && port.parse::<u16>().is_ok() {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("expects a host such as api.example.com or 10.0.0.1:8080, not {text:?}"))
+    }
 }
 
 /// A pattern that is asked to match the whole of a text.
