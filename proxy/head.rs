@@ -45,6 +45,12 @@ impl<'a> Head<'a> {
             return Err(bad);
         }
         let authority = match (parts.uri.authority(), host) {
+            (Some(authority), Some(host))
+                if !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) =>
+            {
+                return Err(bad);
+            }
+            (Some(authority), _) if !is_authority(authority.as_str()) => return Err(bad),
             (Some(authority), _) => authority.as_str(),
             (None, Some(host)) if host.is_empty() => "",
             (None, Some(host)) => {
@@ -55,11 +61,20 @@ impl<'a> Head<'a> {
             (None, None) if parts.version < http::Version::HTTP_11 => "",
             (None, None) => return Err(bad),
         };
+        let path = parts.uri.path();
+        let whole = match path {
+            "" => parts.method == http::Method::CONNECT,
+            "*" => parts.method == http::Method::OPTIONS,
+            path => path.starts_with('/'),
+        };
+        if !whole {
+            return Err(bad);
+        }
         Ok(Head {
             method: parts.method.as_str(),
             authority,
             target: parts.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str),
-            path: parts.uri.path(),
+            path,
             query: parts.uri.query(),
             fields: Fields::Map(&parts.headers),
         })
@@ -153,6 +168,20 @@ impl<'a> Fields<'a> {
 pub fn is_grpc(content_type: &[u8]) -> bool {
     let rest = content_type.strip_prefix(b"application/grpc");
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// A host that every reader reads alike: a name or address and perhaps a port.
+pub fn is_authority(value: &str) -> bool {
+    let (host, port) = match value.rsplit_once(':') {
+        Some((host, port)) if !value.ends_with(']') => (host, port),
+        _ => (value, "0"),
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let fits = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(plain),
+    };
+    fits && port.parse::<u16>().is_ok() && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The values of one field, line by line.

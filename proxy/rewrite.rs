@@ -3,6 +3,7 @@
 
 use http::header::CONNECTION;
 use http::header::CONTENT_LENGTH;
+use http::header::COOKIE;
 use http::header::EXPECT;
 use http::header::HOST;
 use http::header::HeaderName;
@@ -52,6 +53,7 @@ pub fn target(parts: &mut Parts, http2: bool, endpoint: impl FnOnce() -> String)
     let path = parts.uri.path_and_query().cloned();
     if !http2 {
         parts.version = Version::HTTP_11;
+        join_cookies(&mut parts.headers);
         if parts.uri.scheme().is_some() || parts.uri.authority().is_some() {
             let path = path.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
             parts.uri = Uri::from(path);
@@ -66,6 +68,17 @@ pub fn target(parts: &mut Parts, http2: bool, endpoint: impl FnOnce() -> String)
     uri.path_and_query = path;
     if let Ok(uri) = Uri::from_parts(uri) {
         parts.uri = uri;
+    }
+}
+
+/// An HTTP/2 client may send its cookies one by one; HTTP/1 has one line for them
+/// (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let lines: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if lines.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, joined);
     }
 }
 

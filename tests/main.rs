@@ -18,6 +18,7 @@ mod faults;
 mod floods;
 mod grpc;
 mod h2spec;
+mod http2;
 mod judge;
 mod listeners;
 mod metrics;

@@ -13,6 +13,7 @@ use crate::h1::field::Role;
 use crate::h1::field::Roles;
 use crate::h1::framing::Framing;
 use crate::head;
+use crate::head::is_authority;
 use crate::text;
 
 /// A head that has passed, and what its fields say of the message.
@@ -128,19 +129,6 @@ impl RequestHead<'_> {
 /// A host that every reader reads alike: a name or address and perhaps a port.
 fn authority(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(value).ok().filter(|value| is_authority(value))
-}
-
-pub fn is_authority(value: &str) -> bool {
-    let (host, port) = match value.rsplit_once(':') {
-        Some((host, port)) if !value.ends_with(']') => (host, port),
-        _ => (value, "0"),
-    };
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    let fits = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && host.bytes().all(plain),
-    };
-    fits && port.parse::<u16>().is_ok() && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// What is known of a head by its line ends.

@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use crate::h1::field;
 use crate::h1::field::MAX_FIELDS;
 use crate::h1::framing::Framing;
-use crate::h1::request::is_authority;
+use crate::head::is_authority;
 
 /// What follows a head that has one reading.
 #[derive(Debug)]

@@ -26,6 +26,7 @@ pub const INITIAL_WINDOW_SIZE: u16 = 4;
 
 pub struct Frame {
     pub kind: u8,
+    pub flags: u8,
     pub stream: u32,
     pub payload: Vec<u8>,
 }
@@ -141,24 +142,36 @@ impl Frames {
     /// None once the connection has ended, in whatever way; patience running out
     /// fails the test.
     pub fn next(&mut self) -> Option<Frame> {
+        self.read().unwrap_or_else(|()| panic!("the connection stands still and is not ended"))
+    }
+
+    /// None also when nothing comes in the socket's time.
+    pub fn try_next(&mut self) -> Option<Frame> {
+        self.read().ok().flatten()
+    }
+
+    fn read(&mut self) -> std::result::Result<Option<Frame>, ()> {
         loop {
             if let Some(length) = self.length()
                 && self.unread.len() >= 9 + length
             {
                 let bytes: Vec<u8> = self.unread.drain(..9 + length).collect();
                 let stream = u32::from_be_bytes(bytes[5..9].try_into().expect("four bytes")) & !(1 << 31);
-                return Some(Frame { kind: bytes[3], stream, payload: bytes[9..].to_vec() });
+                return Ok(Some(Frame {
+                    kind: bytes[3],
+                    flags: bytes[4],
+                    stream,
+                    payload: bytes[9..].to_vec(),
+                }));
             }
             let mut more = [0; 16 * 1024];
             match self.stream.read(&mut more) {
-                Ok(0) => return None,
+                Ok(0) => return Ok(None),
                 Ok(count) => self.unread.extend_from_slice(&more[..count]),
                 Err(error) => match error.kind() {
                     std::io::ErrorKind::Interrupted => {}
-                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
-                        panic!("the connection stands still and is not ended")
-                    }
-                    _ => return None,
+                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => return Err(()),
+                    _ => return Ok(None),
                 },
             }
         }
