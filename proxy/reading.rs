@@ -171,6 +171,8 @@ impl Reading {
         self.connections += before.connections;
         self.unrouted += before.unrouted;
         self.floods += before.floods;
+        self.handshakes += before.handshakes;
+        self.handshakes_failed += before.handshakes_failed;
         for theirs in &before.versions {
             match self.versions.iter_mut().find(|mine| mine.is_same(theirs)) {
                 Some(mine) => {
