@@ -2,6 +2,7 @@
 //! Whether there is another attempt is not decided here.
 
 use http::header::CONTENT_LENGTH;
+use http::header::HOST;
 use http::header::HeaderValue;
 use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
@@ -12,6 +13,7 @@ use hyper::body::Incoming;
 use crate::body::RequestBody;
 use crate::fault::Fault;
 use crate::fault::Kind;
+use crate::preamble::Ends;
 use crate::rewrite;
 use crate::table::VersionPlan;
 use crate::upgrade;
@@ -35,11 +37,16 @@ pub async fn attempt(
     mut parts: Parts,
     body: RequestBody,
 ) -> Result<Answer, Fault> {
+    let pool = backend.pool.of(host_of(&parts));
+    let ends = parts.extensions.get::<Ends>().copied();
     let mut lease = match fresh {
-        true => backend.pool.dial(plan.connect_timeout).await?,
-        false => backend.pool.lease(plan.connect_timeout).await?,
+        true => pool.dial(plan.connect_timeout, ends).await?,
+        false => pool.lease(plan.connect_timeout, ends).await?,
     };
     rewrite::target(&mut parts, lease.is_http2(), || backend.host.authority());
+    if plan.carriage.tls.is_some() {
+        rewrite::encrypted(&mut parts);
+    }
     upgrade::target(&mut parts, lease.is_http2());
     // For a method that seldom has a body hyper would take none for granted.
     if !lease.is_http2() && !body.is_end_stream() && body.size_hint().exact().is_none() {
@@ -53,6 +60,21 @@ pub async fn attempt(
     }
     let switched = upgrade::has_switched(change.as_ref(), &head, lease.is_http2())?;
     Ok(Answer { response: Response::from_parts(head, body), lease, switched })
+}
+
+/// Whom a request is for, without the port.
+fn host_of(parts: &Parts) -> Option<&str> {
+    let field = || http::uri::Authority::try_from(parts.headers.get(HOST)?.as_bytes()).ok();
+    match parts.uri.authority() {
+        Some(authority) => Some(authority.host()),
+        None => field().and_then(|_| {
+            let value = parts.headers.get(HOST)?.to_str().ok()?;
+            match value.rfind(':') {
+                Some(colon) if !value.ends_with(']') => Some(&value[..colon]),
+                _ => Some(value),
+            }
+        }),
+    }
 }
 
 /// hyper reads an unknown coding as one that ends with the connection, and

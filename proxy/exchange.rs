@@ -191,6 +191,11 @@ impl Outgoing {
         let has_body = (!incoming.is_end_stream()).then(|| incoming.size_hint().exact());
         let grpc = outcome::is_grpc(&parts.headers);
         rewrite::request(&mut parts, scene.peer, || [lane.random(), lane.random()]);
+        if view.table.splits[split].versions.iter().any(|version| version.carriage.proxy_header.is_some())
+            && let Some(ends) = scene.peer.ends()
+        {
+            parts.extensions.insert(ends);
+        }
         let change = parts.extensions.get::<Change>().cloned();
         let copy = match change {
             Some(_) => None,

@@ -21,6 +21,8 @@ pub enum Kind {
     NoHealthyUpstream,
     ConnectFailure,
     ConnectTimeout,
+    /// There was a connection, but no agreement on TLS.
+    Handshake,
     /// The upstream broke the connection before its answer was whole.
     Reset,
     /// A kept connection was closed before it took any of the request.
@@ -82,6 +84,7 @@ impl Fault {
             Kind::NoHealthyUpstream
             | Kind::ConnectFailure
             | Kind::ConnectTimeout
+            | Kind::Handshake
             | Kind::Reset
             | Kind::Unsent
             | Kind::Stale
@@ -105,6 +108,7 @@ impl Kind {
             Kind::NoHealthyUpstream => "no-healthy-upstream",
             Kind::ConnectFailure => "connect-failure",
             Kind::ConnectTimeout => "connect-timeout",
+            Kind::Handshake => "tls-handshake",
             Kind::Reset | Kind::Unsent | Kind::Stale => "reset",
             Kind::Refused => "refused-stream",
             Kind::Overflow => "overflow",

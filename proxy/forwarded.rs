@@ -15,6 +15,7 @@ use http::header::HeaderValue;
 use crate::head::Head;
 use crate::model::ClientCertificateMode;
 use crate::model::Forwarded;
+use crate::preamble::Ends;
 
 /// The fields that tell of where a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +153,11 @@ impl Peer {
             _ if self.https => "https",
             _ => "http",
         }
+    }
+
+    /// Its own ends of the connection, as it sees them.
+    pub fn ends(&self) -> Option<Ends> {
+        Some(Ends { client: self.remote, local: self.local? })
     }
 
     pub fn ip(&self) -> IpAddr {

@@ -149,7 +149,7 @@ impl SplitView {
         let versions = plan
             .versions
             .iter()
-            .map(|version| VersionView { picker: Picker::new(&version.hosts, version.protocol, pools) })
+            .map(|version| VersionView { picker: Picker::new(&version.hosts, &version.carriage, pools) })
             .collect();
         SplitView {
             toss: RefCell::new(CachedToss { generation, toss }),

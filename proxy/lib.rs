@@ -32,6 +32,7 @@ mod body;
 mod buffer;
 mod table;
 mod hosts;
+mod carriage;
 mod retry;
 mod breaker;
 mod tls;

@@ -98,7 +98,6 @@ fn ends_of(address: &ProxiedAddress) -> Ends {
     Ends { client: address.source, local: address.destination }
 }
 
-#[allow(dead_code, reason = "versions take it up next")]
 /// The header that tells an endpoint of these ends.
 pub fn write(form: ProxyHeader, ends: Option<Ends>, out: &mut Vec<u8>) {
     let header = match ends {

@@ -82,6 +82,17 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+/// The target of a request that goes up over TLS says so, where it says at all.
+pub fn encrypted(parts: &mut Parts) {
+    if parts.uri.scheme().is_some() {
+        let mut uri = std::mem::take(&mut parts.uri).into_parts();
+        uri.scheme = Some(Scheme::HTTPS);
+        if let Ok(uri) = Uri::from_parts(uri) {
+            parts.uri = uri;
+        }
+    }
+}
+
 /// Makes an upstream's head ours to send.
 pub fn response(headers: &mut HeaderMap, service_time_us: u64) {
     strip_connection_fields(headers);

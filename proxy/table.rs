@@ -17,6 +17,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use crate::breaker::Breaker;
+use crate::carriage::Carriage;
 use crate::clock;
 use crate::edit::Answered;
 use crate::edit::Edits;
@@ -26,6 +27,7 @@ use crate::edit::Scene;
 use crate::head::Head;
 use crate::hosts::Hosts;
 use crate::model;
+use crate::model::ClientTls;
 use crate::model::Host;
 use crate::model::Match;
 use crate::model::Mirror;
@@ -50,6 +52,7 @@ use crate::split::Sticky;
 use crate::tally::Slot;
 use crate::tally::SlotKey;
 use crate::timeouts::Timeouts;
+use crate::tls;
 
 pub use listener::ListenerPlan;
 
@@ -143,6 +146,9 @@ pub struct VersionPlan {
     pub edits: Option<Box<Edits>>,
     pub hosts: Arc<Hosts>,
     pub protocol: Protocol,
+    pub carriage: Carriage,
+    /// What its TLS was made of.
+    asked: Option<ClientTls>,
     pub connect_timeout: Duration,
     pub breaker: Breaker,
     pub slot: Arc<Slot>,
@@ -464,12 +470,44 @@ impl Compiler<'_> {
                 role: version.role,
                 hosts: self.hosts(service, version),
                 protocol: version.protocol,
+                carriage: self.carriage(service, version),
+                asked: version.tls.clone(),
                 connect_timeout: version.connect_timeout,
                 breaker: self.breaker(service, version),
                 slot: self.slot(service, &version.name, version.role, false),
                 shadow: self.slot(service, &version.name, version.role, true),
             })
             .collect()
+    }
+
+    /// The same settings as before are the same carriage, with its connections.
+    fn carriage(&mut self, service: &Service, version: &Version) -> Carriage {
+        let path = format!("services[{}].versions[{}]", service.name, version.name);
+        let is_meant =
+            |plan: &&VersionPlan| plan.hosts.service == service.name && plan.hosts.version == version.name;
+        let versions =
+            self.previous.iter().flat_map(|table| table.splits.iter().flat_map(|split| &split.versions));
+        let before = versions.into_iter().find(is_meant);
+        let before = before.filter(|plan| plan.asked == version.tls && plan.protocol == version.protocol);
+        let known = before.and_then(|plan| plan.carriage.tls.clone());
+        let tls = match (&version.tls, known) {
+            (None, _) => None,
+            (Some(_), Some(known)) => Some(known),
+            (Some(asked), None) => match tls::ClientPlan::new(asked, version.protocol) {
+                Ok(plan) => Some(Arc::new(plan)),
+                Err(faults) => {
+                    for (place, text) in faults {
+                        self.problem(format!("{path}.tls.{place}"), text);
+                    }
+                    None
+                }
+            },
+        };
+        if version.proxy_header.is_some() && version.protocol == Protocol::Http2 {
+            let text = "HTTP/2 connections are shared by clients, so they cannot speak for one; use http1";
+            self.problem(format!("{path}.proxy_header"), text);
+        }
+        Carriage { protocol: version.protocol, tls, proxy_header: version.proxy_header }
     }
 
     /// What is known of the version's endpoints goes on.

@@ -5,7 +5,6 @@
 //! that a certificate that does not fit its key never comes into force.
 
 mod certificate;
-#[allow(dead_code, reason = "versions take it up next")]
 mod client;
 mod details;
 mod server;
@@ -26,6 +25,7 @@ use crate::model::TlsVersions;
 
 pub use certificate::Facts;
 pub use certificate::Part;
+pub use client::ClientPlan;
 pub use details::Details;
 pub use server::ServerPlan;
 

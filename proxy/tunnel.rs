@@ -152,7 +152,7 @@ pub async fn reach(
         if tried > 0 {
             shard.retries.add(1);
         }
-        match backend.links.dial(plan.connect_timeout).await {
+        match backend.links.dial(plan.connect_timeout, None).await {
             Ok(link) => return Ok(link.wire),
             Err(failed) => fault = failed,
         }

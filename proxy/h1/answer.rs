@@ -78,11 +78,16 @@ impl Client<'_> {
         let Question { flight, tries, split, .. } = question;
         let plan = &view.table.splits[*split].versions[tries.version];
         let backend = tries.begin(flight).ok_or(Fault::upstream(Kind::NoHealthyUpstream))?;
-        let links = &backend.links;
+        let named = backend.links.asks_for_host().then(|| host_of(&question.head)).flatten();
+        let links = &named.map_or_else(|| backend.links.clone(), |host| backend.links.of(host));
         let kept = if tries.fresh { None } else { links.take(tries.is_idempotent()) };
         let link = match kept {
             Some(link) => link,
-            None => flight.within(self.unless_gone(links.dial(plan.connect_timeout))).await???,
+            None => {
+                flight
+                    .within(self.unless_gone(links.dial(plan.connect_timeout, self.peer.ends())))
+                    .await???
+            }
         };
         question.tell_upstream();
         self.converse(question, link, links).await
@@ -242,6 +247,20 @@ async fn write(flight: &Flight, wire: &mut Wire, parts: [&[u8]; 2]) -> Result<Re
         }
     }
     Ok(Ok(()))
+}
+
+/// Whom a head as the upstream gets it is for, without the port.
+fn host_of(head: &[u8]) -> Option<&str> {
+    let mut lines = head.split(|byte| *byte == b'\n');
+    let value = lines.find_map(|line| {
+        let (name, value) = line.split_at_checked(5)?;
+        name.eq_ignore_ascii_case(b"host:").then_some(value)
+    })?;
+    let value = std::str::from_utf8(value).ok()?.trim();
+    match value.rfind(':') {
+        Some(colon) if !value.ends_with(']') => Some(&value[..colon]),
+        _ => Some(value),
+    }
 }
 
 impl Answer {

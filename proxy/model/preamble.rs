@@ -15,7 +15,7 @@ pub struct ProxyProtocol {
 }
 
 /// In which form a version's endpoints are told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProxyHeader {
     V1,

@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Balance;
 use super::Breaker;
+use super::ClientTls;
 use super::Dns;
 use super::Edits;
 use super::Endpoint;
 use super::Keeping;
+use super::ProxyHeader;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Service {
@@ -40,6 +42,12 @@ pub struct Version {
     /// Made before those of the route.
     #[serde(skip_serializing_if = "Edits::is_empty")]
     pub edits: Edits,
+    /// Its endpoints speak TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ClientTls>,
+    /// Its endpoints are told by the PROXY protocol who the client is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_header: Option<ProxyHeader>,
 }
 
 impl Version {
@@ -57,6 +65,8 @@ impl Version {
             breaker: Breaker::default(),
             keeping: Keeping::default(),
             edits: Edits::default(),
+            tls: None,
+            proxy_header: None,
         }
     }
 
@@ -84,7 +94,7 @@ impl Role {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Hash, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     Http1,

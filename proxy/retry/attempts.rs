@@ -137,7 +137,7 @@ impl Attempts {
     fn repeats(&mut self, ended: &Ended, means: &impl Means) -> bool {
         let Ended::Failed(fault) = ended else { return false };
         match fault.kind {
-            Kind::ConnectFailure | Kind::ConnectTimeout => {
+            Kind::ConnectFailure | Kind::ConnectTimeout | Kind::Handshake => {
                 self.unreached += 1;
                 (self.unreached as usize) < means.endpoints().min(MAX_TRIES as usize)
             }
@@ -179,7 +179,7 @@ impl Ended {
             Ended::Answered(signs) if signs.status < 500 => Attempt::Answered,
             Ended::Answered(_) => Attempt::ServerError,
             Ended::Failed(fault) => match fault.kind {
-                Kind::ConnectFailure | Kind::ConnectTimeout => Attempt::ConnectFailure,
+                Kind::ConnectFailure | Kind::ConnectTimeout | Kind::Handshake => Attempt::ConnectFailure,
                 Kind::Reset | Kind::Unsent | Kind::Stale => Attempt::Reset,
                 Kind::Refused => Attempt::Refused,
                 Kind::TryTimeout => Attempt::TryTimeout,

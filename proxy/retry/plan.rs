@@ -113,7 +113,7 @@ impl Plan {
     pub fn wants_after(&self, kind: Kind) -> bool {
         let never =
             [Kind::Timeout, Kind::IdleTimeout, Kind::MaxDuration, Kind::Overflow, Kind::NoHealthyUpstream];
-        let unreached = matches!(kind, Kind::ConnectFailure | Kind::ConnectTimeout);
+        let unreached = matches!(kind, Kind::ConnectFailure | Kind::ConnectTimeout | Kind::Handshake);
         let unsent = unreached || kind == Kind::Unsent;
         !never.contains(&kind)
             && self.on.iter().any(|on| match on {

@@ -9,10 +9,13 @@ use hyper_util::rt::TokioTimer;
 use tokio::task::AbortHandle;
 
 use crate::body::RequestBody;
+use crate::carriage::Carriage;
+use crate::carriage::Failed;
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::local::LocalExecutor;
 use crate::location::Location;
+use crate::preamble::Ends;
 use crate::wire::Wire;
 
 /// Room for an answer's head.
@@ -25,11 +28,18 @@ const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// A connection that does not answer a ping is given up.
 const PING: Duration = Duration::from_secs(10);
 
-pub async fn http1(
-    location: &Location,
-    timeout: Duration,
-) -> Result<(http1::SendRequest<RequestBody>, AbortHandle), Fault> {
-    let io = TokioIo::new(dial(location, timeout).await?);
+/// All that it takes to reach an endpoint.
+pub struct Dial<'a> {
+    pub carriage: &'a Carriage,
+    pub location: &'a Location,
+    pub host: Option<&'a str>,
+    pub ends: Option<Ends>,
+    pub timeout: Duration,
+}
+
+pub async fn http1(way: Dial<'_>) -> Result<(http1::SendRequest<RequestBody>, AbortHandle), Fault> {
+    let location = way.location;
+    let io = TokioIo::new(way.dial().await?);
     let handshake = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(io).await;
     let (sender, connection) = handshake.map_err(|_| Fault::upstream(Kind::ConnectFailure))?;
     let location = location.clone();
@@ -41,8 +51,9 @@ pub async fn http1(
     Ok((sender, driver.abort_handle()))
 }
 
-pub async fn http2(location: &Location, timeout: Duration) -> Result<http2::SendRequest<RequestBody>, Fault> {
-    let io = TokioIo::new(dial(location, timeout).await?);
+pub async fn http2(way: Dial<'_>) -> Result<http2::SendRequest<RequestBody>, Fault> {
+    let location = way.location;
+    let io = TokioIo::new(way.dial().await?);
     let handshake = http2::Builder::new(LocalExecutor)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -61,15 +72,33 @@ pub async fn http2(location: &Location, timeout: Duration) -> Result<http2::Send
     Ok(sender)
 }
 
-pub async fn dial(location: &Location, timeout: Duration) -> Result<Wire, Fault> {
-    match tokio::time::timeout(timeout, location.connect()).await {
-        Ok(Ok(wire)) => Ok(wire),
-        Ok(Err(error)) => {
-            tracing::debug!(%location, %error, "cannot connect");
-            // A reset comes from somebody who had taken the connection.
-            let reset = error.kind() == std::io::ErrorKind::ConnectionReset;
-            Err(Fault::upstream(if reset { Kind::Reset } else { Kind::ConnectFailure }))
+pub async fn dial(
+    carriage: &Carriage,
+    location: &Location,
+    host: Option<&str>,
+    ends: Option<Ends>,
+    timeout: Duration,
+) -> Result<Wire, Fault> {
+    Dial { carriage, location, host, ends, timeout }.dial().await
+}
+
+impl Dial<'_> {
+    async fn dial(&self) -> Result<Wire, Fault> {
+        let location = self.location;
+        let connected = self.carriage.connect(location, self.host, self.ends);
+        match tokio::time::timeout(self.timeout, connected).await {
+            Ok(Ok(wire)) => Ok(wire),
+            Ok(Err(Failed::Connect(error))) => {
+                tracing::debug!(%location, %error, "cannot connect");
+                // A reset comes from somebody who had taken the connection.
+                let reset = error.kind() == std::io::ErrorKind::ConnectionReset;
+                Err(Fault::upstream(if reset { Kind::Reset } else { Kind::ConnectFailure }))
+            }
+            Ok(Err(Failed::Handshake(error))) => {
+                tracing::debug!(%location, %error, "TLS handshake failed");
+                Err(Fault::upstream(Kind::Handshake))
+            }
+            Err(_) => Err(Fault::upstream(Kind::ConnectTimeout)),
         }
-        Err(_) => Err(Fault::upstream(Kind::ConnectTimeout)),
     }
 }

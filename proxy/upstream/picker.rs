@@ -13,17 +13,17 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use arc_swap::Cache;
 
+use crate::carriage::Carriage;
 use crate::hosts::Host;
 use crate::hosts::Hosts;
 use crate::hosts::Lineup;
-use crate::model::Protocol;
 use crate::upstream::Links;
 use crate::upstream::Pool;
 use crate::upstream::Pools;
 
 pub struct Picker {
     pools: Rc<Pools>,
-    protocol: Protocol,
+    carriage: Carriage,
     state: RefCell<State>,
 }
 
@@ -51,11 +51,11 @@ pub struct Wish<'a> {
 }
 
 impl Picker {
-    pub fn new(hosts: &Hosts, protocol: Protocol, pools: &Rc<Pools>) -> Picker {
+    pub fn new(hosts: &Hosts, carriage: &Carriage, pools: &Rc<Pools>) -> Picker {
         let mut cache = Cache::new(hosts.watched());
         let lineup = cache.load().clone();
         let state = State { cache, lineup, backends: Vec::new(), turns: Vec::new() };
-        let picker = Picker { pools: pools.clone(), protocol, state: RefCell::new(state) };
+        let picker = Picker { pools: pools.clone(), carriage: carriage.clone(), state: RefCell::new(state) };
         picker.rebuild(&mut picker.state.borrow_mut());
         picker
     }
@@ -97,8 +97,8 @@ impl Picker {
         let backend = |host: &Arc<Host>| {
             Rc::new(Backend {
                 host: host.clone(),
-                pool: self.pools.pool(&host.location, self.protocol),
-                links: self.pools.links(&host.location),
+                pool: self.pools.pool(&host.location, &self.carriage),
+                links: self.pools.links(&host.location, &self.carriage),
             })
         };
         state.backends = state.lineup.hosts.iter().map(backend).collect();

@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,11 +18,13 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::body::RequestBody;
+use crate::carriage::Carriage;
 use crate::clock;
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::location::Location;
 use crate::model::Protocol;
+use crate::preamble::Ends;
 use crate::upstream::connect;
 
 /// A connection unused for longer is closed, before even a server that keeps
@@ -29,6 +32,8 @@ use crate::upstream::connect;
 const IDLE_US: u64 = 4_000_000;
 /// Connections kept between requests, per worker and endpoint.
 pub const MAX_IDLE: usize = 1024;
+/// Hosts told apart at one endpoint, where the server's name is the request's.
+pub const MAX_HOSTS: usize = 256;
 
 pub fn is_stale(since_us: u64, now_us: u64) -> bool {
     now_us >= since_us + IDLE_US
@@ -36,7 +41,10 @@ pub fn is_stale(since_us: u64, now_us: u64) -> bool {
 
 pub struct Pool {
     location: Location,
-    protocol: Protocol,
+    carriage: Carriage,
+    /// Whom these connections are for, where the server's name is the request's.
+    host: Option<Box<str>>,
+    by_host: RefCell<HashMap<Box<str>, Rc<Pool>>>,
     idle: RefCell<Vec<Idle>>,
     shared: RefCell<Option<http2::SendRequest<RequestBody>>>,
     dialing: Cell<bool>,
@@ -71,10 +79,12 @@ impl Drop for Cut {
 }
 
 impl Pool {
-    pub fn new(location: Location, protocol: Protocol) -> Rc<Pool> {
+    pub fn new(location: Location, carriage: Carriage, host: Option<Box<str>>) -> Rc<Pool> {
         Rc::new(Pool {
             location,
-            protocol,
+            carriage,
+            host,
+            by_host: RefCell::default(),
             idle: RefCell::default(),
             shared: RefCell::default(),
             dialing: Cell::new(false),
@@ -84,27 +94,53 @@ impl Pool {
         })
     }
 
-    pub async fn lease(self: &Rc<Self>, connect_timeout: Duration) -> Result<Lease, Fault> {
-        match self.protocol {
+    /// Those for requests of this host; the same for all where it does not matter.
+    pub fn of(self: &Rc<Self>, host: Option<&str>) -> Rc<Pool> {
+        let Some(host) = host.filter(|_| self.host.is_none() && self.carriage.asks_for_host()) else {
+            return self.clone();
+        };
+        let mut by_host = self.by_host.borrow_mut();
+        if by_host.len() >= MAX_HOSTS && !by_host.contains_key(host) {
+            by_host.clear();
+        }
+        let new = || Pool::new(self.location.clone(), self.carriage.clone(), Some(host.into()));
+        by_host.entry(host.into()).or_insert_with(new).clone()
+    }
+
+    pub async fn lease(
+        self: &Rc<Self>,
+        connect_timeout: Duration,
+        ends: Option<Ends>,
+    ) -> Result<Lease, Fault> {
+        match self.carriage.protocol {
             Protocol::Http1 => match self.take_idle() {
                 Some(Idle { sender, driver, .. }) => {
                     Ok(Lease::Http1 { sender, cut: Cut(driver), pool: self.clone(), reused: true })
                 }
-                None => self.dial(connect_timeout).await,
+                None => self.dial(connect_timeout, ends).await,
             },
             Protocol::Http2 => self.share(connect_timeout).await,
         }
     }
 
     /// A fresh HTTP/1 connection, whatever waits idle.
-    pub async fn dial(self: &Rc<Self>, connect_timeout: Duration) -> Result<Lease, Fault> {
-        match self.protocol {
+    pub async fn dial(
+        self: &Rc<Self>,
+        connect_timeout: Duration,
+        ends: Option<Ends>,
+    ) -> Result<Lease, Fault> {
+        match self.carriage.protocol {
             Protocol::Http1 => {
-                let (sender, driver) = connect::http1(&self.location, connect_timeout).await?;
+                let (sender, driver) = connect::http1(self.dialing_of(ends, connect_timeout)).await?;
                 Ok(Lease::Http1 { sender, cut: Cut(Some(driver)), pool: self.clone(), reused: false })
             }
             Protocol::Http2 => self.share(connect_timeout).await,
         }
+    }
+
+    fn dialing_of(&self, ends: Option<Ends>, timeout: Duration) -> connect::Dial<'_> {
+        let (carriage, location, host) = (&self.carriage, &self.location, self.host.as_deref());
+        connect::Dial { carriage, location, host, ends, timeout }
     }
 
     fn take_idle(&self) -> Option<Idle> {
@@ -143,7 +179,7 @@ impl Pool {
             self.dials.set(self.dials.get() + 1);
             self.failed.set(None);
             let _dialing = Dialing(self);
-            match connect::http2(&self.location, connect_timeout).await {
+            match connect::http2(self.dialing_of(None, connect_timeout)).await {
                 Ok(sender) => *self.shared.borrow_mut() = Some(sender),
                 Err(fault) => {
                     self.failed.set(Some(fault));
@@ -156,6 +192,11 @@ impl Pool {
     /// Closes what has waited too long.
     pub fn expire(&self, now_us: u64) {
         self.idle.borrow_mut().retain(|idle| !is_stale(idle.since_us, now_us) && !idle.sender.is_closed());
+        self.by_host.borrow_mut().retain(|_, pool| {
+            pool.expire(now_us);
+            let shared = pool.shared.borrow().as_ref().is_some_and(|shared| !shared.is_closed());
+            Rc::strong_count(pool) > 1 || shared || !pool.idle.borrow().is_empty()
+        });
     }
 }
 
@@ -196,7 +237,7 @@ impl Lease {
             && !sender.is_closed()
         {
             let mut idle = pool.idle.borrow_mut();
-            if idle.len() < MAX_IDLE {
+            if idle.len() < MAX_IDLE && pool.carriage.proxy_header.is_none() {
                 let driver = cut.0.take();
                 idle.push(Idle { sender, driver, since_us: clock::recent_us() });
             }

@@ -1,31 +1,33 @@
 //! All connections of one worker to endpoints, by where these are: versions that
-//! share an endpoint share its connections.
+//! share an endpoint, and speak with it alike, share its connections.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use crate::carriage::Carriage;
+use crate::carriage::Mark;
 use crate::location::Location;
-use crate::model::Protocol;
 use crate::upstream::Links;
 use crate::upstream::Pool;
 
 #[derive(Default)]
 pub struct Pools {
-    /// With whether HTTP/2 is spoken.
-    hyper: RefCell<HashMap<(Location, bool), Rc<Pool>>>,
-    plain: RefCell<HashMap<Location, Rc<Links>>>,
+    hyper: RefCell<HashMap<(Location, Mark), Rc<Pool>>>,
+    plain: RefCell<HashMap<(Location, Mark), Rc<Links>>>,
 }
 
 impl Pools {
-    pub fn pool(&self, location: &Location, protocol: Protocol) -> Rc<Pool> {
-        let key = (location.clone(), protocol == Protocol::Http2);
-        self.hyper.borrow_mut().entry(key).or_insert_with(|| Pool::new(location.clone(), protocol)).clone()
+    pub fn pool(&self, location: &Location, carriage: &Carriage) -> Rc<Pool> {
+        let key = (location.clone(), carriage.mark());
+        let new = || Pool::new(location.clone(), carriage.clone(), None);
+        self.hyper.borrow_mut().entry(key).or_insert_with(new).clone()
     }
 
-    pub fn links(&self, location: &Location) -> Rc<Links> {
-        let mut plain = self.plain.borrow_mut();
-        plain.entry(location.clone()).or_insert_with(|| Links::new(location.clone())).clone()
+    pub fn links(&self, location: &Location, carriage: &Carriage) -> Rc<Links> {
+        let key = (location.clone(), carriage.mark());
+        let new = || Links::new(location.clone(), carriage.clone(), None);
+        self.plain.borrow_mut().entry(key).or_insert_with(new).clone()
     }
 
     /// Closes connections that have waited too long for a request, and all that

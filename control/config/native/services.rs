@@ -1,7 +1,9 @@
 //! Services, their versions and where those answer.
 
 use serin_proxy::Weights;
-use serin_proxy::model::{Address, Balance, Dns, Listener, Protocol, Role, Service, Split, Version};
+use serin_proxy::model::{
+    Address, Balance, Dns, Listener, Protocol, ProxyHeader, Role, Service, Split, Version,
+};
 
 use crate::config::fields::Fields;
 use crate::config::fields::Spot;
@@ -14,6 +16,7 @@ use super::endpoints::Listed;
 use super::retry;
 use super::site::Site;
 use super::splits;
+use super::tls;
 use super::units;
 
 const FIELDS: [&str; 12] = [
@@ -30,7 +33,7 @@ const FIELDS: [&str; 12] = [
     "mirror",
     "retry",
 ];
-const SHORT_VERSION: [&str; 9] = [
+const SHORT_VERSION: [&str; 11] = [
     "endpoints",
     "labels",
     "release",
@@ -40,8 +43,10 @@ const SHORT_VERSION: [&str; 9] = [
     "connectTimeout",
     "requestHeaders",
     "responseHeaders",
+    "tls",
+    "proxyProtocol",
 ];
-const VERSION: [&str; 10] = [
+const VERSION: [&str; 12] = [
     "role",
     "endpoints",
     "labels",
@@ -52,7 +57,10 @@ const VERSION: [&str; 10] = [
     "connectTimeout",
     "requestHeaders",
     "responseHeaders",
+    "tls",
+    "proxyProtocol",
 ];
+const PROXY_HEADERS: [(&str, ProxyHeader); 2] = [("v1", ProxyHeader::V1), ("v2", ProxyHeader::V2)];
 const ROLES: [(&str, Role); 3] =
     [("primary", Role::Primary), ("canary", Role::Canary), ("other", Role::Other)];
 const PROTOCOLS: [(&str, Protocol); 2] = [("http1", Protocol::Http1), ("http2", Protocol::Http2)];
@@ -198,6 +206,13 @@ fn fill(version: &mut Version, fields: &Fields, ground: &Ground) {
         version.connect_timeout = time;
     }
     version.edits = edits::read(fields);
+    version.tls = fields.get("tls").and_then(|spot| tls::client(&spot));
+    if let Some(spot) = fields.get("proxyProtocol") {
+        version.proxy_header = spot.word(&PROXY_HEADERS);
+        if version.protocol == Protocol::Http2 {
+            spot.error("cannot be told over http2: its connections are shared by clients");
+        }
+    }
 }
 
 fn warn_shared_endpoints(spot: &Spot, versions: &[Version]) {

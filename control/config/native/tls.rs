@@ -23,7 +23,6 @@ const SERVER: [&str; 8] = [
     "resumption",
     "maxHandshakes",
 ];
-#[allow(dead_code, reason = "versions take it up next")]
 const CLIENT: [&str; 8] =
     ["sni", "autoSni", "ca", "subjects", "certificate", "minVersion", "maxVersion", "insecureSkipVerify"];
 const CERTIFICATE: [&str; 2] = ["certificate", "key"];
@@ -63,7 +62,6 @@ pub fn server(spot: &Spot) -> Option<ServerTls> {
     Some(tls)
 }
 
-#[allow(dead_code, reason = "versions take it up next")]
 /// A version's. `true` asks for what the system believes.
 pub fn client(spot: &Spot) -> Option<ClientTls> {
     match spot.as_bool() {
