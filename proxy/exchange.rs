@@ -13,6 +13,8 @@ use http_body_util::Limited;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 
+use crate::admission;
+use crate::admission::Marks;
 use crate::answer::AnswerBody;
 use crate::answer::Expected;
 use crate::attempt::Answer;
@@ -76,7 +78,9 @@ async fn respond(lane: Rc<Lane>, peer: Rc<Peer>, request: Request<Incoming>) -> 
         Ok(change) => change,
         Err(fault) => return unrouted(&lane, Reply::of_fault(fault), outcome::is_grpc(&parts.headers)),
     };
-    let mut response = routed(&lane, &view, &peer, parts, incoming, change.as_ref()).await;
+    let mut marks = Marks::default();
+    let mut response = routed(&lane, &view, &peer, parts, incoming, change.as_ref(), &mut marks).await;
+    marks.put_into(response.headers_mut());
     if let Some(change) = &change
         && !matches!(response.body(), AnswerBody::Switched(_))
     {
@@ -92,6 +96,7 @@ async fn routed(
     mut parts: Parts,
     incoming: Incoming,
     change: Option<&Change>,
+    marks: &mut Marks,
 ) -> Response<AnswerBody> {
     let head = match Head::of(&parts) {
         Ok(head) => head,
@@ -106,6 +111,12 @@ async fn routed(
         return unrouted(lane, Reply::of_fault(Fault::downstream(Kind::UpgradeRefused)), grpc);
     }
     let scene = Scene { peer, protocol: parts.version, route: &route.name, version: "", matched };
+    if let Some(gates) = &route.gates
+        && let Some((reply, edits)) = admission::pass(lane, gates, &head, marks).await
+    {
+        let reply = if edits { route.edited(reply, &head, &scene) } else { reply };
+        return unrouted(lane, reply, grpc);
+    }
     if let Some(reply) = route.reply(&head, &scene) {
         return unrouted(lane, reply, grpc);
     }

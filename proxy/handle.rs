@@ -223,6 +223,9 @@ impl Handle {
             connections: count(|lane| lane.opened.get().saturating_sub(lane.closed.get())),
             unrouted: count(|lane| lane.unrouted.get()),
             floods: count(|lane| lane.floods.get()),
+            limited: count(|lane| lane.limited.get()),
+            delayed: count(|lane| lane.delayed.get()),
+            aborted: count(|lane| lane.aborted.get()),
             handshakes: count(|lane| lane.handshakes.get()),
             handshakes_failed: count(|lane| lane.handshakes_failed.get()),
         };

@@ -46,6 +46,11 @@ pub struct LaneCounts {
     pub opened: Count,
     pub closed: Count,
     pub floods: Count,
+    /// Requests refused by a rate limit.
+    pub limited: Count,
+    /// Requests delayed and aborted by injected faults.
+    pub delayed: Count,
+    pub aborted: Count,
     pub handshakes: Count,
     pub handshakes_failed: Count,
 }

@@ -20,6 +20,14 @@ pub struct Reading {
     pub unrouted: u64,
     /// HTTP/2 connections closed for what their clients sent.
     pub floods: u64,
+    /// Requests refused by a rate limit.
+    #[serde(default)]
+    pub limited: u64,
+    /// Requests delayed and aborted by injected faults.
+    #[serde(default)]
+    pub delayed: u64,
+    #[serde(default)]
+    pub aborted: u64,
     /// Of TLS with clients, those that led to a connection and those that did not.
     pub handshakes: u64,
     pub handshakes_failed: u64,
@@ -173,6 +181,9 @@ impl Reading {
         self.floods += before.floods;
         self.handshakes += before.handshakes;
         self.handshakes_failed += before.handshakes_failed;
+        self.limited += before.limited;
+        self.delayed += before.delayed;
+        self.aborted += before.aborted;
         for theirs in &before.versions {
             match self.versions.iter_mut().find(|mine| mine.is_same(theirs)) {
                 Some(mine) => {

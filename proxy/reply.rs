@@ -36,6 +36,12 @@ impl Reply {
         reply
     }
 
+    /// Says why it was given.
+    pub fn with_cause(mut self, cause: &'static str) -> Reply {
+        self.headers.insert(rewrite::CAUSE, HeaderValue::from_static(cause));
+        self
+    }
+
     /// Puts it into the words of the client's protocol, once all edits are made.
     /// A gRPC client gets status and message in the head, and no body.
     pub fn seal(mut self, grpc: bool) -> Reply {
@@ -70,6 +76,23 @@ fn grpc_status(status: StatusCode) -> u32 {
         404 => 12,
         429 | 502 | 503 | 504 => 14,
         _ => 2,
+    }
+}
+
+/// What a plain client makes of a gRPC status (google.rpc.Code).
+pub fn http_status(grpc_status: u32) -> StatusCode {
+    match grpc_status {
+        0 => StatusCode::OK,
+        3 | 9 | 11 => StatusCode::BAD_REQUEST,
+        4 => StatusCode::GATEWAY_TIMEOUT,
+        5 => StatusCode::NOT_FOUND,
+        6 | 10 => StatusCode::CONFLICT,
+        7 => StatusCode::FORBIDDEN,
+        8 => StatusCode::TOO_MANY_REQUESTS,
+        12 => StatusCode::NOT_IMPLEMENTED,
+        14 => StatusCode::SERVICE_UNAVAILABLE,
+        16 => StatusCode::UNAUTHORIZED,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

@@ -5,6 +5,7 @@
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod gates;
 mod host;
 mod listener;
 mod path;
@@ -26,6 +27,7 @@ use crate::edit::Matched;
 use crate::edit::Scene;
 use crate::head::Head;
 use crate::hosts::Hosts;
+use crate::limit::Bucket;
 use crate::model;
 use crate::model::ClientTls;
 use crate::model::Host;
@@ -33,6 +35,7 @@ use crate::model::Match;
 use crate::model::Mirror;
 use crate::model::Model;
 use crate::model::Protocol;
+use crate::model::RateLimit;
 use crate::model::Rewrite;
 use crate::model::Role;
 use crate::model::Route;
@@ -56,6 +59,7 @@ use crate::tls;
 
 pub use listener::ListenerPlan;
 
+pub use gates::Gates;
 use host::HostIndex;
 use path::PathIndex;
 use predicate::Conditions;
@@ -113,6 +117,7 @@ pub struct RoutePlan {
     pub name: String,
     pub action: Action,
     pub edits: Option<Box<Edits>>,
+    pub gates: Option<Box<Gates>>,
     /// Our own HTTP/1 codec can do all that it asks for.
     pub plain: bool,
     pub upgrades: Upgrades,
@@ -165,6 +170,7 @@ impl Table {
             slots: Vec::new(),
             endpoints: Vec::new(),
             breakers: Vec::new(),
+            buckets: Vec::new(),
         };
         let listeners = compiler.listeners(model);
         let splits = compiler.splits(model);
@@ -225,6 +231,7 @@ struct Compiler<'a> {
     problems: Vec<Problem>,
     slots: Vec<Arc<Slot>>,
     endpoints: Vec<Arc<Hosts>>,
+    buckets: Vec<(String, RateLimit, Arc<Bucket>)>,
     breakers: Vec<((String, String), Breaker)>,
 }
 
@@ -281,14 +288,16 @@ impl Compiler<'_> {
                 levels.reverse();
             }
             let edits = self.edits(&levels, &route.rewrite, &path);
+            let gates = self.gates(route, &path);
             let Some(action) = self.action(model, route, &path) else { continue };
             let retry = self.retry(model, route, &action, &path);
             routes.plans.push(RoutePlan {
                 id: RouteId { host: index as u32, plan: routes.plans.len() as u32 },
                 name: route.name.clone(),
                 action,
-                plain: !edits.as_ref().is_some_and(|edits| edits.takes_endpoints_host()),
+                plain: gates.is_none() && !edits.as_ref().is_some_and(|edits| edits.takes_endpoints_host()),
                 edits,
+                gates,
                 upgrades: route.upgrades.clone(),
                 timeouts: Timeouts::of(route),
                 grpc_timeout_us: route.timeouts.grpc.map(clock::us),
@@ -353,6 +362,36 @@ impl Compiler<'_> {
                     .map_err(|text| self.problem(format!("{path}.target"), text))
                     .ok()
                     .map(Action::Redirect)
+            }
+        }
+    }
+
+    /// A limit goes on with the bucket that it had in the table before. A route
+    /// that stands in several hosts has one.
+    fn gates(&mut self, route: &Route, path: &str) -> Option<Box<Gates>> {
+        let before = self.previous.iter().flat_map(|table| &table.routes).flat_map(|host| &host.plans);
+        let known = self.buckets.iter().map(|(name, limit, bucket)| (name, limit, bucket));
+        let of_plan = |plan: &RoutePlan| {
+            plan.gates.as_ref()?.limit.as_ref().map(|limit| (limit.model.clone(), limit.bucket.clone()))
+        };
+        let bucket = |wanted: &RateLimit| {
+            let here = known.into_iter().find(|(name, limit, _)| **name == route.name && *limit == wanted);
+            let here = here.map(|(_, _, bucket)| bucket.clone());
+            here.or_else(|| {
+                let mut same = before.filter(|plan| plan.name == route.name).filter_map(of_plan);
+                same.find(|(limit, _)| limit == wanted).map(|(_, bucket)| bucket)
+            })
+        };
+        match Gates::new(route, bucket) {
+            Ok(gates) => {
+                if let Some(limit) = gates.as_ref().and_then(|gates| gates.limit.as_ref()) {
+                    self.buckets.push((route.name.clone(), limit.model.clone(), limit.bucket.clone()));
+                }
+                gates
+            }
+            Err((place, text)) => {
+                self.problem(format!("{path}.{place}"), text);
+                None
             }
         }
     }

@@ -74,6 +74,12 @@ pub fn render(reading: &Reading, view: &MetricsView) -> prometheus::Result<Strin
     page.counter(names::UNROUTED_REQUESTS_TOTAL, "Requests that no split took.", &[], reading.unrouted);
     let help = "HTTP/2 connections closed because their clients flooded them with frames.";
     page.counter(names::HTTP2_FLOODS_TOTAL, help, &[], reading.floods);
+    let help = "Requests refused by a rate limit.";
+    page.counter(names::RATE_LIMITED_TOTAL, help, &[], reading.limited);
+    for (kind, count) in [("delay", reading.delayed), ("abort", reading.aborted)] {
+        let help = "Requests that a fault was injected into.";
+        page.counter(names::FAULTS_INJECTED_TOTAL, help, &[("kind", kind)], count);
+    }
     for (result, count) in [("success", reading.handshakes), ("failure", reading.handshakes_failed)] {
         let help = "TLS handshakes of clients.";
         page.counter(names::TLS_HANDSHAKES_TOTAL, help, &[(label::RESULT, result)], count);

@@ -37,6 +37,8 @@ mod http2;
 mod matching;
 
 mod drain;
+mod gates;
+
 mod edits;
 
 mod rewrites;

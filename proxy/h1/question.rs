@@ -91,6 +91,9 @@ impl Client<'_> {
             let fault = Fault { at: At::Proxy, kind: Kind::NoRoute };
             return Ok(self.answer_locally(request, Reply::of_fault(fault), length));
         };
+        if !route.plain {
+            return Err(Unfit::Irregular);
+        }
         let (peer, protocol) = (self.peer, http::Version::HTTP_11);
         let scene = Scene { peer, protocol, route: &route.name, version: "", matched };
         if let Some(reply) = route.reply(&head, &scene) {
@@ -167,8 +170,7 @@ fn edit(out: &mut Vec<u8>, route: &RoutePlan, version: &VersionPlan, scene: Scen
 /// timeouts of its own.
 fn is_plain(route: &RoutePlan, head: &Head<'_>) -> bool {
     let (tell, has) = (&route.tell, |name: &HeaderName| head.field(name).is_some());
-    route.plain
-        && !((tell.attempts_up && has(&rewrite::ATTEMPT_COUNT))
-            || (tell.time_left && has(&rewrite::EXPECTED_TIME))
-            || (route.grpc_timeout_us.is_some() && has(&GRPC_TIMEOUT)))
+    !((tell.attempts_up && has(&rewrite::ATTEMPT_COUNT))
+        || (tell.time_left && has(&rewrite::EXPECTED_TIME))
+        || (route.grpc_timeout_us.is_some() && has(&GRPC_TIMEOUT)))
 }

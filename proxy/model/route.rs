@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::Cors;
 use super::Edits;
+use super::Faults;
+use super::RateLimit;
 use super::Redirect;
 use super::Retry;
 use super::Rewrite;
@@ -44,6 +47,12 @@ pub struct Route {
     pub edits: Edits,
     #[serde(skip_serializing_if = "Rewrite::is_empty")]
     pub rewrite: Rewrite,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub faults: Option<Faults>,
 }
 
 impl Route {
@@ -61,6 +70,9 @@ impl Route {
             tell: Tell::default(),
             edits: Edits::default(),
             rewrite: Rewrite::default(),
+            cors: None,
+            rate_limit: None,
+            faults: None,
         }
     }
 }

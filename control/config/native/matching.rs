@@ -23,7 +23,8 @@ const MATCH: [&str; 12] = [
     "connect",
 ];
 /// The value matches of a predicate or a forced version.
-const TEXTS: [&str; 8] = ["exact", "prefix", "suffix", "contains", "regex", "range", "present", "ignoreCase"];
+pub const TEXTS: [&str; 8] =
+    ["exact", "prefix", "suffix", "contains", "regex", "range", "present", "ignoreCase"];
 const PREDICATE: [&str; 11] = [
     "name",
     "exact",

@@ -9,6 +9,7 @@ use crate::config::fields::Spot;
 use crate::config::fields::nearest;
 
 use super::edits;
+use super::gates;
 use super::hosts;
 use super::hosts::Domain;
 use super::matching;
@@ -20,7 +21,7 @@ use super::timeouts::Waits;
 use super::units;
 use super::upgrades;
 
-const FIELDS: [&str; 18] = [
+const FIELDS: [&str; 21] = [
     "name",
     "hosts",
     "match",
@@ -39,6 +40,9 @@ const FIELDS: [&str; 18] = [
     "rewrite",
     "requestHeaders",
     "responseHeaders",
+    "cors",
+    "rateLimit",
+    "faults",
 ];
 const DIRECT: [&str; 2] = ["status", "body"];
 
@@ -151,6 +155,7 @@ fn route(
     let route = Route::new(name?, target?);
     let mut route = Route { matches, upgrades, retry: policy, edits, rewrite, ..route };
     waits.put_into(&mut route);
+    gates::read(&fields, &mut route);
     Some((domains, route))
 }
 
