@@ -92,6 +92,7 @@ fn router(admin: Admin) -> Router {
         .route("/ready", get(inspect::ready))
         .route("/server_info", get(inspect::server_info))
         .route("/config_dump", get(inspect::config_dump))
+        .route("/certificates", get(inspect::certificates))
         .route("/reload", post(inspect::reload))
         .route("/drain_listeners", post(drain::drain_listeners))
         .route("/metrics", get(metrics::metrics))

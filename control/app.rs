@@ -262,6 +262,9 @@ fn load(path: &Path) -> Result<Read, StartError> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    for warning in crate::certificates::warnings(&loaded.model, Clock::start(Moment::default()).now()) {
+        tracing::warn!("{warning}");
+    }
     let referenced = files.referenced();
     Ok(Read { loaded, text, referenced })
 }

@@ -12,6 +12,7 @@ pub mod fleet;
 pub mod act;
 pub mod events;
 pub mod journal;
+pub mod certificates;
 pub mod figures;
 pub mod window;
 pub mod source;

@@ -21,6 +21,7 @@ pub const RATE_LIMITED_TOTAL: &str = "serin_rate_limited_requests_total";
 pub const FAULTS_INJECTED_TOTAL: &str = "serin_faults_injected_total";
 pub const HTTP2_FLOODS_TOTAL: &str = "serin_http2_floods_total";
 pub const UNROUTED_REQUESTS_TOTAL: &str = "serin_unrouted_requests_total";
+pub const CERTIFICATE_EXPIRY_TIMESTAMP_SECONDS: &str = "serin_certificate_expiry_timestamp_seconds";
 pub const TLS_HANDSHAKES_TOTAL: &str = "serin_tls_handshakes_total";
 pub const CONFIG_RELOADS_TOTAL: &str = "serin_config_reloads_total";
 pub const JOURNAL_WRITABLE: &str = "serin_journal_writable";
@@ -49,6 +50,10 @@ pub mod label {
     pub const TEST: &str = "test";
     pub const HEALTH: &str = "health";
     pub const RESULT: &str = "result";
+    pub const PLACE: &str = "place";
+    pub const PART: &str = "part";
+    pub const SUBJECT: &str = "subject";
+    pub const SERIAL: &str = "serial";
 }
 
 /// What the `role` label says of mirrored copies.

@@ -368,3 +368,34 @@ fn an_answer_that_ends_with_the_connection_is_announced_only_when_it_is_whole() 
         server.join().expect("the server does not panic");
     }
 }
+
+#[test]
+fn the_end_of_each_certificate_is_told_and_warned_of() {
+    let authority = Authority::new();
+    let origin = Origin::start("a");
+    let old = authority.sign_with(vec!["old.example".to_owned()], |params| {
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    });
+    let (old, new) = (authority.put("old", &old), authority.put("web", &authority.sign(&["web.example"])));
+    let ca = authority.ca().display().to_string();
+    let tls = format!("{{certificates: [{new}, {old}], clientCertificates: {{ca: {ca}, required: false}}}}");
+    let app = App::start(&listening(origin.address, &tls, ""));
+    let ends = |subject: &str, part: &str| {
+        let labels = [("place", "listener secure"), ("subject", subject), ("part", part)];
+        app.metric("serin_certificate_expiry_timestamp_seconds", &labels)
+    };
+    assert_eq!(ends("CN=old.example,O=serin", "server"), 1_609_459_200.0);
+    assert!(ends("CN=web.example,O=serin", "server") > 4e9 && ends("CN=test authority", "authority") > 4e9);
+    let listed = app.get_json("/certificates");
+    let listed = listed.as_array().expect("a list");
+    assert_eq!(listed.len(), 3, "{listed:?}");
+    assert_eq!(listed[1]["names"][0], "dns:old.example");
+    assert!(app.log().contains("has expired"), "{}", app.log());
+    let output = serin(&["check", "-c", &app.config().display().to_string()]);
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success() && printed.contains("warning: listener secure: the server's certificate"),
+        "{printed}"
+    );
+}

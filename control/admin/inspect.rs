@@ -9,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Admin, Failure, Life, Refused};
+use crate::certificates::Certificate;
 use crate::tick::ask::Ask;
 use crate::tick::view::{Dump, Reload};
 
@@ -71,6 +72,13 @@ pub async fn server_info(State(admin): State<Admin>) -> Json<ServerInfo> {
 #[utoipa::path(get, path = "/config_dump", tag = "process", responses((status = 200, body = Dump)))]
 pub async fn config_dump(State(admin): State<Admin>) -> Result<Json<Dump>, Refused> {
     Ok(Json(admin.desk.ask(|reply| Ask::Dump { reply }).await?))
+}
+
+/// The certificates in use, and when they expire.
+#[utoipa::path(get, path = "/certificates", tag = "process", responses((status = 200, body = Vec<Certificate>)))]
+pub async fn certificates(State(admin): State<Admin>) -> Result<Json<Vec<Certificate>>, Refused> {
+    let (_, view) = admin.desk.ask(|reply| Ask::Metrics { reply }).await?;
+    Ok(Json(view.certificates))
 }
 
 /// Reads the configuration file again; on any problem everything stays as it is.

@@ -17,6 +17,7 @@ use serin_proxy::reading::{Attempt, Counts, VersionReading};
 use serin_proxy::weights::percent;
 
 use super::{Admin, Refused};
+use crate::certificates::Certificate;
 use crate::names;
 use crate::names::label;
 use crate::rollout::Status;
@@ -80,6 +81,9 @@ pub fn render(reading: &Reading, view: &MetricsView) -> prometheus::Result<Strin
         let help = "Requests that a fault was injected into.";
         page.counter(names::FAULTS_INJECTED_TOTAL, help, &[("kind", kind)], count);
     }
+    for certificate in &view.certificates {
+        certificate_of(&mut page, certificate);
+    }
     for (result, count) in [("success", reading.handshakes), ("failure", reading.handshakes_failed)] {
         let help = "TLS handshakes of clients.";
         page.counter(names::TLS_HANDSHAKES_TOTAL, help, &[(label::RESULT, result)], count);
@@ -95,6 +99,17 @@ pub fn render(reading: &Reading, view: &MetricsView) -> prometheus::Result<Strin
     process::read(&mut page);
     let families: Vec<MetricFamily> = page.families.into_values().collect();
     TextEncoder::new().encode_to_string(&families)
+}
+
+fn certificate_of(page: &mut Page, certificate: &Certificate) {
+    let labels = [
+        (label::PLACE, certificate.place.as_str()),
+        (label::PART, certificate.part),
+        (label::SUBJECT, &certificate.subject),
+        (label::SERIAL, &certificate.serial),
+    ];
+    let help = "When a certificate in use expires, since the Unix epoch.";
+    page.gauge(names::CERTIFICATE_EXPIRY_TIMESTAMP_SECONDS, help, &labels, certificate.not_after as f64);
 }
 
 /// Every version could be mirrored to, few are.
@@ -272,7 +287,12 @@ mod tests {
 
     fn text() -> String {
         let reloads = Reloads { accepted: 2, rejected: 1 };
-        let view = MetricsView { rollouts: Vec::new(), reloads, is_journal_writable: true };
+        let view = MetricsView {
+            rollouts: Vec::new(),
+            reloads,
+            is_journal_writable: true,
+            certificates: Vec::new(),
+        };
         render(&reading(), &view).unwrap()
     }
 

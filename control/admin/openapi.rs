@@ -15,6 +15,7 @@ use super::{drain, events, inspect, metrics, rollouts};
         inspect::ready,
         inspect::server_info,
         inspect::config_dump,
+        inspect::certificates,
         inspect::reload,
         drain::drain_listeners,
         metrics::metrics,

@@ -10,6 +10,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Exit, LogFormat, Run};
 use crate::app::{App, Options};
+use crate::certificates;
+use crate::clock::{Clock, Moment};
 use crate::config;
 use crate::config::Files;
 use crate::source;
@@ -37,6 +39,10 @@ pub fn check(path: &Path) -> anyhow::Result<Exit> {
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 println!("{warning}");
+            }
+            let now = Clock::start(Moment::default()).now();
+            for warning in certificates::warnings(&loaded.model, now) {
+                println!("{}: warning: {warning}", path.display());
             }
             let services = counted(loaded.model.services.len(), "service");
             let rollouts = counted(loaded.rollouts.len(), "rollout");

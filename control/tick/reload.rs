@@ -4,6 +4,7 @@ use serin_proxy::{Handle, Marks};
 
 use super::Tick;
 use super::view::Reload;
+use crate::certificates;
 use crate::config;
 use crate::config::problem::Problem;
 use crate::config::{Files, Loaded};
@@ -99,6 +100,7 @@ impl Tick {
         self.drain.send_replace(loaded.drain);
         let mut warnings: Vec<String> = loaded.warnings.iter().map(Problem::to_string).collect();
         warnings.extend(self.fixed.changed(loaded));
+        warnings.extend(certificates::warnings(&loaded.model, self.clock.now()));
         for warning in &warnings {
             tracing::warn!("{warning}");
         }

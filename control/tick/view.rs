@@ -10,6 +10,8 @@ use utoipa::ToSchema;
 
 use super::Tick;
 use super::ask::Refusal;
+use crate::certificates;
+use crate::certificates::Certificate;
 use crate::clock::Moment;
 use crate::figures::Figures;
 use crate::fleet::Governed;
@@ -79,6 +81,7 @@ pub struct MetricsView {
     pub rollouts: Vec<Status>,
     pub reloads: Reloads,
     pub is_journal_writable: bool,
+    pub certificates: Vec<Certificate>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -159,6 +162,7 @@ impl Tick {
             rollouts: self.fleet.rollouts.iter().map(|governed| governed.rollout.status(now)).collect(),
             reloads: self.reloads,
             is_journal_writable: self.down.is_none(),
+            certificates: certificates::in_use(&self.model),
         };
         (self.handle.readings(), view)
     }
