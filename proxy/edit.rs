@@ -111,6 +111,14 @@ impl Edits {
         matches!(self.host, Some(HostEdit::Endpoint))
     }
 
+    /// Makes the edit that had to wait for the endpoint. Without a name of its own
+    /// it leaves the request's host.
+    pub fn edit_endpoint(&self, message: &mut impl Request, hostname: Option<&str>) {
+        if let Some(hostname) = hostname.filter(|_| self.takes_endpoints_host()) {
+            host::set_host(message, hostname, self.append_forwarded_host);
+        }
+    }
+
     fn edit_request(&self, message: &mut impl Request, scene: &Scene<'_>) {
         for level in &self.request {
             level.apply(message, |message, template, out| {

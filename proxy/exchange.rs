@@ -55,6 +55,7 @@ use crate::tunnel;
 use crate::tunnel::Tunnel;
 use crate::upgrade;
 use crate::upgrade::Change;
+use crate::upstream::Backend;
 use crate::upstream::Wish;
 
 /// Of an unwanted answer no more than this is read.
@@ -275,9 +276,15 @@ async fn run(
 ) -> Response<AnswerBody> {
     let (tell, view) = (route.tell, flight.view.clone());
     view.splits[split].budget.earn();
-    let mut kept = Kept::default();
+    let (mut kept, mut asked) = (Kept::default(), None);
     let answer = loop {
-        let edits = |parts: &mut Parts, version: &VersionPlan| kept = shape(parts, route, version, scene);
+        let edits = |parts: &mut Parts, version: &VersionPlan, backend: &Rc<Backend>| {
+            kept = shape(parts, route, version, scene);
+            if let Some(edits) = &route.edits {
+                edits.edit_endpoint(parts, backend.host.hostname.as_deref());
+            }
+            asked = Some(backend.clone());
+        };
         let answer = send(&flight, split, &mut tries, &outgoing, tell, edits).await;
         let ended = ended(&flight, &tries, &outgoing, &answer);
         match tries.next(&flight, &ended, outgoing.can_resend()) {
@@ -294,7 +301,8 @@ async fn run(
     let version = &view.table.splits[split].versions[tries.version];
     let edits = InForce { version: version.edits.as_deref(), route: route.edits.as_deref() };
     let edit = |headers: &mut HeaderMap, status: StatusCode| {
-        let answered = Answered { status: status.as_u16(), version: &version.label, upstream: None };
+        let upstream = asked.as_ref().map(|backend| &backend.host.location as &dyn std::fmt::Display);
+        let answered = Answered { status: status.as_u16(), version: &version.label, upstream };
         edits.edit_answer(headers, &kept, &answered);
     };
     let mut response = match answer {
@@ -344,11 +352,11 @@ async fn send(
     tries: &mut Tries,
     outgoing: &Outgoing,
     tell: Tell,
-    edits: impl FnOnce(&mut Parts, &VersionPlan),
+    edits: impl FnOnce(&mut Parts, &VersionPlan, &Rc<Backend>),
 ) -> Result<Answer, Fault> {
     let backend = tries.begin(flight).ok_or(Fault::upstream(Kind::NoHealthyUpstream))?;
     let plan = &flight.view.table.splits[split].versions[tries.version];
-    let (parts, body) = outgoing.request(flight, tries, tell, |parts| edits(parts, plan));
+    let (parts, body) = outgoing.request(flight, tries, tell, |parts| edits(parts, plan, &backend));
     flight.within(attempt(&backend, plan, tries.fresh, parts, body)).await?
 }
 

@@ -92,6 +92,34 @@ fn hosts_are_rewritten_and_the_old_one_is_told() {
 }
 
 #[test]
+fn an_endpoints_own_name_can_be_the_host_and_its_address_be_told() {
+    let origin = echo();
+    let told = "responseHeaders: {set: {x-host: \"%UPSTREAM_HOST%\"}}";
+    let app = App::start(&format!(
+        "{}services:\n  named: {{primary: {{endpoints: [{{address: \"{}\", hostname: one.internal}}]}}}}\n  \
+         plain: {{primary: {}}}\nroutes:\n\
+         \x20 - {{match: {{prefix: /named}}, service: named, rewrite: {{hostFromEndpoint: true}}, {told}}}\n\
+         \x20 - {{match: {{prefix: /plain}}, service: plain, rewrite: {{hostFromEndpoint: true}}, {told}}}\n\
+         \x20 - {{service: plain, {told}}}\n",
+        head(1),
+        origin.address,
+        origin.address
+    ));
+    let address = origin.address.to_string();
+    for (path, host, original) in [
+        ("/named", "one.internal", &["test.example"][..]),
+        ("/plain", "test.example", &[]),
+        ("/", "test.example", &[]),
+    ] {
+        for (way, reply) in ways(&app, &Ask::get(path)) {
+            assert_eq!(reply.json()["authority"], host, "{path} by {way}");
+            assert_eq!(echoed(&reply, "x-envoy-original-host"), original, "{path} by {way}");
+            assert_eq!(values(&reply, "x-host"), [address.as_str()], "{path} by {way}");
+        }
+    }
+}
+
+#[test]
 fn header_edits_are_made_from_the_version_outwards() {
     let origin = echo();
     let yaml = format!(

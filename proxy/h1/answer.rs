@@ -158,7 +158,7 @@ impl Client<'_> {
                 } else {
                     let signs = question.signs(head.status.as_u16(), &input.filled()[..head.length]);
                     input.consume(head.length);
-                    question.edit_answer(&head, &mut out);
+                    question.edit_answer(&head, links, &mut out);
                     return Ok(Answer { head, out, link, links: links.clone(), input, signs });
                 }
             }
@@ -168,14 +168,15 @@ impl Client<'_> {
 
 impl Question {
     /// The edits of the route and of the version that has answered.
-    fn edit_answer(&self, head: &ResponseHead, out: &mut Vec<u8>) {
+    fn edit_answer(&self, head: &ResponseHead, links: &Links, out: &mut Vec<u8>) {
         let table = &self.flight.view.table;
         let version = &table.splits[self.split].versions[self.tries.version];
         let route = table.route(self.tries.route).edits.as_deref();
         let edits = InForce { version: version.edits.as_deref(), route };
         if !edits.is_none() {
             let status = head.status.as_u16();
-            let answered = Answered { status, version: &version.label, upstream: None };
+            let upstream = Some(links.location() as &dyn std::fmt::Display);
+            let answered = Answered { status, version: &version.label, upstream };
             edits.edit_answer(&mut Lines(out), &self.kept, &answered);
         }
     }

@@ -61,6 +61,10 @@ impl Links {
         by_host.entry(host.into()).or_insert_with(new).clone()
     }
 
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
     /// A kept connection. Unless the request may be sent twice, the kernel is
     /// asked whether it is still open: the reactor may hear of it too late.
     pub fn take(&self, repeatable: bool) -> Option<Link> {
