@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use crate::harness::app::single;
+use crate::harness::certs::Authority;
 use crate::harness::{Answer, App, Origin, require_at};
 
 /// What h2spec asks of a server that speaks HTTP/2 alone. Ours reads a wrong
@@ -44,4 +45,19 @@ fn the_listener_conforms_to_http2() {
     assert_eq!(failed, BTreeSet::from([CLEARTEXT_ALONE.to_owned()]));
     assert!(passed >= 145, "only {passed} cases were run");
     assert_eq!(app.conn().get("/").status, 200, "it goes on serving");
+}
+
+#[test]
+fn the_listener_conforms_to_http2_over_tls() {
+    let origin = Origin::answering("a", |_| Answer::ok().text("a body of some bytes, for windows of one"));
+    let authority = Authority::new();
+    let pair = authority.put("web", &authority.sign(&["web.example"]));
+    let app = App::start(&format!(
+        "listeners:\n  - name: secure\n    address: 127.0.0.1:0\n    tls: {{certificates: [{pair}]}}\n\
+         admin: 127.0.0.1:0\nworkers: 1\nservices:\n  web: {{primary: {}}}\n",
+        origin.address
+    ));
+    let Some((failed, passed)) = run(app.address(), &["--tls", "--insecure"]) else { return };
+    assert_eq!(failed, BTreeSet::new());
+    assert!(passed >= 146, "only {passed} cases were run");
 }

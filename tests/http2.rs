@@ -2,7 +2,9 @@
 //! said differently there, room that is given back, and connections that end in
 //! an orderly way.
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::harness::app::{head, quiet, single};
@@ -326,4 +328,64 @@ fn clients_that_do_not_answer_pings_are_given_up() {
     lively.rest(Duration::from_millis(300));
     assert_eq!(lively.ask(&Ask::get("/")).status, 200);
     eventually("one is left", || app.metric("serin_connections", &[]) == 1.0);
+}
+
+/// An HTTP/2 server by hand: on each connection it answers the first stream, and
+/// when it has two says goodbye to the second.
+fn leaving() -> (SocketAddr, Arc<Mutex<Vec<u32>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let shared = seen.clone();
+    std::thread::spawn(move || {
+        for (nth, stream) in listener.incoming().flatten().enumerate() {
+            let seen = shared.clone();
+            // An error here only means that the proxy left first.
+            std::thread::spawn(move || drop(leave(stream, nth, &seen)));
+        }
+    });
+    (address, seen)
+}
+
+fn leave(mut stream: TcpStream, nth: usize, seen: &Mutex<Vec<u32>>) -> std::io::Result<()> {
+    let mut preface = [0; 24];
+    stream.read_exact(&mut preface)?;
+    stream.write_all(&frame(SETTINGS, 0, 0, &[]))?;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head)?;
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        stream.read_exact(&mut payload)?;
+        let id = u32::from_be_bytes(head[5..9].try_into().expect("four bytes"));
+        match head[3] {
+            SETTINGS if head[4] & ACK == 0 => stream.write_all(&frame(SETTINGS, ACK, 0, &[]))?,
+            PING if head[4] & ACK == 0 => stream.write_all(&frame(PING, ACK, 0, &payload))?,
+            HEADERS => {
+                seen.lock().expect("no holder panics").push(id);
+                if nth == 0 && id == 1 {
+                    continue;
+                }
+                if nth == 0 {
+                    stream.write_all(&frame(GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0]))?;
+                }
+                let answered = if nth == 0 { 1 } else { id };
+                // Let the goodbye arrive first.
+                std::thread::sleep(Duration::from_millis(300));
+                stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, answered, &[0x88]))?;
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn streams_that_an_upstream_leaves_behind_go_to_a_new_connection() {
+    let (address, seen) = leaving();
+    let app = speaking("http2", address);
+    let mut h2 = H2::open(app.address());
+    let replies = h2.ask_together(&[Ask::get("/1"), Ask::get("/2")]);
+    assert!(replies.iter().all(|reply| reply.status == 200), "{replies:?}");
+    assert_eq!(*seen.lock().expect("no holder panics"), [1, 3, 1], "the first was not sent again");
+    assert_eq!(h2.ask(&Ask::get("/3")).status, 200);
+    assert_eq!(app.requests(&[("outcome", "success")]), 3);
 }

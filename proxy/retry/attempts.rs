@@ -76,13 +76,15 @@ pub struct Attempts {
     retries: u32,
     /// Endpoints of the present version that could not be reached.
     unreached: u32,
+    /// Kept connections that were closed before they took the request.
+    unsent: u32,
     /// A request that was surely not taken has been repeated.
     repeated: bool,
 }
 
 impl Attempts {
     pub fn new(covered: bool, instead: Option<Instead>) -> Attempts {
-        Attempts { covered, instead, retries: 0, unreached: 0, repeated: false }
+        Attempts { covered, instead, retries: 0, unreached: 0, unsent: 0, repeated: false }
     }
 
     /// Does the policy speak of this request?
@@ -141,7 +143,13 @@ impl Attempts {
                 self.unreached += 1;
                 (self.unreached as usize) < means.endpoints().min(MAX_TRIES as usize)
             }
-            Kind::Unsent | Kind::Refused => !std::mem::replace(&mut self.repeated, true),
+            // Such a connection is closed. One that says goodbye leaves a request
+            // behind first and is seen to be closed by the next.
+            Kind::Unsent => {
+                self.unsent += 1;
+                self.unsent < MAX_TRIES
+            }
+            Kind::Refused => !std::mem::replace(&mut self.repeated, true),
             Kind::Stale => means.is_idempotent() && !std::mem::replace(&mut self.repeated, true),
             _ => false,
         }
@@ -318,12 +326,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_taken_is_repeated_once_whatever_the_method() {
-        for kind in [Kind::Unsent, Kind::Refused] {
-            let post = World { idempotent: false, ..FINE };
-            let next = walk(None, None, post, &[failed(kind), failed(kind)]);
-            assert_eq!(next, [AT_ONCE, Next::Pass(Stop::Content)], "{kind:?}");
-        }
+    fn what_was_not_taken_is_repeated_whatever_the_method() {
+        let post = || World { idempotent: false, ..FINE };
+        let next = walk(None, None, post(), &[failed(Kind::Refused), failed(Kind::Refused)]);
+        assert_eq!(next, [AT_ONCE, Next::Pass(Stop::Content)]);
+        let next = walk(None, None, post(), &[failed(Kind::Refused), failed(Kind::Unsent)]);
+        assert_eq!(next, [AT_ONCE, AT_ONCE], "a connection that says goodbye is met twice");
+        let next = walk(None, None, post(), &[failed(Kind::Unsent); 3]);
+        assert_eq!(next, [AT_ONCE, AT_ONCE, Next::Pass(Stop::Content)]);
     }
 
     #[test]
