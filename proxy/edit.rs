@@ -131,8 +131,11 @@ impl Edits {
         }
         if let Some(path) = &self.path {
             let before = message.target().to_owned();
-            message.set(&ORIGINAL_PATH, before.as_bytes());
-            message.set_target(&path.apply(&before, scene.matched));
+            // A CONNECT has no path, and `OPTIONS *` none that could be rewritten.
+            if before.starts_with('/') {
+                message.set(&ORIGINAL_PATH, before.as_bytes());
+                message.set_target(&path.apply(&before, scene.matched));
+            }
         }
     }
 

@@ -113,11 +113,11 @@ impl Asked for Parts {
 
 impl Request for Parts {
     fn set_target(&mut self, target: &str) {
-        let mut uri = std::mem::take(&mut self.uri).into_parts();
-        if let Ok(target) = PathAndQuery::try_from(target) {
-            uri.path_and_query = Some(target);
+        let mut uri = self.uri.clone().into_parts();
+        uri.path_and_query = PathAndQuery::try_from(target).ok();
+        if let Ok(uri) = http::Uri::from_parts(uri) {
+            self.uri = uri;
         }
-        self.uri = http::Uri::from_parts(uri).expect("what was a target is one with another path");
     }
 
     fn asked(&self) -> &dyn Asked {

@@ -172,3 +172,15 @@ fn answers_know_their_request() {
     assert_eq!(values(&headers, "x-2"), ["10.0.0.9:80|web/primary"]);
     assert!(!headers.contains_key("x-up"));
 }
+
+#[test]
+fn what_has_no_path_keeps_none() {
+    let rewrite = Rewrite { path: Some(PathRewrite::Full("/x".into())), ..Rewrite::default() };
+    let edits = Edits::new(&[], &rewrite).ok().flatten().unwrap();
+    for target in ["a.b:80", "*"] {
+        let parts = edited(&edits, target, &[], Matched::Prefix(0));
+        assert_eq!(parts.uri, target);
+        assert!(!parts.headers.contains_key("x-envoy-original-path"));
+    }
+    assert_eq!(edited(&edits, "http://a.b/c?d", &[], Matched::Prefix(0)).uri, "http://a.b/x?d");
+}
