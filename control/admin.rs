@@ -4,6 +4,7 @@
 //! no state of its own. Only POST and PUT change anything, and a browser page of
 //! another origin cannot send those.
 
+pub mod clusters;
 pub mod drain;
 pub mod events;
 pub mod inspect;
@@ -102,6 +103,7 @@ fn router(admin: Admin) -> Router {
         .route("/rollouts/{name}/{command}", post(rollouts::command))
         .route("/splits", get(rollouts::splits))
         .route("/splits/{name}/weights", put(rollouts::weights))
+        .route("/clusters", get(clusters::clusters))
         .route("/events", get(events::events))
         .route("/openapi.json", get(openapi::document))
         .fallback(nowhere)

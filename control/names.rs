@@ -16,6 +16,13 @@ pub const REQUEST_DURATION_SECONDS: &str = "serin_request_duration_seconds";
 pub const WEIGHT_PERCENT: &str = "serin_weight_percent";
 pub const ROLLOUT_PHASE: &str = "serin_rollout_phase";
 pub const ROLLOUT_EVIDENCE: &str = "serin_rollout_evidence";
+pub const ENDPOINT_HEALTHY: &str = "serin_endpoint_healthy";
+pub const ATTEMPTS_TOTAL: &str = "serin_attempts_total";
+pub const HEALTH_CHECKS_TOTAL: &str = "serin_health_checks_total";
+pub const OUTLIERS_TOTAL: &str = "serin_outliers_total";
+pub const PANIC: &str = "serin_panic";
+pub const PANIC_TOTAL: &str = "serin_panic_total";
+pub const FALLBACK_TOTAL: &str = "serin_fallback_total";
 pub const CONNECTIONS: &str = "serin_connections";
 pub const RATE_LIMITED_TOTAL: &str = "serin_rate_limited_requests_total";
 pub const FAULTS_INJECTED_TOTAL: &str = "serin_faults_injected_total";
@@ -54,6 +61,8 @@ pub mod label {
     pub const PART: &str = "part";
     pub const SUBJECT: &str = "subject";
     pub const SERIAL: &str = "serial";
+    pub const CAUSE: &str = "cause";
+    pub const ENDPOINT: &str = "endpoint";
 }
 
 /// What the `role` label says of mirrored copies.

@@ -197,6 +197,7 @@ impl Tick {
             Ask::Rollout { name, reply } => drop(reply.send(self.detail_of(&name))),
             Ask::Splits { reply } => drop(reply.send(self.splits())),
             Ask::Metrics { reply } => drop(reply.send(self.metrics())),
+            Ask::Health { reply } => drop(reply.send(self.handle.readings().health)),
             Ask::Dump { reply } => drop(reply.send(self.dump())),
             Ask::Subscribe { last, reply } => drop(reply.send(self.events.subscribe(last))),
         }

@@ -365,6 +365,8 @@ fn ended(flight: &Flight, tries: &Tries, outgoing: &Outgoing, answer: &Result<An
         Err(fault) => Ended::Failed(outgoing.blame(*fault)),
         Ok(answer) => {
             let (status, headers) = (answer.response.status().as_u16(), answer.response.headers());
+            let failed = outcome::grpc_failure(headers) == Some(true);
+            tries.hear(flight, status, failed, headers.contains_key(outcome::RESIGNS));
             Ended::Answered(tries.signs(&flight.view, status, Fields::Map(headers)))
         }
     }

@@ -220,6 +220,7 @@ impl Handle {
             versions: table.slots.iter().map(|slot| slot.read()).collect(),
             splits: self.evidence_of(&table),
             endpoints: table.endpoints.iter().map(|hosts| hosts.read()).collect(),
+            health: table.endpoints.iter().map(|hosts| hosts.health()).collect(),
             connections: count(|lane| lane.opened.get().saturating_sub(lane.closed.get())),
             unrouted: count(|lane| lane.unrouted.get()),
             floods: count(|lane| lane.floods.get()),

@@ -26,7 +26,10 @@
 )]
 #![allow(dead_code, reason = "what health checks and name resolution need stands before them")]
 
+mod care;
+mod course;
 mod lineup;
+mod outlier;
 mod vitals;
 
 use std::collections::HashMap;
@@ -46,7 +49,10 @@ use crate::model::Endpoint;
 use crate::model::Version;
 use crate::reading::EndpointsReading;
 
+pub use care::Care;
+pub use course::{Course, Finding, first_wait, wait};
 pub use lineup::Lineup;
+pub use outlier::Lesson;
 pub use vitals::{Flag, Vitals};
 
 /// One endpoint that can be dialled.
@@ -56,6 +62,7 @@ pub struct Host {
     pub priority: u32,
     pub hostname: Option<Arc<str>>,
     pub vitals: Arc<Vitals>,
+    pub care: Arc<Care>,
 }
 
 impl Host {
@@ -79,6 +86,7 @@ pub struct Hosts {
     balance: Balance,
     pub dns: Dns,
     counts: Arc<HostsCounts>,
+    pub care: Arc<Care>,
     workers: usize,
     lineup: Arc<ArcSwap<Lineup>>,
     known: Mutex<Known>,
@@ -120,6 +128,7 @@ impl Hosts {
             && previous.endpoints == version.endpoints
             && previous.balance == version.balance
             && previous.dns == version.dns
+            && previous.care.suits(version)
         {
             return previous.clone();
         }
@@ -134,10 +143,13 @@ impl Hosts {
             balance: version.balance.clone(),
             dns: version.dns.clone(),
             counts: previous.map(|previous| previous.counts.clone()).unwrap_or_default(),
+            care: Care::new(version, previous.map(|previous| &*previous.care)),
             workers,
-            lineup: Arc::new(ArcSwap::from_pointee(Lineup::default())),
+            lineup: Arc::new(ArcSwap::from_pointee(Lineup::new(Vec::new(), 0))),
             known: Mutex::new(known.unwrap_or_default()),
         };
+        let (checks, ejections) = (version.health.is_none(), version.outliers.is_none());
+        hosts.known().vitals.values().for_each(|vitals| vitals.absolve(checks, ejections));
         hosts.muster(&mut hosts.known());
         Arc::new(hosts)
     }
@@ -231,13 +243,15 @@ impl Hosts {
     fn muster(&self, known: &mut Known) {
         let mut hosts: Vec<Arc<Host>> = Vec::new();
         let mut vitals = HashMap::new();
+        let unchecked = self.care.health.is_some();
         for endpoint in &self.endpoints {
             for location in locations(&endpoint.address, &known.names) {
                 if vitals.contains_key(&location) {
                     continue;
                 }
                 let kept = known.vitals.get(&location).cloned();
-                let own = kept.unwrap_or_else(|| Arc::new(Vitals::new(self.workers, clock::now_us())));
+                let own =
+                    kept.unwrap_or_else(|| Arc::new(Vitals::new(self.workers, clock::now_us(), unchecked)));
                 vitals.insert(location.clone(), own.clone());
                 hosts.push(Arc::new(Host {
                     location,
@@ -245,6 +259,7 @@ impl Hosts {
                     priority: endpoint.priority,
                     hostname: hostname(endpoint),
                     vitals: own,
+                    care: self.care.clone(),
                 }));
             }
         }
@@ -253,6 +268,7 @@ impl Hosts {
         self.counts.changes.fetch_add(u64::from(is_change), Ordering::Relaxed);
         known.vitals = vitals;
         self.lineup.store(Arc::new(Lineup::new(hosts, self.balance.panic_percent)));
+        self.care.ring();
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {

@@ -6,24 +6,26 @@
 //! and answers with all its problems at once.
 
 mod balance;
-mod dns;
-mod endpoint;
 mod breaker;
-mod keeping;
-mod http2;
-mod listener;
-mod retry;
-mod forwarded;
-mod preamble;
+mod dns;
 mod edit;
+mod endpoint;
+mod forwarded;
 mod gates;
+mod health;
+mod http2;
+mod keeping;
+mod listener;
+mod outlier;
+mod preamble;
+mod retry;
 mod rewrite;
 mod route;
 mod service;
 mod split;
 mod timeouts;
-mod upgrade;
 mod tls;
+mod upgrade;
 
 pub use balance::{Algorithm, Balance, HashFunction, SlowStart};
 pub use breaker::{Breaker, RetryBound};
@@ -32,9 +34,11 @@ pub use edit::{Edits, HeaderEdits, HeaderPut, Put};
 pub use endpoint::{Address, Endpoint, Labels};
 pub use forwarded::{ClientCertificateField, ClientCertificateMode, Forwarded};
 pub use gates::{Abort, AbortWith, Cors, Delay, Faults, RateLimit};
+pub use health::{GrpcProbe, HealthCheck, HttpProbe, Probe, TcpProbe};
 pub use http2::{Http2, KeepAlive};
 pub use keeping::Keeping;
 pub use listener::{Limits, Listener};
+pub use outlier::{FailurePercentage, Outlier, SuccessRate, Threshold};
 pub use preamble::{ProxyHeader, ProxyProtocol};
 pub use retry::{RateLimited, ResetFormat, ResetHeader, Retry, RetryOn};
 pub use rewrite::{HostRewrite, PathRewrite, Redirect, Rewrite, Substitution};

@@ -1,10 +1,14 @@
 //! How a request counts: success, failure, or against nobody.
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 
 use crate::fault::At;
 use crate::fault::Fault;
 use crate::head;
+
+pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// By this an endpoint asks, in any answer, to be taken for failed.
+pub const RESIGNS: HeaderName = HeaderName::from_static("x-envoy-immediate-health-check-fail");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -58,7 +62,7 @@ fn class_of(status: StatusCode) -> u8 {
 /// gRPC puts its status into trailers, or into the head where there is no body.
 /// `None` when the fields say nothing.
 pub fn grpc_failure(fields: &HeaderMap) -> Option<bool> {
-    Some(is_grpc_failure(fields.get("grpc-status")?.as_bytes()))
+    Some(is_grpc_failure(fields.get(GRPC_STATUS)?.as_bytes()))
 }
 
 /// A status that is no number is no success.

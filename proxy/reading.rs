@@ -2,11 +2,15 @@
 //! process began, so that readings of workers, of replicas and of a process and
 //! its predecessor simply add.
 
+mod health;
+
 use serde::{Deserialize, Serialize};
 
 use crate::histogram::Histogram;
 use crate::model::Role;
 use crate::weights::Weights;
+
+pub use health::{EndpointReading, HealthReading};
 
 /// All counters at one moment.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -15,6 +19,7 @@ pub struct Reading {
     pub versions: Vec<VersionReading>,
     pub splits: Vec<SplitReading>,
     pub endpoints: Vec<EndpointsReading>,
+    pub health: Vec<HealthReading>,
     pub connections: u64,
     /// Requests that no split took: no route, malformed, direct answers.
     pub unrouted: u64,
@@ -88,6 +93,11 @@ pub struct Counts {
     pub retry_overflow: u64,
     /// Failures of this version that the primary answered instead.
     pub shielded: u64,
+    /// Requests of this version that another answered, for none of its endpoints
+    /// was well.
+    pub fallback: u64,
+    /// Attempts that went to any endpoint, for too few were well.
+    pub panicked: u64,
     /// Requests of this version that were copied to a mirror.
     pub mirrored: u64,
     /// Copies not made or abandoned because a bound was reached.
@@ -205,6 +215,11 @@ impl Reading {
                 mine.failed += theirs.failed;
             }
         }
+        for mine in &mut self.health {
+            if let Some(theirs) = before.health.iter().find(|theirs| theirs.is_same(mine)) {
+                mine.add(theirs);
+            }
+        }
         precede(&mut self.splits, &before.splits);
     }
 }
@@ -240,6 +255,8 @@ impl Counts {
             retry_exhausted,
             retry_overflow,
             shielded,
+            fallback,
+            panicked,
             mirrored,
             mirror_dropped,
             bytes_in,
@@ -260,6 +277,8 @@ impl Counts {
         self.in_flight += in_flight;
         self.retries += retries;
         self.shielded += shielded;
+        self.fallback += fallback;
+        self.panicked += panicked;
         self.mirrored += mirrored;
         self.mirror_dropped += mirror_dropped;
         self.bytes_in += bytes_in;

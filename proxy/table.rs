@@ -142,6 +142,7 @@ pub struct SplitPlan {
     pub sticky: Option<Sticky>,
     pub shield: Option<Shield>,
     pub mirror: Option<(usize, Mirror)>,
+    pub fallback: bool,
 }
 
 pub struct VersionPlan {
@@ -474,6 +475,7 @@ impl Compiler<'_> {
             sticky,
             shield: split.shield.clone(),
             mirror,
+            fallback: split.fallback,
         })
     }
 

@@ -90,6 +90,8 @@ pub struct Shard {
     pub retry_exhausted: Count,
     pub retry_overflow: Count,
     pub shielded: Count,
+    pub fallback: Count,
+    pub panicked: Count,
     pub mirrored: Count,
     pub mirror_dropped: Count,
     pub bytes_in: Count,
@@ -140,6 +142,8 @@ impl Shard {
         counts.retry_exhausted += self.retry_exhausted.get();
         counts.retry_overflow += self.retry_overflow.get();
         counts.shielded += self.shielded.get();
+        counts.fallback += self.fallback.get();
+        counts.panicked += self.panicked.get();
         counts.mirrored += self.mirrored.get();
         counts.mirror_dropped += self.mirror_dropped.get();
         counts.bytes_in += self.bytes_in.get();

@@ -4,15 +4,18 @@
 //! The decision is [`Attempts`]'; here it gets its means and its consequences,
 //! as far as these need no connection.
 
+use std::cmp::Reverse;
 use std::rc::Rc;
 
 use crate::breaker::Permit;
 use crate::clock;
+use crate::fault::At;
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::flight::Flight;
 use crate::head::Fields;
 use crate::head::Head;
+use crate::hosts::Lesson;
 use crate::lane::View;
 use crate::location::Location;
 use crate::model::Role;
@@ -40,6 +43,8 @@ pub struct Tries {
     split: usize,
     /// The version that is asked now.
     pub version: usize,
+    /// The one that the request belongs to.
+    coin: usize,
     idempotent: bool,
     /// Attempts begun.
     pub count: u32,
@@ -74,6 +79,7 @@ impl Tries {
             route: route.id,
             split,
             version,
+            coin: version,
             idempotent,
             count: 0,
             fresh: false,
@@ -94,9 +100,37 @@ impl Tries {
         policy.max(shield.map_or(0, |shield| shield.max_body))
     }
 
+    /// Where none of the version's endpoints is well, another version answers that
+    /// has one. Nothing was sent, so every method may; the version has failed.
+    fn fall_back(&mut self, flight: &Flight) {
+        let view = &flight.view;
+        let (plan, split) = (&view.table.splits[self.split], &view.splits[self.split]);
+        let is_down = |version: usize| split.versions[version].picker.is_down();
+        if !plan.fallback || self.version != self.coin || !is_down(self.version) {
+            return;
+        }
+        // Who has no weight was not trusted with requests, or no longer is.
+        let weights = &split.toss().generation.weights;
+        let weight = |version: usize| match version == plan.primary {
+            true => u32::MAX,
+            false => weights.of(&plan.cell.versions[version].0),
+        };
+        let others = (0..plan.versions.len()).filter(|version| *version != self.version);
+        let fit = others.filter(|version| weight(*version) > 0 && !is_down(*version));
+        let Some(other) = fit.max_by_key(|version| (weight(*version), Reverse(*version))) else { return };
+        flight.settle(Outcome::of_fault(Fault::upstream(Kind::NoHealthyUpstream)));
+        flight.shard().fallback.add(1);
+        self.attempts.settle_for();
+        self.version = other;
+        self.fresh = false;
+        self.failed.clear();
+    }
+
     /// An attempt begins: it is counted, its time runs, and the endpoint is chosen,
     /// if the version has any; rather one that has not failed this request.
     pub fn begin(&mut self, flight: &Flight) -> Option<Rc<Backend>> {
+        self.fall_back(flight);
+        self.asked = None;
         let before = self.count;
         self.count += 1;
         if before > 0 {
@@ -118,8 +152,40 @@ impl Tries {
                 backend = picker.pick(&wish, before + pick)?;
             }
         }
+        if picker.panics() {
+            self.shard(flight).panicked.add(1);
+        }
         self.asked = Some(backend.clone());
         Some(backend)
+    }
+
+    /// The endpoint has answered with this status; `failed` where a gRPC status in
+    /// the head says worse.
+    pub fn hear(&self, flight: &Flight, status: u16, failed: bool, resigns: bool) {
+        let Some(backend) = &self.asked else { return };
+        let status = if failed { status.max(500) } else { status };
+        backend.host.learn(flight.lane.index, Lesson::Answered(status));
+        if resigns {
+            backend.host.resign();
+        }
+    }
+
+    /// What a fault says of the endpoint; a kept connection that has ended says
+    /// nothing, and neither does a bound of ours.
+    fn learn(&self, flight: &Flight, fault: Fault) {
+        let Some(backend) = self.asked.as_ref().filter(|_| fault.at == At::Upstream) else { return };
+        let lesson = match fault.kind {
+            Kind::ConnectFailure | Kind::Handshake | Kind::Reset | Kind::Refused | Kind::Garbage => {
+                Lesson::Unreached
+            }
+            Kind::ConnectTimeout
+            | Kind::Timeout
+            | Kind::TryTimeout
+            | Kind::IdleTimeout
+            | Kind::MaxDuration => Lesson::Late,
+            _ => return,
+        };
+        backend.host.learn(flight.lane.index, lesson);
     }
 
     /// Must the fields of an answer of this status be looked at?
@@ -139,6 +205,9 @@ impl Tries {
     /// coin's version as failed where another is to answer.
     pub fn next(&mut self, flight: &Flight, ended: &Ended, can_resend: bool) -> Next {
         let view = flight.view.clone();
+        if let Ended::Failed(fault) = ended {
+            self.learn(flight, *fault);
+        }
         self.shard(flight).attempt(ended.result());
         self.retrying = None;
         let policy = view.table.route(self.route).retry.as_ref();

@@ -16,6 +16,9 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+mod checks;
+mod outliers;
+
 use crate::hosts::Hosts;
 use crate::hosts::Name;
 use crate::resolve;
@@ -44,7 +47,9 @@ struct Running {
 
 /// All that is to be looked after under this table.
 fn chores(table: &Table) -> Vec<Chore> {
-    table.endpoints.iter().flat_map(resolving).collect()
+    let names = table.endpoints.iter().flat_map(resolving);
+    let outliers = table.endpoints.iter().filter_map(outliers::chore);
+    names.chain(checks::chores(table)).chain(outliers).collect()
 }
 
 fn resolving(hosts: &Arc<Hosts>) -> Vec<Chore> {

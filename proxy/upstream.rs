@@ -5,8 +5,11 @@ mod link;
 mod picker;
 mod pool;
 mod pools;
+mod probe;
 
+pub use connect::dial;
 pub use link::{Link, Links};
 pub use picker::{Backend, Picker, Wish};
 pub use pool::{Lease, Pool};
 pub use pools::Pools;
+pub use probe::{Asked, Checked, Prober};

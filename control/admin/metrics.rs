@@ -25,6 +25,7 @@ use crate::tick::ask::Ask;
 use crate::tick::view::{MetricsView, PHASES, phase_word};
 
 mod endpoints;
+mod health;
 mod process;
 
 /// Metrics in Prometheus text.
@@ -67,6 +68,9 @@ pub fn render(reading: &Reading, view: &MetricsView) -> prometheus::Result<Strin
     }
     for endpoints in &reading.endpoints {
         endpoints::of(&mut page, endpoints);
+    }
+    for version in &reading.health {
+        health::of_version(&mut page, version);
     }
     for status in &view.rollouts {
         rollout_of(&mut page, status);
@@ -151,6 +155,10 @@ fn version_of(page: &mut Page, version: &VersionReading) {
     page.counter(names::RETRY_OVERFLOW_TOTAL, crowded, &common, counts.retry_overflow);
     let shielded = "Failures of a version that the primary answered instead.";
     page.counter(names::SHIELDED_TOTAL, shielded, &common, counts.shielded);
+    let fallback = "Requests that another version answered, for want of a healthy endpoint.";
+    page.counter(names::FALLBACK_TOTAL, fallback, &common, counts.fallback);
+    let panicked = "Attempts at any endpoint, for too few were healthy.";
+    page.counter(names::PANIC_TOTAL, panicked, &common, counts.panicked);
     page.counter(names::MIRRORED_TOTAL, "Requests that were copied.", &common, counts.mirrored);
     let dropped = "Copies not made or abandoned at a bound.";
     page.counter(names::MIRROR_DROPPED_TOTAL, dropped, &common, counts.mirror_dropped);

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{drain, events, inspect, metrics, rollouts};
+use super::{clusters, drain, events, inspect, metrics, rollouts};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -25,6 +25,7 @@ use super::{drain, events, inspect, metrics, rollouts};
         rollouts::command,
         rollouts::splits,
         rollouts::weights,
+        clusters::clusters,
         events::events,
         document,
     )

@@ -25,6 +25,10 @@ mod splits;
 
 mod site;
 
+mod health;
+
+mod outliers;
+
 mod listeners;
 
 mod upgrades;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use serin_proxy::Reading;
+use serin_proxy::reading::HealthReading;
 use tokio::sync::{mpsc, oneshot};
 
 use super::view::{Detail, Dump, MetricsView, Reload, SplitView};
@@ -42,6 +43,9 @@ pub enum Ask {
     },
     Metrics {
         reply: oneshot::Sender<(Reading, MetricsView)>,
+    },
+    Health {
+        reply: oneshot::Sender<Vec<HealthReading>>,
     },
     Dump {
         reply: oneshot::Sender<Dump>,

@@ -52,7 +52,11 @@ impl Client<'_> {
         loop {
             let mut answer = self.attempt(question).await;
             let ended = match &answer {
-                Ok(answer) => Ended::Answered(answer.signs),
+                Ok(answer) => {
+                    let ResponseHead { status, failed, resigns, .. } = answer.head;
+                    question.tries.hear(&question.flight, status.as_u16(), failed, resigns);
+                    Ended::Answered(answer.signs)
+                }
                 Err(fault) => Ended::Failed(*fault),
             };
             match question.tries.next(&question.flight, &ended, question.upload.is_whole()) {
@@ -76,10 +80,10 @@ impl Client<'_> {
     async fn attempt(&mut self, question: &mut Question) -> Result<Answer, Fault> {
         let view = question.flight.view.clone();
         let Question { flight, tries, split, .. } = question;
-        let plan = &view.table.splits[*split].versions[tries.version];
         let backend = tries.begin(flight).ok_or(Fault::upstream(Kind::NoHealthyUpstream))?;
         let named = backend.links.asks_for_host().then(|| host_of(&question.head)).flatten();
         let links = &named.map_or_else(|| backend.links.clone(), |host| backend.links.of(host));
+        let plan = &view.table.splits[*split].versions[tries.version];
         let kept = if tries.fresh { None } else { links.take(tries.is_idempotent()) };
         let link = match kept {
             Some(link) => link,

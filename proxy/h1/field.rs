@@ -21,6 +21,8 @@ pub enum Role {
     Forwarded(Field),
     ServiceTime,
     GrpcStatus,
+    /// The endpoint wants no more requests.
+    Resigns,
 }
 
 /// A name's length and first letter leave one to compare with, or nearly.
@@ -46,6 +48,7 @@ pub fn role(name: &str) -> Role {
         (17, b't') => ("transfer-encoding", Role::TransferEncoding),
         (17, b'x') => of(Field::Proto),
         (23, b'x') => of(Field::ClientCertificate),
+        (35, b'x') => ("x-envoy-immediate-health-check-fail", Role::Resigns),
         (29, b'x') => ("x-envoy-upstream-service-time", Role::ServiceTime),
         _ => return Role::Plain,
     };

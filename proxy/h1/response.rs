@@ -23,6 +23,8 @@ pub struct ResponseHead {
     pub close_client: bool,
     /// A gRPC status in the head says that the server has failed.
     pub failed: bool,
+    /// The endpoint wants no more requests.
+    pub resigns: bool,
 }
 
 /// What to add to an answer's head.
@@ -71,12 +73,13 @@ pub fn relay(
             keep: true,
             close_client: false,
             failed: false,
+            resigns: false,
         }));
     }
     let close_client = additions.close || matches!(meaning.framing, Framing::UntilClose);
     write(&response, code, &meaning, additions, close_client, out);
-    let Meaning { framing, keep, failed, .. } = meaning;
-    Ok(Some(ResponseHead { status, length, framing, keep, close_client, failed }))
+    let Meaning { framing, keep, failed, resigns, .. } = meaning;
+    Ok(Some(ResponseHead { status, length, framing, keep, close_client, failed, resigns }))
 }
 
 struct Meaning {
@@ -88,6 +91,7 @@ struct Meaning {
     /// No body, and no word of one may pass.
     bare: bool,
     failed: bool,
+    resigns: bool,
 }
 
 impl Meaning {
@@ -98,7 +102,8 @@ impl Meaning {
         head_only: bool,
     ) -> Result<Meaning, Fault> {
         let bad = Fault::upstream(Kind::Garbage);
-        let (mut length, mut chunked, mut has_date, mut failed) = (None, false, false, false);
+        let (mut length, mut chunked, mut has_date) = (None, false, false);
+        let (mut failed, mut resigns) = (false, false);
         let mut persistence = Persistence::default();
         let mut roles = [Role::Plain; MAX_FIELDS];
         for (header, role) in fields.iter().zip(&mut roles) {
@@ -118,6 +123,7 @@ impl Meaning {
                 Role::TransferEncoding => return Err(bad),
                 Role::Connection => persistence.read(header.value),
                 Role::Date => has_date = true,
+                Role::Resigns => resigns = true,
                 Role::GrpcStatus => failed = outcome::is_grpc_failure(header.value),
                 _ => {}
             }
@@ -137,7 +143,7 @@ impl Meaning {
         let bare = status == http::StatusCode::NO_CONTENT;
         let unannounced = bare && (chunked || length.is_some_and(|length| length > 0));
         let keep = lasting && !unannounced && !matches!(framing, Framing::UntilClose);
-        Ok(Meaning { roles, framing, keep, persistence, has_date, bare, failed })
+        Ok(Meaning { roles, framing, keep, persistence, has_date, bare, failed, resigns })
     }
 }
 

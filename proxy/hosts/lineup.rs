@@ -10,12 +10,13 @@ use super::Host;
 /// is meant for it, times a hundred: 1.4 as in Envoy.
 const OVERPROVISIONING: u32 = 140;
 
-#[derive(Default)]
 pub struct Lineup {
     /// All of them, in the order of the file; a name's in the order of its addresses.
     pub hosts: Vec<Arc<Host>>,
     /// By priority; those without an endpoint are there and get nothing.
     pub tiers: Vec<Tier>,
+    /// None of them is well; who is asked all the same is asked in a panic.
+    pub is_down: bool,
 }
 
 /// The endpoints of one priority.
@@ -36,17 +37,21 @@ impl Lineup {
             let is_member = |host: &Host| host.priority as usize == priority && wanted(host);
             (0..hosts.len()).filter(|index| is_member(&hosts[*index])).collect()
         };
+        // Where nobody is known to be well, who has not been asked yet may be.
+        let known = hosts.iter().any(|host| host.vitals.is_healthy());
+        let is_fit = |host: &Host| host.vitals.is_healthy() || (!known && host.vitals.may_be_healthy());
         let census: Vec<Census> = (0..count)
             .map(|priority| Census {
                 all: members(priority, &|_| true).len() as u32,
-                healthy: members(priority, &|host| host.vitals.is_healthy()).len() as u32,
+                healthy: members(priority, &is_fit).len() as u32,
             })
             .collect();
         let mut tiers = shares(&census, panic_percent);
         for (priority, tier) in tiers.iter_mut().enumerate() {
-            tier.open = members(priority, &|host| tier.panics || host.vitals.is_healthy());
+            tier.open = members(priority, &|host| tier.panics || is_fit(host));
         }
-        Lineup { hosts, tiers }
+        let is_down = !hosts.iter().any(|host| is_fit(host));
+        Lineup { hosts, tiers, is_down }
     }
 
     /// The tier that a uniform number falls to.

@@ -10,7 +10,9 @@ use super::ClientTls;
 use super::Dns;
 use super::Edits;
 use super::Endpoint;
+use super::HealthCheck;
 use super::Keeping;
+use super::Outlier;
 use super::ProxyHeader;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -48,6 +50,12 @@ pub struct Version {
     /// Its endpoints are told by the PROXY protocol who the client is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_header: Option<ProxyHeader>,
+    /// Endpoints that are not well by this get no requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
+    /// Endpoints that fail their users are left alone for a while.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outliers: Option<Outlier>,
 }
 
 impl Version {
@@ -67,6 +75,8 @@ impl Version {
             edits: Edits::default(),
             tls: None,
             proxy_header: None,
+            health: None,
+            outliers: None,
         }
     }
 

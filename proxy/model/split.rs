@@ -18,6 +18,14 @@ pub struct Split {
     pub force: Vec<Force>,
     pub shield: Option<Shield>,
     pub mirror: Option<Mirror>,
+    /// Requests of a version without a healthy endpoint are answered by another.
+    #[serde(skip_serializing_if = "is_on")]
+    pub fallback: bool,
+}
+
+/// For `skip_serializing_if`.
+fn is_on(fallback: &bool) -> bool {
+    *fallback
 }
 
 /// Keeps a user on one version while weights stand, and moves as few as

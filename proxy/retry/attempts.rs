@@ -97,6 +97,11 @@ impl Attempts {
         matches!(self.instead, Some(Instead::Shield { .. }))
     }
 
+    /// Another answers already: nobody steps in for it.
+    pub fn settle_for(&mut self) {
+        self.instead = None;
+    }
+
     /// Has the policy sent the request again?
     pub fn has_retried(&self) -> bool {
         self.retries > 0

@@ -66,6 +66,17 @@ impl Picker {
         self.state.borrow().backends.len()
     }
 
+    /// None of the endpoints is well, nor may be.
+    pub fn is_down(&self) -> bool {
+        self.refresh();
+        self.state.borrow().lineup.is_down
+    }
+
+    /// So few are well that all are asked.
+    pub fn panics(&self) -> bool {
+        self.state.borrow().lineup.tiers.iter().any(|tier| tier.panics)
+    }
+
     /// `None` where no endpoint may be asked. `attempt` counts the tries before
     /// this one; a hash leads each of them to another place.
     pub fn pick(&self, wish: &Wish<'_>, attempt: u32) -> Option<Rc<Backend>> {

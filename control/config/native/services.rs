@@ -2,7 +2,8 @@
 
 use serin_proxy::Weights;
 use serin_proxy::model::{
-    Address, Balance, Dns, Listener, Protocol, ProxyHeader, Role, Service, Split, Version,
+    Address, Balance, Dns, HealthCheck, Listener, Outlier, Protocol, ProxyHeader, Role, Service, Split,
+    Version,
 };
 
 use crate::config::fields::Fields;
@@ -13,13 +14,15 @@ use super::dns;
 use super::edits;
 use super::endpoints;
 use super::endpoints::Listed;
+use super::health;
+use super::outliers;
 use super::retry;
 use super::site::Site;
 use super::splits;
 use super::tls;
 use super::units;
 
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 15] = [
     "primary",
     "canary",
     "versions",
@@ -32,8 +35,11 @@ const FIELDS: [&str; 12] = [
     "shield",
     "mirror",
     "retry",
+    "health",
+    "outliers",
+    "fallback",
 ];
-const SHORT_VERSION: [&str; 11] = [
+const SHORT_VERSION: [&str; 13] = [
     "endpoints",
     "labels",
     "release",
@@ -45,8 +51,10 @@ const SHORT_VERSION: [&str; 11] = [
     "responseHeaders",
     "tls",
     "proxyProtocol",
+    "health",
+    "outliers",
 ];
-const VERSION: [&str; 12] = [
+const VERSION: [&str; 14] = [
     "role",
     "endpoints",
     "labels",
@@ -59,6 +67,8 @@ const VERSION: [&str; 12] = [
     "responseHeaders",
     "tls",
     "proxyProtocol",
+    "health",
+    "outliers",
 ];
 const PROXY_HEADERS: [(&str, ProxyHeader); 2] = [("v1", ProxyHeader::V1), ("v2", ProxyHeader::V2)];
 const ROLES: [(&str, Role); 3] =
@@ -72,6 +82,8 @@ struct Ground<'a> {
     shared: Option<Listed>,
     balance: Balance,
     dns: Dns,
+    health: Option<HealthCheck>,
+    outliers: Option<Outlier>,
 }
 
 pub fn read<'t>(spot: &Spot<'t>, listeners: &[Listener], dns: &Dns) -> Vec<Site<'t>> {
@@ -91,6 +103,8 @@ fn site<'t>(name: &str, spot: &Spot<'t>, listeners: &[Listener], dns: &Dns) -> S
             shared: fields.get("endpoints").map(|spot| endpoints::read(&spot, listeners)),
             balance: fields.get("balance").map(|spot| balance::read(&spot)).unwrap_or_default(),
             dns: dns::read(fields.get("dns"), dns),
+            health: fields.get("health").and_then(|spot| health::read(&spot)),
+            outliers: fields.get("outliers").and_then(|spot| outliers::read(&spot)),
         };
         versions(fields, &ground)
     });
@@ -106,6 +120,7 @@ fn site<'t>(name: &str, spot: &Spot<'t>, listeners: &[Listener], dns: &Dns) -> S
             force: Vec::new(),
             shield: None,
             mirror: None,
+            fallback: true,
         },
         service: Service { name: name.to_owned(), versions },
         retry: None,
@@ -174,6 +189,7 @@ fn short_version(spot: &Spot, role: Role, ground: &Ground) -> Version {
     if !spot.is_map() || spot.has("address") || spot.has("file") {
         (version.endpoints, version.release) = endpoints::read(spot, ground.listeners).told();
         (version.balance, version.dns) = (ground.balance.clone(), ground.dns.clone());
+        (version.health, version.outliers) = (ground.health.clone(), ground.outliers.clone());
     } else if let Some(fields) = spot.fields(&SHORT_VERSION) {
         fill(&mut version, &fields, ground);
     }
@@ -213,6 +229,14 @@ fn fill(version: &mut Version, fields: &Fields, ground: &Ground) {
             spot.error("cannot be told over http2: its connections are shared by clients");
         }
     }
+    version.health = match fields.get("health") {
+        Some(spot) => health::read(&spot),
+        None => ground.health.clone(),
+    };
+    version.outliers = match fields.get("outliers") {
+        Some(spot) => outliers::read(&spot),
+        None => ground.outliers.clone(),
+    };
 }
 
 fn warn_shared_endpoints(spot: &Spot, versions: &[Version]) {

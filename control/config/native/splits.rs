@@ -48,6 +48,9 @@ pub fn read(fields: &Fields, site: &mut Site) {
     }
     site.shield_said = fields.has("shield");
     site.split.shield = fields.get("shield").and_then(|spot| shield(&spot));
+    if let Some(fallback) = fields.get("fallback").and_then(|spot| spot.bool()) {
+        site.split.fallback = fallback;
+    }
     site.split.mirror = fields.get("mirror").and_then(|spot| mirror(&spot, site));
 }
 

@@ -1,0 +1,46 @@
+//! How endpoints fare: health, checks, ejections, and attempts by how they ended.
+
+use serin_proxy::reading::{EndpointReading, HealthReading};
+
+use super::Page;
+use crate::names;
+use crate::names::label;
+
+pub fn of_version(page: &mut Page, health: &HealthReading) {
+    let version = [(label::SERVICE, health.service.as_str()), (label::VERSION, health.version.as_str())];
+    let panics = if health.panics { 1.0 } else { 0.0 };
+    let help = "1 where so few endpoints are healthy that all are asked.";
+    page.gauge(names::PANIC, help, &version, panics);
+    for (result, count) in &health.checks {
+        let help = "Active health checks by how they ended.";
+        page.counter(
+            names::HEALTH_CHECKS_TOTAL,
+            help,
+            &[version[0], version[1], (label::RESULT, result.as_str())],
+            *count,
+        );
+    }
+    for (cause, result, count) in &health.ejections {
+        let labels =
+            [version[0], version[1], (label::CAUSE, cause.as_str()), (label::RESULT, result.as_str())];
+        page.counter(names::OUTLIERS_TOTAL, "Outliers found, and what was done about them.", &labels, *count);
+    }
+    for endpoint in &health.endpoints {
+        of_endpoint(page, &version, endpoint);
+    }
+}
+
+fn of_endpoint(page: &mut Page, version: &[(&'static str, &str); 2], endpoint: &EndpointReading) {
+    let labels = [version[0], version[1], (label::ENDPOINT, endpoint.address.as_str())];
+    let healthy = if endpoint.healthy { 1.0 } else { 0.0 };
+    page.gauge(names::ENDPOINT_HEALTHY, "1 for an endpoint that gets requests.", &labels, healthy);
+    for (outcome, count) in [
+        ("success", endpoint.success),
+        ("error", endpoint.error),
+        ("unreached", endpoint.unreached),
+        ("late", endpoint.late),
+    ] {
+        let labels = [labels[0], labels[1], labels[2], (label::OUTCOME, outcome)];
+        page.counter(names::ATTEMPTS_TOTAL, "Attempts at an endpoint by how they ended.", &labels, count);
+    }
+}
