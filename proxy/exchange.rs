@@ -124,12 +124,15 @@ async fn routed(
     let Action::Split(split) = route.action else { unreachable!("every other action has answered") };
     let plan = &view.table.splits[split];
     let toss = view.splits[split].toss();
-    let choice = split::choose(&toss.generation, &plan.force, plan.sticky.as_ref(), &head, lane.random());
+    let mut choice = split::choose(&toss.generation, &plan.force, plan.sticky.as_ref(), &head, lane.random());
     let has_body = !incoming.is_end_stream();
     let timeouts = timeouts_of(route, &parts.headers);
     let idempotent = retry::is_idempotent(&parts.method);
     let tries = Tries::new(view, route, split, choice.version, idempotent, &head);
-    let flight = Flight::begin(lane, view.clone(), split, toss, &choice, timeouts, has_body);
+    let hashed = route.hash(plan, choice.version, &head, peer);
+    choice.set_cookies.extend(hashed.set_cookies);
+    let mut flight = Flight::begin(lane, view.clone(), split, toss, &choice, timeouts, has_body);
+    flight.hash = hashed.hash;
     let mut response = match change {
         Some(change) if change.ends_here(&route.upgrades) => terminate(flight, split, &choice).await,
         change => {
@@ -138,7 +141,7 @@ async fn routed(
             run(flight, split, tries, outgoing, route, &scene).await
         }
     };
-    if let Some(cookie) = choice.set_cookie.as_deref().and_then(|cookie| HeaderValue::from_str(cookie).ok()) {
+    for cookie in choice.set_cookies.iter().filter_map(|cookie| HeaderValue::from_str(cookie).ok()) {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
     response
@@ -154,7 +157,7 @@ fn carried(change: Change) -> http::Extensions {
 /// Answers a CONNECT ourselves once an endpoint has taken the connection.
 async fn terminate(flight: Flight, split: usize, choice: &Choice) -> Response<AnswerBody> {
     let version = &flight.view.splits[split].versions[choice.version];
-    let wish = Wish { hash: None, random: &|| flight.lane.random() };
+    let wish = Wish { hash: flight.hash, random: &|| flight.lane.random() };
     let reached = flight.within(tunnel::reach(version, flight.plan(), &wish, flight.shard())).await;
     match reached.unwrap_or_else(Err) {
         Ok(wire) => {

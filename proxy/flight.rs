@@ -5,6 +5,7 @@
 //! nobody.
 
 use std::cell::Cell;
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -22,6 +23,7 @@ use crate::split::Choice;
 use crate::table::VersionPlan;
 use crate::tally::Shard;
 use crate::timeouts::Timeouts;
+use crate::upstream::Busy;
 
 pub struct Flight {
     pub lane: Rc<Lane>,
@@ -31,6 +33,10 @@ pub struct Flight {
     version: usize,
     pub started_us: u64,
     pub timeouts: Timeouts,
+    /// Of the request, where its route makes one and a version chooses by it.
+    pub hash: Option<u64>,
+    /// Counts at the endpoint that is asked.
+    busy: RefCell<Option<Busy>>,
     settled: Cell<bool>,
 }
 
@@ -57,10 +63,17 @@ impl Flight {
             version: choice.version,
             started_us,
             timeouts,
+            hash: None,
+            busy: RefCell::default(),
             settled: Cell::new(false),
         };
         flight.shard().begin();
         flight
+    }
+
+    /// The endpoint that was asked before, if any, has one less under way.
+    pub fn occupy(&self, busy: Option<Busy>) {
+        self.busy.replace(busy);
     }
 
     pub fn plan(&self) -> &VersionPlan {

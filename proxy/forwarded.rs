@@ -11,6 +11,7 @@ use http::HeaderMap;
 use http::header::HOST;
 use http::header::HeaderName;
 use http::header::HeaderValue;
+use xxhash_rust::xxh64::xxh64;
 
 use crate::head::Head;
 use crate::model::ClientCertificateMode;
@@ -158,6 +159,17 @@ impl Peer {
     /// Its own ends of the connection, as it sees them.
     pub fn ends(&self) -> Option<Ends> {
         Some(Ends { client: self.remote, local: self.local? })
+    }
+
+    /// The same for all requests of a connection: of both its ends.
+    pub fn number(&self) -> u64 {
+        let local = self.local.map(|local| local.to_string()).unwrap_or_default();
+        xxh64(format!("{}{local}", self.remote).as_bytes(), 0)
+    }
+
+    /// Its address without the port.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     pub fn ip(&self) -> IpAddr {

@@ -24,7 +24,6 @@
     clippy::disallowed_types,
     reason = "its lock is the control side's and upkeep's; no request waits for it"
 )]
-#![allow(dead_code, reason = "what health checks and name resolution need stands before them")]
 
 mod care;
 mod course;
@@ -51,7 +50,7 @@ use crate::reading::EndpointsReading;
 
 pub use care::Care;
 pub use course::{Course, Finding, first_wait, wait};
-pub use lineup::Lineup;
+pub use lineup::{Lineup, Tier};
 pub use outlier::Lesson;
 pub use vitals::{Flag, Vitals};
 
@@ -83,7 +82,7 @@ pub struct Hosts {
     pub service: String,
     pub version: String,
     endpoints: Vec<Endpoint>,
-    balance: Balance,
+    pub balance: Balance,
     pub dns: Dns,
     counts: Arc<HostsCounts>,
     pub care: Arc<Care>,
@@ -145,7 +144,7 @@ impl Hosts {
             counts: previous.map(|previous| previous.counts.clone()).unwrap_or_default(),
             care: Care::new(version, previous.map(|previous| &*previous.care)),
             workers,
-            lineup: Arc::new(ArcSwap::from_pointee(Lineup::new(Vec::new(), 0))),
+            lineup: Arc::new(ArcSwap::from_pointee(Lineup::new(Vec::new(), &Balance::default()))),
             known: Mutex::new(known.unwrap_or_default()),
         };
         let (checks, ejections) = (version.health.is_none(), version.outliers.is_none());
@@ -228,6 +227,7 @@ impl Hosts {
     }
 
     /// Sets or clears flags, and tells the pickers if that changed anything.
+    #[allow(dead_code, reason = "health checks are what marks")]
     pub fn mark(&self, marks: impl IntoIterator<Item = (Arc<Host>, Flag, bool)>) {
         let mut known = self.known();
         let mut changed = false;
@@ -267,7 +267,7 @@ impl Hosts {
             vitals.len() != known.vitals.len() || !vitals.keys().all(|at| known.vitals.contains_key(at));
         self.counts.changes.fetch_add(u64::from(is_change), Ordering::Relaxed);
         known.vitals = vitals;
-        self.lineup.store(Arc::new(Lineup::new(hosts, self.balance.panic_percent)));
+        self.lineup.store(Arc::new(Lineup::new(hosts, &self.balance)));
         self.care.ring();
     }
 

@@ -37,6 +37,8 @@ mod carriage;
 mod retry;
 mod breaker;
 mod tls;
+mod balance;
+mod hashing;
 mod flights;
 mod split;
 mod tally;

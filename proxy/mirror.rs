@@ -89,6 +89,7 @@ impl Copy {
         for tried in 0..MAX_TRIES {
             let wish = Wish { hash: None, random: &|| lane.random() };
             let Some(backend) = version.picker.pick(&wish, tried) else { break };
+            let _busy = backend.begin();
             let fresh = tried > 0;
             let body = self.tee.clone().map_or(RequestBody::Empty, RequestBody::Copy);
             match attempt(&backend, plan, fresh, parts.clone(), body).await {

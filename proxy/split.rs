@@ -153,7 +153,7 @@ impl ForceRule {
 pub struct Choice {
     pub version: usize,
     pub forced: bool,
-    pub set_cookie: Option<String>,
+    pub set_cookies: Vec<String>,
 }
 
 /// `random` is one uniform number, drawn for this request alone.
@@ -165,12 +165,12 @@ pub fn choose(
     random: u64,
 ) -> Choice {
     if let Some(rule) = force.iter().find(|rule| rule.applies(head)) {
-        return Choice { version: rule.version, forced: true, set_cookie: None };
+        return Choice { version: rule.version, forced: true, set_cookies: Vec::new() };
     }
     let place = sticky.and_then(|sticky| sticky.place(head, random));
     let (point, set_cookie) = match place {
         Some(place) => (place.point, place.set_cookie),
         None => (point_of(random), None),
     };
-    Choice { version: generation.owner(point), forced: false, set_cookie }
+    Choice { version: generation.owner(point), forced: false, set_cookies: set_cookie.into_iter().collect() }
 }

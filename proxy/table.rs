@@ -25,6 +25,8 @@ use crate::edit::Edits;
 use crate::edit::InForce;
 use crate::edit::Matched;
 use crate::edit::Scene;
+use crate::hashing::Hashed;
+use crate::hashing::Hashing;
 use crate::head::Head;
 use crate::hosts::Hosts;
 use crate::limit::Bucket;
@@ -49,6 +51,7 @@ use crate::model::Version;
 use crate::redirect::Redirect;
 use crate::reply::Reply;
 use crate::retry::Plan;
+use crate::rewrite::Peer;
 use crate::split::ForceRule;
 use crate::split::SplitCell;
 use crate::split::Sticky;
@@ -126,6 +129,20 @@ pub struct RoutePlan {
     pub grpc_timeout_us: Option<u64>,
     pub retry: Option<Plan>,
     pub tell: Tell,
+    hashing: Hashing,
+}
+
+impl RoutePlan {
+    /// The hash of a request, where some version of the split chooses by it; a
+    /// cookie is handed out only where the version does that was chosen.
+    pub fn hash(&self, split: &SplitPlan, version: usize, head: &Head<'_>, peer: &Peer) -> Hashed {
+        if self.hashing.is_empty() || !split.versions.iter().any(VersionPlan::hashes) {
+            return Hashed::default();
+        }
+        let issue: Option<&dyn Fn() -> u64> =
+            if split.versions[version].hashes() { Some(&|| peer.number()) } else { None };
+        self.hashing.hash(head, peer.text().as_bytes(), issue)
+    }
 }
 
 pub enum Action {
@@ -159,6 +176,12 @@ pub struct VersionPlan {
     pub breaker: Breaker,
     pub slot: Arc<Slot>,
     pub shadow: Arc<Slot>,
+}
+
+impl VersionPlan {
+    fn hashes(&self) -> bool {
+        self.hosts.balance.algorithm.hashes()
+    }
 }
 
 impl Table {
@@ -292,6 +315,10 @@ impl Compiler<'_> {
             let gates = self.gates(route, &path);
             let Some(action) = self.action(model, route, &path) else { continue };
             let retry = self.retry(model, route, &action, &path);
+            let hashing = Hashing::new(&route.hash).unwrap_or_else(|text| {
+                self.problem(format!("{path}.hash"), text);
+                Hashing::default()
+            });
             routes.plans.push(RoutePlan {
                 id: RouteId { host: index as u32, plan: routes.plans.len() as u32 },
                 name: route.name.clone(),
@@ -299,6 +326,7 @@ impl Compiler<'_> {
                 plain: gates.is_none() && !edits.as_ref().is_some_and(|edits| edits.takes_endpoints_host()),
                 edits,
                 gates,
+                hashing,
                 upgrades: route.upgrades.clone(),
                 timeouts: Timeouts::of(route),
                 grpc_timeout_us: route.timeouts.grpc.map(clock::us),

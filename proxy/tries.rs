@@ -141,20 +141,21 @@ impl Tries {
         }
         let (view, lane) = (&flight.view, &flight.lane);
         let picker = &view.splits[self.split].versions[self.version].picker;
-        let wish = Wish { hash: None, random: &|| lane.random() };
-        let mut backend = picker.pick(&wish, before)?;
+        let wish = Wish { hash: flight.hash, random: &|| lane.random() };
+        let mut backend = picker.pick(&wish, 0)?;
         if !self.failed.is_empty() {
             let picks = self.policy(view).map_or(PICKS, |policy| policy.host_attempts);
             for pick in 1..=picks {
                 if !self.failed.contains(&backend.host.location) {
                     break;
                 }
-                backend = picker.pick(&wish, before + pick)?;
+                backend = picker.pick(&wish, pick)?;
             }
         }
         if picker.panics() {
             self.shard(flight).panicked.add(1);
         }
+        flight.occupy(backend.begin());
         self.asked = Some(backend.clone());
         Some(backend)
     }

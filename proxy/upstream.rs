@@ -1,5 +1,6 @@
 //! Connections to upstream endpoints: dialled, kept and handed out.
 
+mod busy;
 mod connect;
 mod link;
 mod picker;
@@ -7,6 +8,7 @@ mod pool;
 mod pools;
 mod probe;
 
+pub use busy::Busy;
 pub use connect::dial;
 pub use link::{Link, Links};
 pub use picker::{Backend, Picker, Wish};

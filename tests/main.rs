@@ -6,6 +6,7 @@ mod harness;
 
 mod accounts;
 mod admin;
+mod balance;
 mod connect;
 mod cors;
 mod crash;

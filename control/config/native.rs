@@ -21,6 +21,8 @@ mod balance;
 
 mod dns;
 
+mod hashing;
+
 mod splits;
 
 mod site;

@@ -149,7 +149,7 @@ impl Client<'_> {
             while !input.is_empty() {
                 let additions = Additions {
                     service_time_us: question.flight.age_us(),
-                    set_cookie: question.set_cookie.as_deref(),
+                    set_cookies: &question.set_cookies,
                     close: question.close || self.connection.is_ending(),
                     date: clock::http_date,
                 };

@@ -141,7 +141,7 @@ impl Client<'_> {
         let unread = !question.upload.has_ended();
         let close = question.close || unread || self.connection.is_ending();
         let mut out = self.lane.texts.take();
-        write_local(&mut out, &reply, question.head_only, question.set_cookie.as_deref(), close);
+        write_local(&mut out, &reply, question.head_only, &question.set_cookies, close);
         let sent = self.wire.write_all(&out).await;
         self.lane.texts.give(out);
         if sent.is_ok() && unread {
@@ -167,7 +167,7 @@ impl Client<'_> {
         self.lane.counts.unrouted.add(1);
         let close = local.close || !local.whole || self.connection.is_ending();
         let mut out = self.lane.texts.take();
-        write_local(&mut out, &local.reply, local.head_only, None, close);
+        write_local(&mut out, &local.reply, local.head_only, &[], close);
         let sent = self.wire.write_all(&out).await;
         self.lane.texts.give(out);
         if sent.is_ok() && !local.whole {
@@ -181,7 +181,7 @@ impl Client<'_> {
         self.lane.counts.unrouted.add(1);
         let mut out = self.lane.texts.take();
         let reply = Reply::of_fault(Fault::downstream(Kind::BadRequest)).seal(false);
-        write_local(&mut out, &reply, false, None, true);
+        write_local(&mut out, &reply, false, &[], true);
         if self.wire.write_all(&out).await.is_ok() {
             self.linger().await;
         }
@@ -189,7 +189,7 @@ impl Client<'_> {
     }
 }
 
-fn write_local(out: &mut Vec<u8>, reply: &Reply, head_only: bool, set_cookie: Option<&str>, close: bool) {
+fn write_local(out: &mut Vec<u8>, reply: &Reply, head_only: bool, set_cookies: &[String], close: bool) {
     let Reply { status, headers, body, .. } = reply;
     let reason = status.canonical_reason().unwrap_or("");
     for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
@@ -205,7 +205,7 @@ fn write_local(out: &mut Vec<u8>, reply: &Reply, head_only: bool, set_cookie: Op
     if !headers.contains_key(DATE) {
         field::push(out, "date", clock::http_date().as_bytes());
     }
-    if let Some(cookie) = set_cookie {
+    for cookie in set_cookies {
         field::push(out, "set-cookie", cookie.as_bytes());
     }
     if close {

@@ -44,8 +44,12 @@ pub fn request_head(bytes: &[u8]) {
 
 /// An answer's head is passed on as one head.
 pub fn answer_head(bytes: &[u8]) {
-    let additions =
-        Additions { service_time_us: 1, set_cookie: Some("a=b"), close: false, date: || "now".to_owned() };
+    let additions = Additions {
+        service_time_us: 1,
+        set_cookies: &["a=b".to_owned()],
+        close: false,
+        date: || "now".to_owned(),
+    };
     for head_only in [false, true] {
         let mut out = Vec::new();
         let Ok(Some(head)) = response::relay(bytes, head_only, &additions, &mut out) else { continue };

@@ -48,7 +48,7 @@ pub struct Question {
     /// Where in the head stands what each attempt is told anew, if it is.
     pub told: Option<Range<usize>>,
     pub close: bool,
-    pub set_cookie: Option<String>,
+    pub set_cookies: Vec<String>,
     pub grpc: bool,
     /// What the edits of the answer have to know.
     pub kept: Kept,
@@ -110,14 +110,18 @@ impl Client<'_> {
             return Err(Unfit::Irregular);
         }
         let toss = view.splits[split].toss();
-        let choice = split::choose(&toss.generation, &plan.force, plan.sticky.as_ref(), &head, lane.random());
+        let mut choice =
+            split::choose(&toss.generation, &plan.force, plan.sticky.as_ref(), &head, lane.random());
         let tries = Tries::new(&view, route, split, choice.version, idempotent, &head);
         let mut out = lane.texts.take();
         request.write(self.peer, || [lane.random(), lane.random()], &mut out);
         let kept = edit(&mut out, route, &plan.versions[choice.version], scene);
         let tell = route.tell;
         let told = (tell.attempts_up || tell.time_left).then(|| out.len() - 2..out.len() - 2);
-        let flight = Flight::begin(lane, view.clone(), split, toss, &choice, route.timeouts, has_body);
+        let hashed = route.hash(plan, choice.version, &head, self.peer);
+        choice.set_cookies.extend(hashed.set_cookies);
+        let mut flight = Flight::begin(lane, view.clone(), split, toss, &choice, route.timeouts, has_body);
+        flight.hash = hashed.hash;
         view.splits[split].budget.earn();
         let keep = if has_body { tries.body_kept(&view) } else { 0 };
         let mut upload = Upload::new(request.framing, keep);
@@ -135,7 +139,7 @@ impl Client<'_> {
             tell,
             told,
             close: request.close,
-            set_cookie: choice.set_cookie,
+            set_cookies: choice.set_cookies,
             grpc: request.grpc,
             kept,
         };

@@ -30,7 +30,7 @@ pub struct ResponseHead {
 /// What to add to an answer's head.
 pub struct Additions<'a> {
     pub service_time_us: u64,
-    pub set_cookie: Option<&'a str>,
+    pub set_cookies: &'a [String],
     pub close: bool,
     /// Asked only where the upstream did not date its answer.
     pub date: fn() -> String,
@@ -189,7 +189,7 @@ fn write(
     if !meaning.has_date {
         field::push(out, "date", (additions.date)().as_bytes());
     }
-    if let Some(cookie) = additions.set_cookie {
+    for cookie in additions.set_cookies {
         field::push(out, "set-cookie", cookie.as_bytes());
     }
     if close {
@@ -204,7 +204,7 @@ mod tests {
 
     fn pass(bytes: &str) -> Result<(ResponseHead, String), Fault> {
         let additions =
-            Additions { service_time_us: 5000, set_cookie: None, close: false, date: || "now".to_owned() };
+            Additions { service_time_us: 5000, set_cookies: &[], close: false, date: || "now".to_owned() };
         let mut out = Vec::new();
         let head = relay(bytes.as_bytes(), false, &additions, &mut out)?.expect("the head is whole");
         Ok((head, String::from_utf8(out).unwrap()))

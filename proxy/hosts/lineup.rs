@@ -5,6 +5,11 @@
 use std::sync::Arc;
 
 use super::Host;
+use crate::balance::Keyed;
+use crate::balance::Maglev;
+use crate::balance::Ring;
+use crate::model::Algorithm;
+use crate::model::Balance;
 
 /// A priority with this many healthy endpoints per hundred still takes all that
 /// is meant for it, times a hundred: 1.4 as in Envoy.
@@ -28,10 +33,28 @@ pub struct Tier {
     pub panics: bool,
     /// Positions in [`Lineup::hosts`] of those that may be picked.
     pub open: Vec<usize>,
+    table: Option<HashTable>,
+}
+
+/// Made here, once for all workers: it takes milliseconds to fill.
+#[derive(Debug, PartialEq)]
+enum HashTable {
+    Ring(Ring),
+    Maglev(Maglev),
+}
+
+impl Tier {
+    /// The position in `open` that a hash leads to.
+    pub fn find(&self, hash: u64, further: u32) -> Option<usize> {
+        match self.table.as_ref()? {
+            HashTable::Ring(ring) => ring.find(hash, further),
+            HashTable::Maglev(maglev) => maglev.find(hash, further),
+        }
+    }
 }
 
 impl Lineup {
-    pub fn new(hosts: Vec<Arc<Host>>, panic_percent: u32) -> Lineup {
+    pub fn new(hosts: Vec<Arc<Host>>, balance: &Balance) -> Lineup {
         let count = hosts.iter().map(|host| host.priority as usize + 1).max().unwrap_or(0);
         let members = |priority: usize, wanted: &dyn Fn(&Host) -> bool| -> Vec<usize> {
             let is_member = |host: &Host| host.priority as usize == priority && wanted(host);
@@ -46,9 +69,11 @@ impl Lineup {
                 healthy: members(priority, &is_fit).len() as u32,
             })
             .collect();
-        let mut tiers = shares(&census, panic_percent);
+        let mut tiers = shares(&census, balance.panic_percent);
         for (priority, tier) in tiers.iter_mut().enumerate() {
             tier.open = members(priority, &|host| tier.panics || is_fit(host));
+            let open: Vec<&Host> = tier.open.iter().map(|index| &*hosts[*index]).collect();
+            tier.table = table(&open, &balance.algorithm);
         }
         let is_down = !hosts.iter().any(|host| is_fit(host));
         Lineup { hosts, tiers, is_down }
@@ -69,6 +94,33 @@ impl Lineup {
 
     pub fn healthy(&self) -> usize {
         self.hosts.iter().filter(|host| host.vitals.is_healthy()).count()
+    }
+}
+
+fn table(open: &[&Host], algorithm: &Algorithm) -> Option<HashTable> {
+    let (Algorithm::RingHash { by_hostname, .. } | Algorithm::Maglev { by_hostname, .. }) = algorithm else {
+        return None;
+    };
+    // Several without a hostname must not fall together: these go by address.
+    let keys: Vec<String> = open
+        .iter()
+        .map(|host| match &host.hostname {
+            Some(name) if *by_hostname => name.to_string(),
+            _ => host.location.to_string(),
+        })
+        .collect();
+    let sum: f64 = open.iter().map(|host| f64::from(host.weight)).sum();
+    let entries: Vec<Keyed<'_>> = open
+        .iter()
+        .zip(&keys)
+        .map(|(host, key)| Keyed { key, share: f64::from(host.weight) / sum })
+        .collect();
+    match algorithm {
+        Algorithm::RingHash { min_size, max_size, function, .. } => {
+            Some(HashTable::Ring(Ring::new(&entries, *min_size, *max_size, *function)))
+        }
+        Algorithm::Maglev { table_size, .. } => Some(HashTable::Maglev(Maglev::new(&entries, *table_size))),
+        Algorithm::RoundRobin | Algorithm::LeastRequest { .. } | Algorithm::Random => None,
     }
 }
 

@@ -47,6 +47,8 @@ impl Flag {
     ];
 }
 
+/// Alone on its cache lines: workers write here while others read what stands beside.
+#[repr(align(128))]
 pub struct Vitals {
     flags: AtomicU32,
     /// When it was first listed, or last came back to health: slow start counts from here.
@@ -58,6 +60,7 @@ pub struct Vitals {
     resigned: AtomicBool,
     record: Mutex<Record>,
     last_check: Mutex<Option<String>>,
+    under_way: AtomicU64,
 }
 
 /// What one worker counts. Aligned so that two never write one cache line.
@@ -101,6 +104,7 @@ impl Vitals {
             resigned: AtomicBool::new(false),
             record: Mutex::default(),
             last_check: Mutex::default(),
+            under_way: AtomicU64::new(0),
         }
     }
 
@@ -124,6 +128,19 @@ impl Vitals {
     /// It begins anew: slow start, where asked for, leads it back.
     pub fn freshen(&self, now_us: u64) {
         self.fresh_us.store(now_us, Ordering::Relaxed);
+    }
+
+    /// Requests of all workers that it has, where its version chooses by them.
+    pub fn under_way(&self) -> u64 {
+        self.under_way.load(Ordering::Relaxed)
+    }
+
+    pub fn begin(&self) {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn end(&self) {
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Whether that was a change. Only [`super::Hosts::mark`] calls this, for the

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::Cors;
 use super::Edits;
 use super::Faults;
+use super::HashPolicy;
 use super::RateLimit;
 use super::Redirect;
 use super::Retry;
@@ -35,6 +36,9 @@ pub struct Route {
     pub request_timeout: Option<Duration>,
     /// Longest silence of an answer's body.
     pub idle_timeout: Option<Duration>,
+    /// For versions that choose endpoints by hash.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hash: Vec<HashPolicy>,
     #[serde(skip_serializing_if = "Upgrades::is_default")]
     pub upgrades: Upgrades,
     #[serde(skip_serializing_if = "Timeouts::is_default")]
@@ -64,6 +68,7 @@ impl Route {
             target,
             request_timeout: None,
             idle_timeout: None,
+            hash: Vec::new(),
             upgrades: Upgrades::default(),
             timeouts: Timeouts::default(),
             retry: None,

@@ -1,22 +1,29 @@
 //! Chooses the endpoint that gets a request: one worker's picker for one version.
 //!
 //! Both codecs ask the same picker. It follows the version's lineup by comparing
-//! one pointer per request, and keeps nothing that another worker sees.
-
-#![allow(dead_code, unused_variables, reason = "hashing algorithms stand on this")]
+//! one pointer per request, and but for the requests under way that least request
+//! counts it keeps nothing that another worker sees.
 
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use arc_swap::Cache;
 
+use crate::balance::Turns;
+use crate::balance::slowed;
 use crate::carriage::Carriage;
+use crate::clock;
 use crate::hosts::Host;
 use crate::hosts::Hosts;
 use crate::hosts::Lineup;
+use crate::hosts::Tier;
+use crate::model::Algorithm;
+use crate::model::Balance;
+use crate::upstream::Busy;
 use crate::upstream::Links;
 use crate::upstream::Pool;
 use crate::upstream::Pools;
@@ -24,6 +31,7 @@ use crate::upstream::Pools;
 pub struct Picker {
     pools: Rc<Pools>,
     carriage: Carriage,
+    balance: Balance,
     state: RefCell<State>,
 }
 
@@ -32,8 +40,20 @@ struct State {
     lineup: Arc<Lineup>,
     /// In the order of the lineup.
     backends: Vec<Rc<Backend>>,
-    /// By tier: whose turn it is.
-    turns: Vec<Cell<usize>>,
+    /// By tier.
+    orders: Vec<Order>,
+}
+
+/// How the endpoints of one tier take turns.
+enum Order {
+    Cycle(Cell<usize>),
+    /// Weights differ, or some are still slowed.
+    Turns(RefCell<Turns>),
+    /// Sums of weights, each with those before it.
+    Dice(Vec<u64>),
+    Least,
+    /// The lineup's table.
+    Hash,
 }
 
 /// One endpoint as one worker uses it.
@@ -41,6 +61,7 @@ pub struct Backend {
     pub host: Arc<Host>,
     pub pool: Rc<Pool>,
     pub links: Rc<Links>,
+    counts_busy: bool,
 }
 
 /// What an endpoint is chosen by.
@@ -54,8 +75,9 @@ impl Picker {
     pub fn new(hosts: &Hosts, carriage: &Carriage, pools: &Rc<Pools>) -> Picker {
         let mut cache = Cache::new(hosts.watched());
         let lineup = cache.load().clone();
-        let state = State { cache, lineup, backends: Vec::new(), turns: Vec::new() };
-        let picker = Picker { pools: pools.clone(), carriage: carriage.clone(), state: RefCell::new(state) };
+        let state = State { cache, lineup, backends: Vec::new(), orders: Vec::new() };
+        let (balance, pools, carriage) = (hosts.balance.clone(), pools.clone(), carriage.clone());
+        let picker = Picker { pools, carriage, balance, state: RefCell::new(state) };
         picker.rebuild(&mut picker.state.borrow_mut());
         picker
     }
@@ -82,16 +104,59 @@ impl Picker {
     pub fn pick(&self, wish: &Wish<'_>, attempt: u32) -> Option<Rc<Backend>> {
         self.refresh();
         let state = self.state.borrow();
-        let tier = match state.turns.len() {
+        let hash = || wish.hash.unwrap_or_else(wish.random);
+        let tier = match state.orders.len() {
             0 => return None,
             1 => 0,
+            _ if self.balance.algorithm.hashes() => state.lineup.tier(hash())?,
             _ => state.lineup.tier((wish.random)())?,
         };
-        let open = &state.lineup.tiers[tier].open;
-        let turn = state.turns[tier].get();
-        state.turns[tier].set(turn.wrapping_add(1));
-        let index = open[turn.checked_rem(open.len())?];
-        Some(state.backends[index].clone())
+        let (order, tier) = (&state.orders[tier], &state.lineup.tiers[tier]);
+        let open = &tier.open;
+        let position = match order {
+            Order::Cycle(turn) => {
+                let position = turn.get().checked_rem(open.len())?;
+                turn.set(position + 1);
+                position
+            }
+            Order::Turns(turns) => {
+                turns.borrow_mut().next(|position| self.weight(&state.lineup, open[position]))?
+            }
+            Order::Dice(sums) => {
+                let point = (wish.random)().checked_rem(*sums.last()?)?;
+                sums.partition_point(|sum| *sum <= point)
+            }
+            Order::Least => self.least(&state, open, wish.random)?,
+            Order::Hash => tier.find(hash(), attempt)?,
+        };
+        Some(state.backends[open[position]].clone())
+    }
+
+    /// Of some at random the one with the fewest requests under way.
+    fn least(&self, state: &State, open: &[usize], random: &dyn Fn() -> u64) -> Option<usize> {
+        let Algorithm::LeastRequest { choices, .. } = self.balance.algorithm else { return None };
+        let draw = || (random() % open.len().max(1) as u64) as usize;
+        let busy =
+            |position: &usize| open.get(*position).map(|index| state.lineup.hosts[*index].vitals.under_way());
+        (0..choices).map(|_| draw()).min_by_key(busy).filter(|position| *position < open.len())
+    }
+
+    /// What an endpoint's weight counts for now.
+    fn weight(&self, lineup: &Lineup, index: usize) -> f64 {
+        let host = &lineup.hosts[index];
+        let weight = match self.balance.algorithm {
+            Algorithm::LeastRequest { bias, .. } if bias > 0.0 => {
+                f64::from(host.weight) / (host.vitals.under_way() as f64 + 1.0).powf(bias)
+            }
+            _ => f64::from(host.weight),
+        };
+        match &self.balance.slow_start {
+            Some(slow) => {
+                let age_us = clock::recent_us().saturating_sub(host.vitals.fresh_us());
+                slowed(weight, Duration::from_micros(age_us), slow)
+            }
+            None => weight,
+        }
     }
 
     /// Takes the lineup of now; one comparison where it has not changed.
@@ -105,14 +170,55 @@ impl Picker {
 
     fn rebuild(&self, state: &mut State) {
         state.lineup = state.cache.load().clone();
+        let counts_busy = matches!(self.balance.algorithm, Algorithm::LeastRequest { .. });
         let backend = |host: &Arc<Host>| {
             Rc::new(Backend {
                 host: host.clone(),
                 pool: self.pools.pool(&host.location, &self.carriage),
                 links: self.pools.links(&host.location, &self.carriage),
+                counts_busy,
             })
         };
         state.backends = state.lineup.hosts.iter().map(backend).collect();
-        state.turns.resize(state.lineup.tiers.len(), Cell::new(0));
+        state.orders = state.lineup.tiers.iter().map(|tier| self.order(&state.lineup, tier)).collect();
+    }
+
+    fn order(&self, lineup: &Lineup, tier: &Tier) -> Order {
+        let begin = rand::random_range(0..tier.open.len().max(1));
+        let weights = || tier.open.iter().map(|index| lineup.hosts[*index].weight);
+        match self.balance.algorithm {
+            Algorithm::RingHash { .. } | Algorithm::Maglev { .. } => Order::Hash,
+            Algorithm::Random => Order::Dice(
+                weights()
+                    .scan(0, |sum, weight| {
+                        *sum += u64::from(weight);
+                        Some(*sum)
+                    })
+                    .collect(),
+            ),
+            Algorithm::RoundRobin | Algorithm::LeastRequest { .. } => {
+                let differ = weights().any(|weight| Some(weight) != weights().next());
+                if differ || tier.open.iter().any(|index| self.is_slowed(&lineup.hosts[*index])) {
+                    let weight = |position: usize| self.weight(lineup, tier.open[position]);
+                    Order::Turns(RefCell::new(Turns::new(tier.open.len(), weight, begin)))
+                } else if self.balance.algorithm == Algorithm::RoundRobin {
+                    Order::Cycle(Cell::new(begin))
+                } else {
+                    Order::Least
+                }
+            }
+        }
+    }
+
+    fn is_slowed(&self, host: &Host) -> bool {
+        let Some(slow) = &self.balance.slow_start else { return false };
+        clock::recent_us().saturating_sub(host.vitals.fresh_us()) < clock::us(slow.window)
+    }
+}
+
+impl Backend {
+    /// To be kept as long as the request is under way here.
+    pub fn begin(&self) -> Option<Busy> {
+        self.counts_busy.then(|| Busy::new(&self.host.vitals))
     }
 }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::client::{Ask, once};
+use super::client::{Ask, Conn};
 use super::{eventually, require_at};
 
 /// A running Envoy with one worker; it is killed when dropped.
@@ -69,7 +69,9 @@ impl Envoy {
     fn announced(&self) -> Vec<(String, SocketAddr)> {
         let admin = std::fs::read_to_string(self.folder.path().join("admin")).unwrap_or_default();
         let Ok(admin) = admin.trim().parse() else { return Vec::new() };
-        let reply = once(admin, &Ask::get("/listeners").header("connection", "close"));
+        let asked = Conn::try_open(admin)
+            .and_then(|mut conn| conn.try_ask(&Ask::get("/listeners").header("connection", "close")));
+        let Ok(reply) = asked else { return Vec::new() };
         let line = |line: &str| {
             let (name, address) = line.split_once("::")?;
             Some((name.to_owned(), address.parse().ok().filter(|address: &SocketAddr| address.port() != 0)?))
@@ -102,5 +104,5 @@ fn envoy_starts_and_answers_as_told() {
         "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
     });
     let envoy = Envoy::start(&program, &json!({"listeners": [listener]}));
-    assert_eq!(once(envoy.listener("one"), &Ask::get("/x")).status, 418);
+    assert_eq!(super::client::once(envoy.listener("one"), &Ask::get("/x")).status, 418);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use serin_proxy::model::{Edits, Host, Match, PathMatch, Route, Target};
+use serin_proxy::model::{Edits, HashPolicy, Host, Match, PathMatch, Route, Target};
 
 use crate::config::fields::Fields;
 use crate::config::fields::Spot;
@@ -10,6 +10,7 @@ use crate::config::fields::nearest;
 
 use super::edits;
 use super::gates;
+use super::hashing;
 use super::hosts;
 use super::hosts::Domain;
 use super::matching;
@@ -21,7 +22,7 @@ use super::timeouts::Waits;
 use super::units;
 use super::upgrades;
 
-const FIELDS: [&str; 21] = [
+const FIELDS: [&str; 22] = [
     "name",
     "hosts",
     "match",
@@ -43,6 +44,7 @@ const FIELDS: [&str; 21] = [
     "cors",
     "rateLimit",
     "faults",
+    "hash",
 ];
 const DIRECT: [&str; 2] = ["status", "body"];
 
@@ -152,11 +154,27 @@ fn route(
     };
     let edits = edits::read(&fields);
     let rewrite = fields.get("rewrite").map(|spot| rewrites::rewrite(&spot)).unwrap_or_default();
-    let route = Route::new(name?, target?);
-    let mut route = Route { matches, upgrades, retry: policy, edits, rewrite, ..route };
+    let target = target?;
+    let hash = fields.get("hash").map(|spot| hash(&spot, &target, sites)).unwrap_or_default();
+    let route = Route::new(name?, target);
+    let mut route = Route { matches, upgrades, hash, retry: policy, edits, rewrite, ..route };
     waits.put_into(&mut route);
     gates::read(&fields, &mut route);
     Some((domains, route))
+}
+
+fn hash(spot: &Spot, target: &Target, sites: &[Site]) -> Vec<HashPolicy> {
+    let site = match target {
+        Target::Split(name) => sites.iter().find(|site| site.split.name == *name),
+        Target::Direct { .. } | Target::Redirect(_) => None,
+    };
+    let used = site.is_some_and(|site| {
+        site.broken || site.service.versions.iter().any(|version| version.balance.algorithm.hashes())
+    });
+    if !used {
+        spot.warn("has no use here: no version balances by ringHash or maglev");
+    }
+    hashing::read(spot)
 }
 
 fn service(spot: &Spot, sites: &[Site]) -> Option<Target> {

@@ -102,7 +102,7 @@ fn sticky(spot: &Spot) -> Option<Sticky> {
                 }
                 Some(age)
             });
-            let path = fields.get("path").and_then(|spot| spot.parsed(cookie_path));
+            let path = fields.get("path").and_then(|spot| spot.parsed(units::cookie_path));
             StickyKey::Issue {
                 cookie: name.parsed(units::token)?,
                 max_age,
@@ -111,11 +111,6 @@ fn sticky(spot: &Spot) -> Option<Sticky> {
         }
     };
     Some(Sticky { key })
-}
-
-fn cookie_path(text: &str) -> Result<String, String> {
-    let fits = text.starts_with('/') && text.bytes().all(|b| (b' '..0x7f).contains(&b) && b != b';');
-    if fits { Ok(text.to_owned()) } else { Err(format!("{text:?} is no path for a cookie")) }
 }
 
 fn force(spot: &Spot, site: &Site) -> Option<Force> {

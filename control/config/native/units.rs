@@ -170,7 +170,13 @@ pub fn endpoint(text: &str) -> Result<SocketAddr, String> {
 /// A host name and its port, in lower case; `None` where it is an address or no
 /// name at all.
 pub fn named(text: &str) -> Result<Option<(String, u16)>, String> {
-    let Some((host, port)) = text.rsplit_once(':') else { return Ok(None) };
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return if is_host_name(text) && host_name(text).is_ok() {
+            Err(format!("a host name needs a port, such as {text}:8080"))
+        } else {
+            Ok(None)
+        };
+    };
     if host == "localhost" || !is_host_name(host) || host.parse::<std::net::IpAddr>().is_ok() {
         return Ok(None);
     }
@@ -230,6 +236,11 @@ pub fn token(text: &str) -> Result<String, String> {
         && text.len() <= 256
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
     if fits { Ok(text.to_owned()) } else { Err(format!("{text:?} is no name in HTTP")) }
+}
+
+pub fn cookie_path(text: &str) -> Result<String, String> {
+    let fits = text.starts_with('/') && text.bytes().all(|b| (b' '..0x7f).contains(&b) && b != b';');
+    if fits { Ok(text.to_owned()) } else { Err(format!("{text:?} is no path for a cookie")) }
 }
 
 /// Headers have no case; their names are kept in lower case.
