@@ -29,6 +29,7 @@ use crate::config::{self, Drain, Files, Loaded, Referenced};
 use crate::fleet::Fleet;
 use crate::handover::{Doorstep, Succession};
 use crate::journal::{Entry, Journal, OpenError, Past, PastRollout};
+use crate::limits;
 use crate::source;
 use crate::source::Change;
 use crate::source::file::WatchError;
@@ -118,7 +119,9 @@ impl App {
         let admin = listener.local_addr().map_err(|cause| StartError::Admin(address, cause))?;
         let signals = Signals::listen().map_err(StartError::Signals)?;
         let workers = loaded.workers.unwrap_or_else(cores);
-        let proxy = serin_proxy::Options { workers, inherited: sockets, legacy };
+        let ceilings = limits::respect();
+        limits::warn_of_short_descriptors(&model, &ceilings);
+        let proxy = serin_proxy::Options { workers, inherited: sockets, legacy, ceilings };
         let started = start_proxy(&model, proxy).await;
         let (handle, bound) = started.map_err(|cause| proxy_error(&options.config, cause))?;
         let doorstep = if journal.is_somewhere() { open_doorstep(&state) } else { None };

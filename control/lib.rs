@@ -7,6 +7,7 @@ pub mod app;
 pub mod admin;
 pub mod handover;
 pub mod systemd;
+pub mod limits;
 pub mod tick;
 pub mod fleet;
 pub mod act;

@@ -23,6 +23,8 @@ pub const OUTLIERS_TOTAL: &str = "serin_outliers_total";
 pub const PANIC: &str = "serin_panic";
 pub const PANIC_TOTAL: &str = "serin_panic_total";
 pub const FALLBACK_TOTAL: &str = "serin_fallback_total";
+pub const OVERLOAD_STAGE: &str = "serin_overload_stage";
+pub const OVERLOAD_REFUSED_TOTAL: &str = "serin_overload_refused_total";
 pub const CONNECTIONS: &str = "serin_connections";
 pub const RATE_LIMITED_TOTAL: &str = "serin_rate_limited_requests_total";
 pub const FAULTS_INJECTED_TOTAL: &str = "serin_faults_injected_total";
@@ -63,6 +65,7 @@ pub mod label {
     pub const SERIAL: &str = "serial";
     pub const CAUSE: &str = "cause";
     pub const ENDPOINT: &str = "endpoint";
+    pub const WHAT: &str = "what";
 }
 
 /// What the `role` label says of mirrored copies.

@@ -10,6 +10,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::AbortHandle;
@@ -19,11 +20,21 @@ use crate::frames::Frames;
 use crate::model::Limits;
 use crate::wire::Wire;
 
+/// Connections of a worker that are there to be refused, and how long each may take.
+const MOST_SURPLUS: usize = 64;
+const SURPLUS_TIME: Duration = Duration::from_secs(1);
+/// How long a client must have been quiet to be sent away when there is too much.
+const PRESSED_PATIENCE_US: u64 = 500_000;
+
 #[derive(Default)]
 pub struct Connections {
     list: RefCell<Vec<Rc<Connection>>>,
     /// All end with their next answer, those that are yet to come too.
     farewell: Rc<Cell<bool>>,
+    /// The same for as long as there is too much.
+    pressed: Rc<Cell<bool>>,
+    /// Connections that are only there to be refused.
+    surplus: Cell<usize>,
 }
 
 pub struct Connection {
@@ -32,6 +43,10 @@ pub struct Connection {
     /// The listener's sockets that it came by.
     listener: u64,
     farewell: Rc<Cell<bool>>,
+    pressed: Rc<Cell<bool>>,
+    surplus: bool,
+    /// Requests that it may still carry; none for any number.
+    left: Cell<Option<u64>>,
     header_timeout_us: u64,
     idle_timeout_us: u64,
     /// When it is too old to take up more; zero for never.
@@ -70,13 +85,30 @@ impl Connections {
     }
 
     pub fn open(&self, listener: u64, limits: &Limits) -> Rc<Connection> {
+        self.take(listener, limits, false)
+    }
+
+    /// For a client that there is no room for: all it gets is an answer that says
+    /// so. None when there are too many of these too.
+    pub fn open_surplus(&self, listener: u64, limits: &Limits) -> Option<Rc<Connection>> {
+        (self.surplus.get() < MOST_SURPLUS).then(|| self.take(listener, limits, true))
+    }
+
+    fn take(&self, listener: u64, limits: &Limits, surplus: bool) -> Rc<Connection> {
+        self.surplus.set(self.surplus.get() + usize::from(surplus));
+        let header_timeout =
+            if surplus { limits.header_timeout.min(SURPLUS_TIME) } else { limits.header_timeout };
+        let idle_timeout = if surplus { limits.idle_timeout.min(SURPLUS_TIME) } else { limits.idle_timeout };
         let connection = Rc::new(Connection {
             index: Cell::new(self.list.borrow().len()),
             listener,
             farewell: self.farewell.clone(),
+            pressed: self.pressed.clone(),
+            surplus,
+            left: Cell::new(limits.max_requests),
             irregular: Cell::new(false),
-            header_timeout_us: clock::us(limits.header_timeout),
-            idle_timeout_us: clock::us(limits.idle_timeout),
+            header_timeout_us: clock::us(header_timeout),
+            idle_timeout_us: clock::us(idle_timeout),
             expires_us: limits.max_duration.map_or(0, |most| clock::now_us() + clock::us(most)),
             multiplexed: Cell::new(false),
             switched: Cell::new(false),
@@ -95,6 +127,7 @@ impl Connections {
 
     /// Takes off the list what `open` put on it; called once for each.
     pub fn close(&self, connection: &Connection) {
+        self.surplus.set(self.surplus.get() - usize::from(connection.surplus));
         let mut list = self.list.borrow_mut();
         let index = connection.index.get();
         list.swap_remove(index);
@@ -111,10 +144,19 @@ impl Connections {
             connection.leaving.set(true);
             let busy = connection.busy.get() > 0;
             let quiet = connection.quiet_since_us.get().saturating_add(patience_us) <= now_us;
-            let resting = !busy && quiet && connection.head_since_us.get() == 0;
+            let resting = !busy && quiet && !connection.surplus && connection.head_since_us.get() == 0;
             if resting || connection.multiplexed.get() || (busy && connection.irregular.get()) {
                 connection.end(Ending::Graceful);
             }
+        }
+    }
+
+    /// While there is too much every answer is its connection's last, and who is
+    /// silent has to go.
+    pub fn press(&self, pressed: bool, now_us: u64) {
+        self.pressed.set(pressed);
+        if pressed {
+            self.see_off(None, PRESSED_PATIENCE_US, now_us);
         }
     }
 
@@ -165,7 +207,7 @@ impl Connection {
 
     /// Is this connection to end after what is under way?
     pub fn is_ending(&self) -> bool {
-        self.leaving.get() || self.farewell.get()
+        self.leaving.get() || self.farewell.get() || self.pressed.get()
     }
 
     /// The task that drives it.
@@ -176,6 +218,10 @@ impl Connection {
     /// Is it too old, and has not been told yet?
     fn has_expired(&self, now_us: u64) -> bool {
         self.expires_us != 0 && now_us >= self.expires_us && !self.leaving.get()
+    }
+
+    pub fn is_surplus(&self) -> bool {
+        self.surplus
     }
 
     fn came_by(&self, listener: Option<u64>) -> bool {
@@ -193,6 +239,12 @@ impl Connection {
     pub fn begin(self: &Rc<Self>) -> Busy {
         self.busy.set(self.busy.get() + 1);
         self.head_since_us.set(0);
+        if let Some(left) = self.left.get() {
+            self.left.set(Some(left.saturating_sub(1)));
+            if left <= 1 {
+                self.leave();
+            }
+        }
         Busy(self.clone())
     }
 
@@ -201,6 +253,14 @@ impl Connection {
         self.irregular.set(true);
         if self.is_ending() {
             self.ending.set(Ending::Graceful);
+        }
+    }
+
+    /// Ends with what is under way.
+    pub fn leave(&self) {
+        self.leaving.set(true);
+        if self.irregular.get() {
+            self.end(Ending::Graceful);
         }
     }
 

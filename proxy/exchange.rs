@@ -182,6 +182,10 @@ fn timeouts_of(route: &RoutePlan, headers: &HeaderMap) -> Timeouts {
     }
 }
 
+/// How long the listener waits for all of a request; goes with the request.
+#[derive(Clone, Copy)]
+pub struct RequestTimeout(pub u64);
+
 /// A request ready to be sent, perhaps more than once.
 struct Outgoing {
     parts: Parts,
@@ -222,6 +226,10 @@ impl Outgoing {
             let asked = &view.table.splits[split].versions[choice.version];
             shape(&mut copied, view.table.route(tries.route), asked, scene);
             copy.spawn(lane, view, split, copied);
+        }
+        let within = parts.extensions.get::<RequestTimeout>();
+        if let (Some(RequestTimeout(us)), Some(_)) = (within, has_body) {
+            lane.flights.set_request_timeout(flight.key, *us);
         }
         let upload = has_body.map(|_| {
             let keep = tries.body_kept(view).max(KEPT_ANYWAY);

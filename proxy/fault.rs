@@ -44,6 +44,10 @@ pub enum Kind {
     MaxDuration,
     /// The client sent a broken body or left.
     ClientGone,
+    /// The client did not end its request in time, or takes nothing.
+    RequestTimeout,
+    /// There is too much already.
+    Overloaded,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,7 +93,9 @@ impl Fault {
             | Kind::Unsent
             | Kind::Stale
             | Kind::Refused
-            | Kind::Overflow => StatusCode::SERVICE_UNAVAILABLE,
+            | Kind::Overflow
+            | Kind::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Kind::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Kind::Garbage => StatusCode::BAD_GATEWAY,
             Kind::Timeout | Kind::TryTimeout | Kind::IdleTimeout | Kind::MaxDuration => {
                 StatusCode::GATEWAY_TIMEOUT
@@ -118,6 +124,8 @@ impl Kind {
             Kind::IdleTimeout => "idle-timeout",
             Kind::MaxDuration => "max-duration",
             Kind::ClientGone => "client-gone",
+            Kind::RequestTimeout => "request-timeout",
+            Kind::Overloaded => "overloaded",
         }
     }
 }

@@ -76,6 +76,8 @@ struct Entry {
     /// Since when we wait for the client, to send more or to take more; zero
     /// while we wait for the version.
     handed_us: u64,
+    /// When the whole request must be here; zero for whenever it comes.
+    request_by_us: u64,
     expired: Option<Fault>,
     waker: Option<Waker>,
     coin: Option<Coin>,
@@ -132,9 +134,15 @@ impl Flights {
         (Key { index, serial }, now_us)
     }
 
+    /// The rest of the request has so long to come.
+    pub fn set_request_timeout(&self, key: Key, timeout_us: u64) {
+        self.with(key, |entry| entry.request_by_us = after(entry.started_us, timeout_us));
+    }
+
     /// All of the request is here: from now on the answer has its whole time.
     pub fn request_ended(&self, key: Key) {
         self.with(key, |entry| {
+            entry.request_by_us = 0;
             let end_us = after(clock::now_us(), std::mem::take(&mut entry.total_us));
             if end_us != 0 && (entry.end_us == 0 || end_us < entry.end_us) {
                 (entry.end_us, entry.end_kind) = (end_us, Some(Kind::Timeout));
@@ -388,6 +396,9 @@ impl Entry {
     fn overdue(&self, now_us: u64) -> Option<Fault> {
         let passed = |end_us: u64| end_us != 0 && now_us >= end_us;
         let silent = |since_us: u64, most_us: u64| most_us != 0 && now_us >= since_us.saturating_add(most_us);
+        if passed(self.request_by_us) {
+            return Some(Fault::downstream(Kind::RequestTimeout));
+        }
         if passed(self.end_us) {
             let kind = self.end_kind.unwrap_or(Kind::Timeout);
             // Nobody but the client is late when we wait for the client.
@@ -395,7 +406,7 @@ impl Entry {
             return Some(late(kind));
         }
         if self.handed_us != 0 {
-            return silent(self.handed_us, self.idle_us).then(|| Fault::downstream(Kind::ClientGone));
+            return silent(self.handed_us, self.idle_us).then(|| Fault::downstream(Kind::RequestTimeout));
         }
         let kind = if passed(self.deadline_us) {
             Kind::Timeout

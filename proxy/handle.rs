@@ -17,7 +17,9 @@ use tokio::sync::mpsc;
 use crate::alarm::Alarm;
 use crate::lane::LaneCounts;
 use crate::model::Model;
+use crate::overload::Overload;
 use crate::reading;
+use crate::reading::OverloadReading;
 use crate::reading::Reading;
 use crate::reading::SplitReading;
 use crate::sockets::Refused;
@@ -30,6 +32,7 @@ use crate::weights::Weights;
 use crate::worker::Order;
 use crate::worker::Worker;
 
+pub use crate::overload::Ceilings;
 pub use crate::sockets::{Bound, Inherited};
 pub use crate::table::Problem;
 pub use crate::worker::Pace;
@@ -41,6 +44,8 @@ pub struct Options {
     pub inherited: Vec<Inherited>,
     /// What a predecessor that we take over from has counted.
     pub legacy: Option<Legacy>,
+    /// Where the model names none.
+    pub ceilings: Ceilings,
 }
 
 /// What a process leaves to the next.
@@ -93,6 +98,7 @@ struct Inner {
     alarm: Arc<Alarm>,
     alive: tokio::sync::Mutex<mpsc::Receiver<()>>,
     upkeep: Upkeep,
+    overload: Arc<Overload>,
     /// The last word of a predecessor whose counts are ours now.
     before: Mutex<Option<Reading>>,
 }
@@ -115,12 +121,21 @@ impl Handle {
         let table = Arc::new(ArcSwap::from_pointee(table));
         let alarm = Arc::new(Alarm::default());
         let (living, alive) = mpsc::channel(1);
+        let overload = Overload::new(options.ceilings, workers);
         let lanes: Vec<Arc<LaneCounts>> = (0..workers).map(|_| Arc::default()).collect();
         let mut posts = Vec::new();
         for (index, counts) in lanes.iter().enumerate() {
             let (post, orders) = mpsc::unbounded_channel();
-            let (table, counts) = (table.clone(), counts.clone());
-            let worker = Worker { index, table, counts, alarm: alarm.clone(), orders, alive: living.clone() };
+            let (table, counts, overload) = (table.clone(), counts.clone(), overload.clone());
+            let worker = Worker {
+                index,
+                table,
+                counts,
+                alarm: alarm.clone(),
+                overload,
+                orders,
+                alive: living.clone(),
+            };
             worker.spawn().map_err(StartError::Worker)?;
             posts.push(post);
         }
@@ -128,8 +143,17 @@ impl Handle {
         sockets.carry_out(plan, &posts, None).map_err(StartError::Worker)?;
         let bound = sockets.bound();
         let (sockets, alive) = (Mutex::new(sockets), tokio::sync::Mutex::new(alive));
-        let inner =
-            Inner { table, sockets, workers: posts, lanes, alarm, alive, upkeep, before: Mutex::new(before) };
+        let inner = Inner {
+            table,
+            sockets,
+            workers: posts,
+            lanes,
+            alarm,
+            alive,
+            upkeep,
+            overload,
+            before: Mutex::new(before),
+        };
         Ok((Handle(Arc::new(inner)), bound))
     }
 
@@ -221,7 +245,8 @@ impl Handle {
             splits: self.evidence_of(&table),
             endpoints: table.endpoints.iter().map(|hosts| hosts.read()).collect(),
             health: table.endpoints.iter().map(|hosts| hosts.health()).collect(),
-            connections: count(|lane| lane.opened.get().saturating_sub(lane.closed.get())),
+            connections: self.0.overload.connections(),
+            overload: self.overload(),
             unrouted: count(|lane| lane.unrouted.get()),
             floods: count(|lane| lane.floods.get()),
             limited: count(|lane| lane.limited.get()),
@@ -234,6 +259,12 @@ impl Handle {
             reading.add(before);
         }
         reading
+    }
+
+    fn overload(&self) -> OverloadReading {
+        let overload = &self.0.overload;
+        let [refused_requests, refused_connections] = overload.refused();
+        OverloadReading { stage: overload.stage() as u8, refused_requests, refused_connections }
     }
 
     /// The weights in force, by split.

@@ -17,6 +17,7 @@ use crate::buffer::Texts;
 use crate::flights::Flights;
 use crate::flights::Toss;
 use crate::model::Protocol;
+use crate::overload::Overload;
 use crate::retry::Budget;
 use crate::split::Generation;
 use crate::table::SplitPlan;
@@ -33,6 +34,7 @@ pub struct Lane {
     pub counts: Arc<LaneCounts>,
     /// Handshakes of clients under way.
     pub handshakes: Rc<Cell<usize>>,
+    pub overload: Arc<Overload>,
     dice: RefCell<SmallRng>,
     view: RefCell<Cached>,
     pools: Rc<Pools>,
@@ -43,8 +45,6 @@ pub struct Lane {
 #[repr(align(128))]
 pub struct LaneCounts {
     pub unrouted: Count,
-    pub opened: Count,
-    pub closed: Count,
     pub floods: Count,
     /// Requests refused by a rate limit.
     pub limited: Count,
@@ -92,6 +92,7 @@ impl Lane {
         table: Arc<ArcSwap<Table>>,
         flights: Rc<Flights>,
         counts: Arc<LaneCounts>,
+        overload: Arc<Overload>,
     ) -> Lane {
         let mut table = Cache::new(table);
         let pools = Rc::new(Pools::default());
@@ -99,7 +100,8 @@ impl Lane {
         let dice = RefCell::new(SmallRng::from_rng(&mut rand::rng()));
         let view = RefCell::new(Cached { table, view });
         let (buffers, texts) = (Buffers::default(), Texts::default());
-        Lane { index, buffers, texts, flights, counts, handshakes: Rc::default(), dice, view, pools }
+        let handshakes = Rc::default();
+        Lane { index, buffers, texts, flights, counts, handshakes, overload, dice, view, pools }
     }
 
     /// The table of now; costs one comparison where it has not changed.

@@ -41,6 +41,7 @@ mod balance;
 mod hashing;
 mod flights;
 mod split;
+mod overload;
 mod tally;
 mod redirect;
 mod cors;
@@ -69,7 +70,9 @@ mod alarm;
 mod location;
 mod wire;
 
-pub use handle::{Bound, Handle, Inherited, Legacy, Marks, Options, Pace, Problem, ShiftError, StartError};
+pub use handle::{
+    Bound, Ceilings, Handle, Inherited, Legacy, Marks, Options, Pace, Problem, ShiftError, StartError,
+};
 pub use model::Model;
 pub use reading::Reading;
 pub use tls::{Facts as CertificateFacts, Part as CertificatePart, check_authorities, check_certificate};

@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use crate::clock;
 use crate::connections::Connection;
 use crate::connections::Connections;
 use crate::lane::Lane;
@@ -23,8 +24,10 @@ use crate::table::ListenerPlan;
 use crate::wire::Wire;
 
 const BACKLOG: i32 = 4096;
-/// A client that takes none of what we sent for this long is given up.
-const UNREAD: Duration = Duration::from_secs(300);
+/// Without descriptors, or with too much of all, we look again after this time.
+const REST: Duration = Duration::from_millis(50);
+/// How often it is told that we cannot accept.
+const TELL: Duration = Duration::from_secs(10);
 
 /// One worker's socket of a listener.
 pub struct Ear {
@@ -115,7 +118,12 @@ pub async fn accept(
     let Some(mut plan) = lane.view().table.listener(&name).cloned() else {
         return tracing::error!(listener = %name, "sockets were opened for a listener that is not there");
     };
+    let mut told_us = 0;
     loop {
+        if lane.overload.refuses_connections() && *hearing.borrow() == Hearing::Open {
+            tokio::time::sleep(REST).await;
+            continue;
+        }
         let accepted = tokio::select! {
             biased;
             accepted = listener.accept() => accepted,
@@ -124,9 +132,14 @@ pub async fn accept(
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Out of descriptors, mostly: waiting lets others be closed.
-                tracing::warn!(%error, "cannot accept");
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                // Out of descriptors, mostly: who carries nothing makes room.
+                let now_us = clock::now_us();
+                if told_us == 0 || now_us > told_us + clock::us(TELL) {
+                    told_us = now_us;
+                    tracing::warn!(%error, listener = %name, "cannot accept");
+                }
+                connections.see_off(None, 0, now_us);
+                tokio::time::sleep(REST).await;
                 continue;
             }
         };
@@ -155,15 +168,24 @@ fn admit(
     connections: &Rc<Connections>,
     plan: &Arc<ListenerPlan>,
 ) {
+    let seats = lane.overload.seats(lane.index);
     if plan.occupancy.total() >= plan.limits.max_connections as u64 {
-        return;
+        return seats.refused_connections.add(1);
     }
     let Ok(address) = stream.peer_addr() else { return };
     // A client that is gone already shows at the first read.
     let _ = stream.set_nodelay(true);
-    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD));
-    let connection = connections.open(id, &plan.limits);
-    lane.counts.opened.add(1);
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(plan.limits.write_timeout));
+    let is_full = lane.overload.is_full(&lane.view().table.model.overload);
+    let connection = match is_full {
+        false => connections.open(id, &plan.limits),
+        true => {
+            seats.refused_connections.add(1);
+            let Some(connection) = connections.open_surplus(id, &plan.limits) else { return };
+            connection
+        }
+    };
+    seats.opened.add(1);
     plan.occupancy.enter(lane.index);
     let guest =
         Guest { lane: lane.clone(), connections: connections.clone(), connection, plan: plan.clone() };
@@ -187,6 +209,6 @@ impl Drop for Guest {
     fn drop(&mut self) {
         self.connections.close(&self.connection);
         self.plan.occupancy.leave(self.lane.index);
-        self.lane.counts.closed.add(1);
+        self.lane.overload.seats(self.lane.index).closed.add(1);
     }
 }

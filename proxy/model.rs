@@ -18,6 +18,7 @@ mod http2;
 mod keeping;
 mod listener;
 mod outlier;
+mod overload;
 mod preamble;
 mod retry;
 mod rewrite;
@@ -41,6 +42,7 @@ pub use http2::{Http2, KeepAlive};
 pub use keeping::Keeping;
 pub use listener::{Limits, Listener};
 pub use outlier::{FailurePercentage, Outlier, SuccessRate, Threshold};
+pub use overload::Overload;
 pub use preamble::{ProxyHeader, ProxyProtocol};
 pub use retry::{RateLimited, ResetFormat, ResetHeader, Retry, RetryOn};
 pub use rewrite::{HostRewrite, PathRewrite, Redirect, Rewrite, Substitution};
@@ -72,4 +74,6 @@ pub struct Model {
     /// the last. A version's come first either way.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub most_specific_edits_win: bool,
+    #[serde(skip_serializing_if = "Overload::is_default")]
+    pub overload: Overload,
 }

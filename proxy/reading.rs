@@ -21,6 +21,7 @@ pub struct Reading {
     pub endpoints: Vec<EndpointsReading>,
     pub health: Vec<HealthReading>,
     pub connections: u64,
+    pub overload: OverloadReading,
     /// Requests that no split took: no route, malformed, direct answers.
     pub unrouted: u64,
     /// HTTP/2 connections closed for what their clients sent.
@@ -106,6 +107,16 @@ pub struct Counts {
     pub bytes_out: u64,
 }
 
+/// How much is too much just now, and what was turned away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OverloadReading {
+    /// 0 none, 1 no keep-alive, 2 no requests, 3 no connections.
+    pub stage: u8,
+    pub refused_requests: u64,
+    pub refused_connections: u64,
+}
+
 /// How an attempt to get an answer from a version has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attempt {
@@ -188,6 +199,8 @@ impl Reading {
     pub fn add(&mut self, before: &Reading) {
         self.connections += before.connections;
         self.unrouted += before.unrouted;
+        self.overload.refused_requests += before.overload.refused_requests;
+        self.overload.refused_connections += before.overload.refused_connections;
         self.floods += before.floods;
         self.handshakes += before.handshakes;
         self.handshakes_failed += before.handshakes_failed;

@@ -8,8 +8,10 @@ use http::header::CONTENT_LENGTH;
 use http::header::CONTENT_TYPE;
 use http::header::HeaderName;
 use http::header::HeaderValue;
+use http::header::RETRY_AFTER;
 
 use crate::fault::Fault;
+use crate::fault::Kind;
 use crate::rewrite;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -33,6 +35,10 @@ impl Reply {
         let cause = fault.kind.as_str();
         let mut reply = Reply::new(fault.status(), Bytes::from_static(cause.as_bytes()));
         reply.headers.insert(rewrite::CAUSE, HeaderValue::from_static(cause));
+        if fault.kind == Kind::Overloaded {
+            // In seconds.
+            reply.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         reply
     }
 

@@ -24,18 +24,23 @@ use hyper_util::rt::TokioTimer;
 use crate::answer::AnswerBody;
 use crate::arrival::Arrived;
 use crate::arrival::arrive;
+use crate::clock;
 use crate::connections::Busy;
 use crate::connections::Connection;
 use crate::connections::Ending;
 use crate::connections::Watched;
+use crate::exchange::RequestTimeout;
 use crate::exchange::exchange;
+use crate::fault::At;
 use crate::fault::Fault;
+use crate::fault::Kind;
 use crate::frames::Frames;
 use crate::h1::Ended;
 use crate::h1::Guard;
 use crate::h1::relay;
 use crate::lane::Lane;
 use crate::model::Limits;
+use crate::reply::Reply;
 use crate::rewrite::Peer;
 use crate::streams::Streams;
 use crate::table::ListenerPlan;
@@ -96,6 +101,7 @@ async fn serve_by_hyper(
     limits: &Limits,
 ) -> hyper::Result<()> {
     let max_headers = limits.max_headers;
+    let request_timeout = limits.request_timeout.map(|time| RequestTimeout(clock::us(time)));
     let switched = Rc::new(Cell::new(None));
     let streams = Streams::new(&lane.flights);
     let service = {
@@ -105,6 +111,14 @@ async fn serve_by_hyper(
             let (lane, peer, switched) = (lane.clone(), peer.clone(), switched.clone());
             let clock = http2.then(|| streams.clock());
             async move {
+                if lane.overload.refuses_requests() || busy.connection().is_surplus() {
+                    lane.overload.seats(lane.index).refused_requests.add(1);
+                    busy.connection().leave();
+                    return Ok(overloaded(busy));
+                }
+                if let Some(timeout) = request_timeout {
+                    request.extensions_mut().insert(timeout);
+                }
                 if request.headers().len() > max_headers {
                     return Ok::<_, std::convert::Infallible>(too_many_headers(busy));
                 }
@@ -202,6 +216,14 @@ where
         served.as_mut().poll(cx)
     })
     .await
+}
+
+/// Said without a look at the request.
+fn overloaded(busy: Busy) -> Response<Served> {
+    let reply = Reply::of_fault(Fault { at: At::Proxy, kind: Kind::Overloaded });
+    let mut response = Response::new(Served { body: AnswerBody::Whole(Some(reply.body)), _busy: busy });
+    (*response.status_mut(), *response.headers_mut()) = (reply.status, reply.headers);
+    response
 }
 
 fn too_many_headers(busy: Busy) -> Response<Served> {

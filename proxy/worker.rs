@@ -21,10 +21,17 @@ use crate::lane::LaneCounts;
 use crate::listen;
 use crate::listen::Ear;
 use crate::listen::Hearing;
+use crate::overload;
+use crate::overload::Overload;
+use crate::overload::Stage;
 use crate::table::Table;
 
 /// How often idle connections and slow heads are looked for.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
+/// How often there might be too much, and every how many looks memory that is
+/// free is given back while there is.
+const LOOK: Duration = Duration::from_millis(100);
+const LOOKS_PER_SHRINK: u32 = 5;
 /// How often late connections are told that we are draining.
 const TELL_AGAIN: Duration = Duration::from_millis(100);
 /// How long a client that is let go must have been quiet before its connection
@@ -38,6 +45,7 @@ pub struct Worker {
     pub table: Arc<ArcSwap<Table>>,
     pub counts: Arc<LaneCounts>,
     pub alarm: Arc<Alarm>,
+    pub overload: Arc<Overload>,
     pub orders: mpsc::UnboundedReceiver<Order>,
     /// Dropped when the worker has ended.
     pub alive: mpsc::Sender<()>,
@@ -102,9 +110,16 @@ impl Worker {
     async fn live(mut self) {
         let flights = Rc::new(Flights::new(self.index, self.alarm.clone()));
         tokio::task::spawn_local(flights.clone().sweep());
-        let lane = Rc::new(Lane::new(self.index, self.table.clone(), flights, self.counts.clone()));
+        let lane = Rc::new(Lane::new(
+            self.index,
+            self.table.clone(),
+            flights,
+            self.counts.clone(),
+            self.overload.clone(),
+        ));
         let connections = Rc::new(Connections::default());
         tokio::task::spawn_local(keep_house(lane.clone(), connections.clone()));
+        tokio::task::spawn_local(keep_within(lane.clone(), connections.clone()));
         let mut life = Life { lane, connections, ears: HashMap::new() };
         let (deadline, pace) = loop {
             match self.orders.recv().await {
@@ -164,6 +179,28 @@ async fn see_off(connections: Rc<Connections>, id: Option<u64>, deadline: Durati
             connections.see_off(id, patience_us, now_us);
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Looks whether there is too much, and acts on what was found.
+async fn keep_within(lane: Rc<Lane>, connections: Rc<Connections>) {
+    let (mut pressed, mut looks) = (false, 0_u32);
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let is_first = lane.index == 0;
+        if is_first {
+            let memory_bytes = overload::resident_bytes().unwrap_or(0);
+            lane.overload.weigh(&lane.view().table.model.overload, memory_bytes);
+        }
+        let now = lane.overload.stage() != Stage::None;
+        if now || pressed {
+            connections.press(now, clock::now_us());
+        }
+        pressed = now;
+        looks = looks.wrapping_add(1);
+        if is_first && now && looks.is_multiple_of(LOOKS_PER_SHRINK) {
+            overload::shrink();
+        }
     }
 }
 

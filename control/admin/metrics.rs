@@ -76,6 +76,17 @@ pub fn render(reading: &Reading, view: &MetricsView) -> prometheus::Result<Strin
         rollout_of(&mut page, status);
     }
     page.gauge(names::CONNECTIONS, "Client connections open.", &[], reading.connections as f64);
+    let stage = f64::from(reading.overload.stage);
+    let help =
+        "How much is too much: 0 nothing, 1 keep-alive ends, 2 requests are refused, 3 connections too.";
+    page.gauge(names::OVERLOAD_STAGE, help, &[], stage);
+    let overload = &reading.overload;
+    for (what, count) in
+        [("request", overload.refused_requests), ("connection", overload.refused_connections)]
+    {
+        let help = "What was turned away because there was too much.";
+        page.counter(names::OVERLOAD_REFUSED_TOTAL, help, &[(label::WHAT, what)], count);
+    }
     page.counter(names::UNROUTED_REQUESTS_TOTAL, "Requests that no split took.", &[], reading.unrouted);
     let help = "HTTP/2 connections closed because their clients flooded them with frames.";
     page.counter(names::HTTP2_FLOODS_TOTAL, help, &[], reading.floods);

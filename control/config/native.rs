@@ -49,6 +49,8 @@ mod edits;
 
 mod rewrites;
 
+mod overload;
+
 mod units;
 
 use std::net::SocketAddr;
@@ -61,13 +63,14 @@ use crate::config::loaded::Loaded;
 use crate::rollout::Spec;
 use site::Site;
 
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 13] = [
     "listen",
     "listeners",
     "admin",
     "workers",
     "state",
     "drain",
+    "overload",
     "dns",
     "services",
     "routes",
@@ -102,7 +105,15 @@ pub fn read(root: &Spot) -> Option<Loaded> {
     let hosts = routes::read(&fields, &sites);
     let (services, splits) = sites.into_iter().map(|site| (site.service, site.split)).unzip();
     Some(Loaded {
-        model: Model { listeners, hosts, splits, services, edits: edits::read(&fields), ..Model::default() },
+        model: Model {
+            listeners,
+            hosts,
+            splits,
+            services,
+            edits: edits::read(&fields),
+            overload: overload::read(&fields),
+            ..Model::default()
+        },
         rollouts,
         admin: admin.unwrap_or(ADMIN),
         workers: workers.and_then(|workers| usize::try_from(workers).ok()),

@@ -162,6 +162,21 @@ impl Client<'_> {
         reply.seal(question.grpc)
     }
 
+    /// There is too much already for this request to be looked at.
+    pub async fn shed(&mut self, length: usize) -> Turn {
+        self.lane.overload.seats(self.lane.index).refused_requests.add(1);
+        let head_only = self.input.filled()[..length].starts_with(b"HEAD ");
+        let reply = Reply::of_fault(Fault { at: At::Proxy, kind: Kind::Overloaded });
+        let mut out = self.lane.texts.take();
+        write_local(&mut out, &reply, head_only, None, true);
+        let sent = self.wire.write_all(&out).await;
+        self.lane.texts.give(out);
+        if sent.is_ok() {
+            self.linger().await;
+        }
+        Turn::Close
+    }
+
     /// The answer to a request that no version is asked for.
     pub async fn answer_ourselves(&mut self, local: Local) -> Turn {
         self.lane.counts.unrouted.add(1);

@@ -6,6 +6,7 @@ use std::ops::Range;
 use http::Method;
 use http::header::HeaderName;
 
+use crate::clock;
 use crate::edit::InForce;
 use crate::edit::Kept;
 use crate::edit::Scene;
@@ -128,6 +129,9 @@ impl Client<'_> {
         let taken = length + upload.ride(&mut out, rest);
         if has_body && upload.has_ended() {
             flight.lane.flights.request_ended(flight.key);
+        }
+        if let Some(timeout) = limits.request_timeout.filter(|_| !upload.has_ended()) {
+            flight.lane.flights.set_request_timeout(flight.key, clock::us(timeout));
         }
         let question = Question {
             flight,

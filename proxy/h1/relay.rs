@@ -70,6 +70,9 @@ impl Client<'_> {
     /// One request and its answer.
     async fn turn(&mut self, length: usize, limits: &Limits) -> Turn {
         let busy = self.connection.begin();
+        if self.lane.overload.refuses_requests() || self.connection.is_surplus() {
+            return self.shed(length).await;
+        }
         let mut question = match self.ask(length, limits) {
             Ok((asked, taken)) => {
                 self.input.consume(taken);

@@ -40,6 +40,12 @@ impl Listener {
     }
 }
 
+const WRITE_TIMEOUT: Duration = Duration::from_secs(300);
+
+fn is_usual_write_timeout(time: &Duration) -> bool {
+    *time == WRITE_TIMEOUT
+}
+
 /// Bounds on what a client may make us hold or wait for.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Limits {
@@ -51,6 +57,15 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Over all workers; past it a new connection is accepted and closed at once.
     pub max_connections: usize,
+    /// A request, body and all, must be here within this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_timeout: Option<Duration>,
+    /// A client that takes none of what we sent for this long is given up.
+    #[serde(skip_serializing_if = "is_usual_write_timeout")]
+    pub write_timeout: Duration,
+    /// A connection ends with the answer to this many requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_requests: Option<u64>,
     /// A connection older than this ends with what is under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_duration: Option<Duration>,
@@ -67,6 +82,9 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(3600),
             max_connections: 50_000,
+            request_timeout: None,
+            write_timeout: WRITE_TIMEOUT,
+            max_requests: None,
             max_duration: None,
             http2: Http2::default(),
         }

@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 use crate::body::RequestBody;
 use crate::carriage::Carriage;
 use crate::carriage::Failed;
+use crate::fault::At;
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::local::LocalExecutor;
@@ -72,6 +73,12 @@ pub async fn http2(way: Dial<'_>) -> Result<http2::SendRequest<RequestBody>, Fau
     Ok(sender)
 }
 
+/// What we lack says nothing about the version.
+fn is_shortage(error: &std::io::Error) -> bool {
+    let short = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL];
+    error.raw_os_error().is_some_and(|number| short.contains(&number))
+}
+
 pub async fn dial(
     carriage: &Carriage,
     location: &Location,
@@ -90,6 +97,9 @@ impl Dial<'_> {
             Ok(Ok(wire)) => Ok(wire),
             Ok(Err(Failed::Connect(error))) => {
                 tracing::debug!(%location, %error, "cannot connect");
+                if is_shortage(&error) {
+                    return Err(Fault { at: At::Proxy, kind: Kind::Overloaded });
+                }
                 // A reset comes from somebody who had taken the connection.
                 let reset = error.kind() == std::io::ErrorKind::ConnectionReset;
                 Err(Fault::upstream(if reset { Kind::Reset } else { Kind::ConnectFailure }))

@@ -36,6 +36,33 @@ impl App {
         App { admin, listeners, child, folder }
     }
 
+    /// As `start`, with so many descriptors and no more.
+    pub fn start_limited(yaml: &str, descriptors: u64) -> App {
+        let ulimit = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        App::start_by(yaml, |_| {
+            let mut command = Command::new("sh");
+            command.args(["-c", &ulimit, SERIN]);
+            command
+        })
+    }
+
+    /// As `start`, by a command that is made when the folder is there and that
+    /// passes its arguments on to serin.
+    pub fn start_by(yaml: &str, command: impl FnOnce(&std::path::Path) -> Command) -> App {
+        App::try_start_by(yaml, command).unwrap_or_else(|said| panic!("{said}"))
+    }
+
+    pub fn try_start_by(
+        yaml: &str,
+        command: impl FnOnce(&std::path::Path) -> Command,
+    ) -> Result<App, String> {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        std::fs::write(folder.path().join("serin.yaml"), yaml).expect("it can be written to");
+        let command = command(folder.path());
+        let (child, admin, listeners) = launch(command, &folder, &[])?;
+        Ok(App { admin, listeners, child, folder })
+    }
+
     /// Kills it as a power cut would, and waits until it is gone.
     pub fn kill9(&mut self) {
         self.child.kill().expect("it is our child");
@@ -236,8 +263,12 @@ type Started = (Child, SocketAddr, Vec<(String, SocketAddr)>);
 
 /// Once it has announced itself, or what it said instead.
 fn spawn(folder: &TempDir, more: &[&str]) -> Result<Started, String> {
+    launch(Command::new(SERIN), folder, more)
+}
+
+fn launch(mut command: Command, folder: &TempDir, more: &[&str]) -> Result<Started, String> {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.path().join("stderr"));
-    let mut child = Command::new(SERIN)
+    let mut child = command
         .args(["run", "-c", "serin.yaml", "--announce"])
         .args(more)
         .current_dir(folder.path())

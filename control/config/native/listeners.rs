@@ -11,8 +11,17 @@ use super::tls;
 use super::units;
 
 const FIELDS: [&str; 7] = ["name", "address", "limits", "http2", "tls", "proxyProtocol", "forwarded"];
-const LIMITS: [&str; 6] =
-    ["maxHeaderBytes", "maxHeaders", "headerTimeout", "idleTimeout", "maxDuration", "maxConnections"];
+const LIMITS: [&str; 9] = [
+    "maxHeaderBytes",
+    "maxHeaders",
+    "headerTimeout",
+    "requestTimeout",
+    "writeTimeout",
+    "idleTimeout",
+    "maxDuration",
+    "maxRequests",
+    "maxConnections",
+];
 
 /// `listen` is short for one listener named `default`.
 pub fn read(document: &Fields) -> Vec<Listener> {
@@ -88,6 +97,13 @@ fn limits(spot: &Spot) -> Limits {
     if let Some(time) = fields.get("idleTimeout").and_then(|spot| spot.parsed(units::some_time)) {
         limits.idle_timeout = time;
     }
+    if let Some(time) = fields.get("requestTimeout").and_then(|spot| spot.parsed(units::timeout)) {
+        limits.request_timeout = time;
+    }
+    if let Some(time) = fields.get("writeTimeout").and_then(|spot| spot.parsed(units::some_time)) {
+        limits.write_timeout = time;
+    }
+    limits.max_requests = fields.get("maxRequests").and_then(|spot| spot.whole(1, u64::MAX));
     if let Some(time) = fields.get("maxDuration").and_then(|spot| spot.parsed(units::timeout)) {
         limits.max_duration = time;
     }
