@@ -25,6 +25,8 @@ const MOST_SURPLUS: usize = 64;
 const SURPLUS_TIME: Duration = Duration::from_secs(1);
 /// How long a client must have been quiet to be sent away when there is too much.
 const PRESSED_PATIENCE_US: u64 = 500_000;
+/// The same for one that is too old.
+const EXPIRED_PATIENCE_US: u64 = 1_000_000;
 
 #[derive(Default)]
 pub struct Connections {
@@ -141,13 +143,7 @@ impl Connections {
     /// to ask, and would ask in vain.
     pub fn see_off(&self, listener: Option<u64>, patience_us: u64, now_us: u64) {
         for connection in self.list.borrow().iter().filter(|connection| connection.came_by(listener)) {
-            connection.leaving.set(true);
-            let busy = connection.busy.get() > 0;
-            let quiet = connection.quiet_since_us.get().saturating_add(patience_us) <= now_us;
-            let resting = !busy && quiet && !connection.surplus && connection.head_since_us.get() == 0;
-            if resting || connection.multiplexed.get() || (busy && connection.irregular.get()) {
-                connection.end(Ending::Graceful);
-            }
+            connection.see_off(patience_us, now_us);
         }
     }
 
@@ -177,10 +173,7 @@ impl Connections {
 
     pub fn sweep(&self, now_us: u64) {
         for connection in self.list.borrow().iter().filter(|connection| connection.has_expired(now_us)) {
-            connection.leaving.set(true);
-            if connection.irregular.get() || connection.busy.get() == 0 {
-                connection.end(Ending::Graceful);
-            }
+            connection.see_off(EXPIRED_PATIENCE_US, now_us);
         }
         for connection in self.list.borrow().iter().filter(|connection| connection.busy.get() == 0) {
             let head = connection.head_since_us.get();
@@ -215,9 +208,18 @@ impl Connection {
         *self.task.borrow_mut() = Some(task);
     }
 
-    /// Is it too old, and has not been told yet?
     fn has_expired(&self, now_us: u64) -> bool {
-        self.expires_us != 0 && now_us >= self.expires_us && !self.leaving.get()
+        self.expires_us != 0 && now_us >= self.expires_us
+    }
+
+    fn see_off(&self, patience_us: u64, now_us: u64) {
+        self.leaving.set(true);
+        let busy = self.busy.get() > 0;
+        let quiet = self.quiet_since_us.get().saturating_add(patience_us) <= now_us;
+        let resting = !busy && quiet && !self.surplus && self.head_since_us.get() == 0;
+        if resting || self.multiplexed.get() || (busy && self.irregular.get()) {
+            self.end(Ending::Graceful);
+        }
     }
 
     pub fn is_surplus(&self) -> bool {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Extensions, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -101,7 +101,7 @@ async fn serve_by_hyper(
     limits: &Limits,
 ) -> hyper::Result<()> {
     let max_headers = limits.max_headers;
-    let request_timeout = limits.request_timeout.map(|time| RequestTimeout(clock::us(time)));
+    let request_timeout = extensions(limits);
     let switched = Rc::new(Cell::new(None));
     let streams = Streams::new(&lane.flights);
     let service = {
@@ -109,19 +109,16 @@ async fn serve_by_hyper(
         service_fn(move |mut request: Request<Incoming>| {
             let busy = connection.begin();
             let (lane, peer, switched) = (lane.clone(), peer.clone(), switched.clone());
+            let request_timeout = request_timeout.clone();
             let clock = http2.then(|| streams.clock());
             async move {
                 if lane.overload.refuses_requests() || busy.connection().is_surplus() {
-                    lane.overload.seats(lane.index).refused_requests.add(1);
-                    busy.connection().leave();
-                    return Ok(overloaded(busy));
-                }
-                if let Some(timeout) = request_timeout {
-                    request.extensions_mut().insert(timeout);
+                    return Ok::<_, std::convert::Infallible>(overloaded(&lane, busy));
                 }
                 if request.headers().len() > max_headers {
-                    return Ok::<_, std::convert::Infallible>(too_many_headers(busy));
+                    return Ok(too_many_headers(busy));
                 }
+                request.extensions_mut().extend(request_timeout);
                 let stream = http2.then(|| hyper::upgrade::on(&mut request));
                 let (head, body) = exchange(lane, peer, request).await.into_parts();
                 let body = match (body, stream) {
@@ -218,8 +215,19 @@ where
     .await
 }
 
+/// What the listener has to say to a request; mostly nothing, which costs nothing.
+fn extensions(limits: &Limits) -> Extensions {
+    let mut extensions = Extensions::new();
+    if let Some(time) = limits.request_timeout {
+        extensions.insert(RequestTimeout(clock::us(time)));
+    }
+    extensions
+}
+
 /// Said without a look at the request.
-fn overloaded(busy: Busy) -> Response<Served> {
+fn overloaded(lane: &Lane, busy: Busy) -> Response<Served> {
+    lane.overload.seats(lane.index).refused_requests.add(1);
+    busy.connection().leave();
     let reply = Reply::of_fault(Fault { at: At::Proxy, kind: Kind::Overloaded });
     let mut response = Response::new(Served { body: AnswerBody::Whole(Some(reply.body)), _busy: busy });
     (*response.status_mut(), *response.headers_mut()) = (reply.status, reply.headers);
