@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use super::table::{Action, Condition, End, Match, On, Path, Route, Service, Table, Text};
+use super::table::{Action, Condition, End, Match, On, Path, Retry, Route, Service, Table, Text};
 
 const HTTP: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3";
 const FILTERS: &str = "type.googleapis.com/envoy.extensions.filters.http";
@@ -61,6 +61,8 @@ fn cluster(name: &str, to: SocketAddr) -> Value {
     json!({
         "name": name,
         "type": "STATIC",
+        // Talks run side by side; what they share may not stand between them.
+        "circuit_breakers": {"thresholds": [{"max_retries": 1000}]},
         "connect_timeout": "5s",
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
         "load_assignment": {
@@ -83,7 +85,13 @@ fn virtual_hosts(table: &Table) -> Vec<Value> {
         .map(|(n, domain)| {
             let held = table.routes.iter().filter(|route| domains_of(route).any(|wide| covers(wide, domain)));
             let routes: Vec<_> = held.flat_map(|route| entries(route, table)).collect();
-            json!({"name": format!("host-{n}"), "domains": [domain], "routes": routes})
+            json!({
+                "name": format!("host-{n}"),
+                "domains": [domain],
+                "routes": routes,
+                "include_request_attempt_count": table.tells_tries,
+                "include_attempt_count_in_response": table.tells_tries,
+            })
         })
         .collect()
 }
@@ -128,9 +136,12 @@ fn entries(route: &Route, table: &Table) -> Vec<Value> {
 
 fn to_service(route: &Route, one: &Match, service: &Service) -> Vec<Value> {
     let entry = |version: usize, force: Option<&Condition>| {
-        let seconds = format!("{}.{:03}s", route.timeout_ms / 1000, route.timeout_ms % 1000);
+        let time = seconds(route.timeout_ms);
         let cluster = format!("{}/{}", service.name, service.versions[version].name);
-        let action = json!({"cluster": cluster, "timeout": seconds, "idle_timeout": seconds});
+        let mut action = json!({"cluster": cluster, "timeout": time, "idle_timeout": time});
+        if let Some(policy) = &route.retry {
+            action["retry_policy"] = retry(policy);
+        }
         json!({"match": condition_list(one, force), "route": action})
     };
     let forced = service.force.iter().map(|force| {
@@ -139,6 +150,23 @@ fn to_service(route: &Route, one: &Match, service: &Service) -> Vec<Value> {
         entry(force.version, Some(&asked))
     });
     forced.chain([entry(service.chosen, None)]).collect()
+}
+
+fn retry(policy: &Retry) -> Value {
+    let mut fields = json!({
+        "retry_on": policy.on.join(","),
+        "num_retries": policy.retries,
+        "retriable_status_codes": policy.statuses,
+        "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.01s"},
+    });
+    if let Some(time) = policy.per_try_ms {
+        fields["per_try_timeout"] = json!(seconds(time));
+    }
+    fields
+}
+
+fn seconds(milliseconds: u64) -> String {
+    format!("{}.{:03}s", milliseconds / 1000, milliseconds % 1000)
 }
 
 fn condition_list(wanted: &Match, more: Option<&Condition>) -> Value {

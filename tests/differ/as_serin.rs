@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Map, Value, json};
 
-use super::table::{Action, End, Match, On, Path, Route, Service, Table, Text};
+use super::table::{Action, End, Match, On, Path, Retry, Route, Service, Table, Text};
 
 /// The whole file; `address` says what stands at a version's end.
 pub fn render(table: &Table, address: &impl Fn(End) -> SocketAddr) -> Value {
@@ -57,10 +57,32 @@ fn route(route: &Route, table: &Table) -> Value {
     match &route.action {
         Action::Service(nth) => {
             fields["service"] = json!(table.services[*nth].name);
-            fields["timeout"] = json!(format!("{}ms", route.timeout_ms));
-            fields["idleTimeout"] = json!(format!("{}ms", route.timeout_ms));
+            let time = format!("{}ms", route.timeout_ms);
+            fields["timeout"] = json!(if route.to_the_end { "0s" } else { &time });
+            if route.to_the_end {
+                fields["totalTimeout"] = json!(time);
+            }
+            fields["idleTimeout"] = json!(time);
+            if let Some(policy) = &route.retry {
+                fields["retry"] = retry(policy);
+            }
+            if table.tells_tries {
+                fields["tell"] = json!({"attempts": true, "attemptsToClient": true});
+            }
         }
         Action::Direct { status, body } => fields["direct"] = json!({"status": status, "body": body}),
+    }
+    fields
+}
+
+fn retry(policy: &Retry) -> Value {
+    let mut fields =
+        json!({"on": policy.on, "retries": policy.retries, "backoff": {"base": "1ms", "max": "10ms"}});
+    if !policy.statuses.is_empty() {
+        fields["statuses"] = json!(policy.statuses);
+    }
+    if let Some(time) = policy.per_try_ms {
+        fields["perTryTimeout"] = json!(format!("{time}ms"));
     }
     fields
 }

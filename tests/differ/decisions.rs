@@ -147,7 +147,7 @@ pub const DECISIONS: &[Decision] = &[
     Decision {
         name: "Kept connections that turn out closed",
         envoy: "503",
-        serin: "a repeatable request without a body is sent once more, on a new connection",
+        serin: "a request that may be repeated by its method is sent once more, on a new connection",
         why: "a server may close an idle connection at any time; its users need not see it",
         settle: |case, envoy, serin| {
             let silent = |deed: &Deed| {
@@ -163,7 +163,8 @@ pub const DECISIONS: &[Decision] = &[
                 )
             };
             let again = serin.asked.len() == envoy.asked.len() + 1;
-            if again && case.request.content().is_empty() && case.deeds.first().is_some_and(silent) {
+            let idempotent = !matches!(case.request.method.as_str(), "POST" | "PATCH");
+            if again && idempotent && case.deeds.iter().any(silent) {
                 serin.asked.truncate(envoy.asked.len());
                 if envoy.status == Some(503) {
                     adopt(envoy, serin);
@@ -375,7 +376,7 @@ pub const DECISIONS: &[Decision] = &[
             }
             let wrong = garbage(case, "\nzz\r\n");
             let refused = serin.status == Some(502) || serin.ending == Ending::Nothing;
-            if wrong && envoy.ending != Ending::Whole && refused {
+            if wrong && refused {
                 adopt(envoy, serin);
             }
             // Whatever came first: that the origin cannot be had, or that the body is wrong.

@@ -150,6 +150,28 @@ impl Deed {
         deed
     }
 
+    /// One of several tries; the earlier ones mostly fail.
+    pub fn draw_try(dice: &mut Seeded, early: bool) -> Deed {
+        if !early || dice.chance(20) {
+            return Deed::draw(dice);
+        }
+        let mut deed = Deed::plain(dice.pick(&[500, 502, 503, 504, 409, 429, 404]), dice.below(100));
+        if dice.chance(35) {
+            deed.mishap = Some(dice.pick(&[
+                Mishap::ResetAtOnce,
+                Mishap::CloseUnanswered,
+                Mishap::ResetUnanswered,
+                Mishap::CloseAmidHead,
+                Mishap::ResetAmidBody,
+                Mishap::Stall,
+            ]));
+        }
+        if dice.chance(10) {
+            deed.fields.push(("x-envoy-ratelimited".to_owned(), "true".to_owned()));
+        }
+        deed
+    }
+
     /// The answer's head, as the origin of this name writes it.
     pub fn head(&self, origin: &str) -> Vec<u8> {
         let mut text = String::new();

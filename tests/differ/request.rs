@@ -107,8 +107,8 @@ impl Talk {
                 request.suit_http2();
             }
             let last = request.odd.is_some();
-            let tries = if dice.chance(10) { 2 } else { 1 };
-            let deeds = (0..tries).map(|_| Deed::draw(dice)).collect();
+            let tries = if table.retries() && dice.chance(40) { 2 + dice.below(3) } else { 1 };
+            let deeds = (0..tries).map(|nth| Deed::draw_try(dice, nth + 1 < tries)).collect();
             cases.push(Case { id: first + n as u64, request, deeds });
             // What follows on its connection could be read as its body.
             if last {

@@ -100,6 +100,14 @@ fn excerpt(bytes: &[u8]) -> String {
     format!("of {} bytes, {sum:016x}: {}", bytes.len(), start.escape_debug())
 }
 
+/// In how many lines they differ.
+pub fn distance(envoy: &Seen, serin: &Seen) -> usize {
+    let (theirs, ours) = (envoy.lines(), serin.lines());
+    let missing =
+        |these: &[String], those: &[String]| these.iter().filter(|line| !those.contains(line)).count();
+    missing(&theirs, &ours) + missing(&ours, &theirs)
+}
+
 /// Both side by side: what is alike once, what differs with whose it is.
 pub fn compare(envoy: &Seen, serin: &Seen) -> Option<String> {
     let (theirs, ours) = (envoy.lines(), serin.lines());

@@ -7,6 +7,8 @@ use crate::harness::Seeded;
 pub struct Table {
     pub services: Vec<Service>,
     pub routes: Vec<Route>,
+    /// Both ends are told how many tries there were.
+    pub tells_tries: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -50,6 +52,17 @@ pub struct Route {
     pub matches: Vec<Match>,
     pub action: Action,
     pub timeout_ms: u64,
+    /// The timeout is for the answer's end, not for its head.
+    pub to_the_end: bool,
+    pub retry: Option<Retry>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Retry {
+    pub on: Vec<&'static str>,
+    pub retries: usize,
+    pub statuses: Vec<u16>,
+    pub per_try_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -104,6 +117,16 @@ pub const KEYS: [&str; 3] = ["q", "page", "a"];
 pub const COOKIES: [&str; 3] = ["canary", "sid", "a"];
 pub const VALUES: [&str; 10] = ["1", "a", "ab", "abc", "", "a,b", "a b", "Always", "always", "%31"];
 pub const METHODS: [&str; 8] = ["GET", "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"];
+const RETRY_ON: [&str; 8] = [
+    "5xx",
+    "gateway-error",
+    "reset",
+    "connect-failure",
+    "retriable-4xx",
+    "retriable-status-codes",
+    "refused-stream",
+    "envoy-ratelimited",
+];
 const REGEXES: [&str; 9] =
     ["/[a-z]+", "/a|/b", "/(api|v1)/.*", "/.*", "/a/?", ".*b.*", "/v[0-9]/[^/]+", "/(?i)API", "/\\w+/\\d*"];
 const VALUE_REGEXES: [&str; 6] = ["[0-9]+", "a.*", "a|b", ".*", "^ab?c?$", "(?i)ALWAYS"];
@@ -121,11 +144,43 @@ impl Table {
         let mut routes: Vec<_> = (0..count).map(|n| route(dice, n, services.len(), wildcards)).collect();
         if dice.chance(60) {
             let action = Action::Service(dice.below(services.len()));
-            let name = "rest".to_owned();
-            routes.push(Route { name, hosts: Vec::new(), matches: Vec::new(), action, timeout_ms: 2_000 });
+            routes.push(Route::new("rest", action, dice));
         }
-        Table { services, routes }
+        Table { services, routes, tells_tries: dice.chance(30) }
     }
+
+    pub fn retries(&self) -> bool {
+        self.routes.iter().any(|route| route.retry.is_some())
+    }
+}
+
+impl Route {
+    /// Takes every request.
+    fn new(name: &str, action: Action, dice: &mut Seeded) -> Route {
+        Route {
+            name: name.to_owned(),
+            hosts: Vec::new(),
+            matches: Vec::new(),
+            action,
+            timeout_ms: 2_000,
+            to_the_end: dice.chance(30),
+            retry: dice.chance(40).then(|| retry(dice)),
+        }
+    }
+}
+
+fn retry(dice: &mut Seeded) -> Retry {
+    let mut on: Vec<&str> = Vec::new();
+    for _ in 0..1 + dice.below(3) {
+        let word = dice.pick(&RETRY_ON);
+        if !on.contains(&word) {
+            on.push(word);
+        }
+    }
+    let coded = on.contains(&"retriable-status-codes");
+    let statuses = if coded { vec![dice.pick(&[404, 429, 200, 503])] } else { Vec::new() };
+    let per_try_ms = dice.chance(25).then_some(900);
+    Retry { on, retries: 1 + dice.below(3), statuses, per_try_ms }
 }
 
 fn service(dice: &mut Seeded, nth: usize) -> Service {
@@ -169,7 +224,7 @@ fn route(dice: &mut Seeded, nth: usize, services: usize, wildcards: &[&str]) -> 
         _ => Action::Service(dice.below(services)),
     };
     let matches = (0..dice.below(3)).map(|_| one_match(dice)).collect();
-    Route { name: format!("r{nth}"), hosts, matches, action, timeout_ms: 2_000 }
+    Route { hosts, matches, ..Route::new(&format!("r{nth}"), action, dice) }
 }
 
 fn one_match(dice: &mut Seeded) -> Match {
