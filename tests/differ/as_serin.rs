@@ -12,7 +12,8 @@ pub fn render(table: &Table, address: &impl Fn(End) -> SocketAddr) -> Value {
         table.services.iter().map(|one| (one.name.clone(), service(one, address))).collect();
     let routes: Vec<_> = table.routes.iter().map(|one| route(one, table)).collect();
     json!({
-        "listen": "127.0.0.1:0",
+        // Not the edge: what clients say of where they come from passes, as in Envoy by default.
+        "listeners": [{"name": "default", "address": "127.0.0.1:0", "forwarded": {"edge": false}}],
         "admin": "127.0.0.1:0",
         "workers": 1,
         "services": services,

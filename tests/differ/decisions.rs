@@ -5,7 +5,6 @@
 use super::deed::{Deed, Framing, Mishap};
 use super::request::{Body, Case};
 use super::seen::{Ending, Seen};
-use super::stage::Asked;
 
 pub struct Decision {
     pub name: &'static str,
@@ -36,13 +35,6 @@ pub fn neutral(seen: &mut Seen) {
 
 pub const DECISIONS: &[Decision] = &[
     Decision {
-        name: "Where a request came from",
-        envoy: "appends to `x-forwarded-for` only under `use_remote_address`; knows no `x-forwarded-host`",
-        serin: "appends the peer to `x-forwarded-for`, one line for all; sets `x-forwarded-host` where it is missing",
-        why: "an origin that builds links or knows its visitors needs both",
-        settle: forwarded,
-    },
-    Decision {
         name: "Several lines of one field",
         envoy: "joins some well-known fields with a comma into one line, also before it matches; leaves others apart",
         serin: "leaves lines as they came, and asks each",
@@ -53,7 +45,7 @@ pub const DECISIONS: &[Decision] = &[
         name: "Time that is left",
         envoy: "tells the origin in `x-envoy-expected-rq-timeout-ms`; takes `x-envoy-upstream-rq-timeout-ms` and \
                 its kin from clients it counts as internal, and obeys",
-        serin: "does neither; such fields pass as any other",
+        serin: "tells it where `tell: {timeLeft}` asks for it; such fields of clients pass as any other",
         why: "no client should be able to change what the operator has set",
         settle: |_, envoy, serin| {
             drop_asked(envoy, "x-envoy-expected-rq-timeout-ms");
@@ -169,6 +161,30 @@ pub const DECISIONS: &[Decision] = &[
                 if envoy.status == Some(503) {
                     adopt(envoy, serin);
                 }
+            }
+        },
+    },
+    Decision {
+        name: "How many tries there were",
+        envoy: "is told to the client with answers of the proxy, too, but for those to wrong requests",
+        serin: "is told with an origin's answer; with its own, where they come of it",
+        why: "our own answers say their cause instead",
+        settle: |_, envoy, serin| {
+            if is_local(envoy) && is_local(serin) {
+                envoy.drop_field("x-envoy-attempt-count");
+                serin.drop_field("x-envoy-attempt-count");
+            }
+        },
+    },
+    Decision {
+        name: "Retries after an interim answer",
+        envoy: "none: to it the answer has begun",
+        serin: "as if it had not come",
+        why: "it is not passed on, so nothing has begun for the client",
+        settle: |case, envoy, serin| {
+            let interim = case.deeds.iter().any(|deed| !deed.interim.is_empty());
+            if interim && serin.asked.len() > envoy.asked.len() {
+                adopt(envoy, serin);
             }
         },
     },
@@ -441,26 +457,6 @@ fn garbage(case: &Case, part: &str) -> bool {
 fn drop_asked(seen: &mut Seen, name: &str) {
     for asked in &mut seen.asked {
         asked.fields.retain(|(key, _)| key != name);
-    }
-}
-
-fn forwarded(case: &Case, _: &mut Seen, serin: &mut Seen) {
-    let says = |name| case.request.says(name).filter(|_| case.request.odd.is_none());
-    let chain = says("x-forwarded-for").collect::<Vec<_>>();
-    let own = chain.iter().copied().chain(["127.0.0.1"]).collect::<Vec<_>>().join(", ");
-    let sent_host = says("x-forwarded-host").next().is_some();
-    for asked in &mut serin.asked {
-        let host = asked.field("host").unwrap_or_default().to_owned();
-        let added = |name: &str, value: &str| {
-            (name == "x-forwarded-for" && value == own)
-                || (name == "x-forwarded-host" && value == host && !sent_host)
-        };
-        if asked.fields.iter().any(|(name, value)| name == "x-forwarded-for" && *value == own) {
-            let given = chain.iter().map(|value| ("x-forwarded-for".into(), (*value).into()));
-            asked.fields.extend(given.collect::<Vec<_>>());
-        }
-        let Asked { fields, .. } = asked;
-        fields.retain(|(name, value)| !added(name, value));
     }
 }
 
