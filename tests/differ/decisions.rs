@@ -158,7 +158,7 @@ pub const DECISIONS: &[Decision] = &[
             let idempotent = !matches!(case.request.method.as_str(), "POST" | "PATCH");
             if again && idempotent && case.deeds.iter().any(silent) {
                 serin.asked.truncate(envoy.asked.len());
-                if envoy.status == Some(503) {
+                if matches!(envoy.status, Some(502 | 503)) {
                     adopt(envoy, serin);
                 }
             }
@@ -415,13 +415,16 @@ pub const DECISIONS: &[Decision] = &[
     },
     Decision {
         name: "Framing of answers without a body",
-        envoy: "a HEAD's `transfer-encoding` is passed on",
-        serin: "as well, or dropped",
-        why: "it speaks of one connection only",
+        envoy: "a HEAD's `transfer-encoding` is passed on; an empty answer of its own to HEAD has no length",
+        serin: "the first as well, or dropped; the second has `content-length: 0`",
+        why: "both are hints only (RFC 9110, 9.3.2)",
         settle: |case, envoy, serin| {
             if case.request.method == "HEAD" || matches!(serin.status, Some(204 | 304)) {
                 envoy.drop_field("transfer-encoding");
                 serin.drop_field("transfer-encoding");
+                if is_local(envoy) && serin.field("content-length") == Some("0") {
+                    serin.drop_field("content-length");
+                }
             }
         },
     },
