@@ -168,7 +168,7 @@ impl Client<'_> {
         let head_only = self.input.filled()[..length].starts_with(b"HEAD ");
         let reply = Reply::of_fault(Fault { at: At::Proxy, kind: Kind::Overloaded });
         let mut out = self.lane.texts.take();
-        write_local(&mut out, &reply, head_only, None, true);
+        write_local(&mut out, &reply, head_only, &[], true);
         let sent = self.wire.write_all(&out).await;
         self.lane.texts.give(out);
         if sent.is_ok() {
