@@ -1,6 +1,7 @@
 //! Too much of everything: it says so early and cheaply, goes on with what it
 //! has, and recovers.
 
+use std::io::Write;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
