@@ -8,6 +8,8 @@ pub const RETRY_SUCCESS_TOTAL: &str = "serin_retry_success_total";
 pub const RETRY_LIMIT_EXCEEDED_TOTAL: &str = "serin_retry_limit_exceeded_total";
 pub const RETRY_OVERFLOW_TOTAL: &str = "serin_retry_overflow_total";
 pub const UPSTREAM_ATTEMPTS_TOTAL: &str = "serin_upstream_attempts_total";
+pub const CIRCUIT_BREAKER_USED: &str = "serin_circuit_breaker_used";
+pub const CIRCUIT_BREAKER_OPEN: &str = "serin_circuit_breaker_open";
 pub const SHIELDED_TOTAL: &str = "serin_shielded_total";
 pub const MIRRORED_TOTAL: &str = "serin_mirrored_total";
 pub const MIRROR_DROPPED_TOTAL: &str = "serin_mirror_dropped_total";
@@ -66,6 +68,7 @@ pub mod label {
     pub const CAUSE: &str = "cause";
     pub const ENDPOINT: &str = "endpoint";
     pub const WHAT: &str = "what";
+    pub const BREAKER: &str = "breaker";
 }
 
 /// What the `role` label says of mirrored copies.

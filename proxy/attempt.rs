@@ -39,10 +39,7 @@ pub async fn attempt(
 ) -> Result<Answer, Fault> {
     let pool = backend.pool.of(host_of(&parts));
     let ends = parts.extensions.get::<Ends>().copied();
-    let mut lease = match fresh {
-        true => pool.dial(plan.connect_timeout, ends).await?,
-        false => pool.lease(plan.connect_timeout, ends).await?,
-    };
+    let mut lease = pool.lease(fresh, plan.connect_timeout, ends).await?;
     rewrite::target(&mut parts, lease.is_http2(), || backend.host.authority());
     if plan.carriage.tls.is_some() {
         rewrite::encrypted(&mut parts);

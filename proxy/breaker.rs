@@ -3,8 +3,6 @@
 //! What is not bounded is not counted: without a bound no worker writes where
 //! another does. Retries are the exception, being rare.
 
-#![allow(dead_code, reason = "the pools ask for their part next")]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -51,12 +49,27 @@ impl Breaker {
         }
     }
 
+    /// The same for a version as long as it lives, and its alone.
+    pub fn identity(&self) -> usize {
+        Arc::as_ptr(&self.taken) as usize
+    }
+
     pub fn bound(&self, what: What) -> Option<u32> {
         self.bounds.get(what as usize).copied().flatten()
     }
 
-    pub fn taken(&self, what: What) -> u32 {
+    fn taken(&self, what: What) -> u32 {
         self.taken.0[what as usize].load(Ordering::Relaxed)
+    }
+
+    /// What is bounded: its name, how much is taken and the bound.
+    pub fn read(&self, active: impl FnOnce() -> u64) -> Vec<(&'static str, u32, u32)> {
+        let named =
+            [("connections", What::Connections), ("pending", What::Pending), ("requests", What::Requests)];
+        let bounded =
+            named.into_iter().filter_map(|(name, what)| Some((name, self.taken(what), self.bound(what)?)));
+        let retries = ("retries", self.taken(What::Retries), self.retries_allowed(active));
+        bounded.chain([retries]).collect()
     }
 
     /// `None` where there is no bound to keep.

@@ -160,9 +160,10 @@ async fn terminate(flight: Flight, split: usize, choice: &Choice) -> Response<An
     let wish = Wish { hash: flight.hash, random: &|| flight.lane.random() };
     let reached = flight.within(tunnel::reach(version, flight.plan(), &wish, flight.shard())).await;
     match reached.unwrap_or_else(Err) {
-        Ok(wire) => {
+        Ok(link) => {
             flight.settle(Outcome::of_status(StatusCode::OK));
-            Response::new(AnswerBody::Switched(Tunnel::new(wire, flight)))
+            let (wire, held) = link.into_parts();
+            Response::new(AnswerBody::Switched(Tunnel::new(wire, flight, held)))
         }
         Err(fault) => {
             flight.settle(Outcome::of_fault(fault));
@@ -423,14 +424,13 @@ async fn switch(flight: Flight, answer: Answer, outgoing: Outgoing) -> Response<
             return written(Reply::of_fault(fault).seal(outgoing.grpc));
         }
     };
-    drop(lease);
     flight.settle(outcome);
     parts.version = http::Version::HTTP_11;
     rewrite::response(&mut parts.headers, flight.age_us());
     if let Some(change) = &outgoing.change {
         upgrade::agree(change, &mut parts);
     }
-    Response::from_parts(parts, AnswerBody::Switched(Tunnel::new(upstream, flight)))
+    Response::from_parts(parts, AnswerBody::Switched(Tunnel::new(upstream, flight, lease)))
 }
 
 fn unrouted(lane: &Lane, reply: Reply, grpc: bool) -> Response<AnswerBody> {

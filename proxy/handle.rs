@@ -243,6 +243,7 @@ impl Handle {
         let mut reading = Reading {
             versions: table.slots.iter().map(|slot| slot.read()).collect(),
             splits: self.evidence_of(&table),
+            breakers: table.breakers(),
             endpoints: table.endpoints.iter().map(|hosts| hosts.read()).collect(),
             health: table.endpoints.iter().map(|hosts| hosts.health()).collect(),
             connections: self.0.overload.connections(),

@@ -156,7 +156,9 @@ impl SplitView {
         let versions = plan
             .versions
             .iter()
-            .map(|version| VersionView { picker: Picker::new(&version.hosts, &version.carriage, pools) })
+            .map(|version| VersionView {
+                picker: Picker::new(&version.hosts, &version.carriage, &version.rules, pools),
+            })
             .collect();
         SplitView {
             toss: RefCell::new(CachedToss { generation, toss }),

@@ -35,6 +35,7 @@ mod table;
 mod hosts;
 mod carriage;
 mod retry;
+mod rules;
 mod breaker;
 mod tls;
 mod balance;

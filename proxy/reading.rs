@@ -20,6 +20,9 @@ pub struct Reading {
     pub splits: Vec<SplitReading>,
     pub endpoints: Vec<EndpointsReading>,
     pub health: Vec<HealthReading>,
+    /// Of this process alone: what another has under way it counts itself.
+    #[serde(skip)]
+    pub breakers: Vec<BreakerReading>,
     pub connections: u64,
     pub overload: OverloadReading,
     /// Requests that no split took: no route, malformed, direct answers.
@@ -115,6 +118,17 @@ pub struct OverloadReading {
     pub stage: u8,
     pub refused_requests: u64,
     pub refused_connections: u64,
+}
+
+/// One bound on what may be under way to a version.
+#[derive(Clone, Debug)]
+pub struct BreakerReading {
+    pub service: String,
+    pub version: String,
+    /// `connections`, `pending`, `requests` or `retries`.
+    pub what: &'static str,
+    pub taken: u64,
+    pub most: u64,
 }
 
 /// How an attempt to get an answer from a version has ended.

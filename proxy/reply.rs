@@ -39,6 +39,9 @@ impl Reply {
             // In seconds.
             reply.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        if fault.kind == Kind::Overflow {
+            reply.headers.insert(rewrite::OVERLOADED, HeaderValue::from_static("true"));
+        }
         reply
     }
 

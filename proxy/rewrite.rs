@@ -22,6 +22,7 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 pub const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 pub const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 pub const EXPECTED_TIME: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+pub const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 pub const CAUSE: HeaderName = HeaderName::from_static("x-serin-cause");
 pub const MIRROR: HeaderName = HeaderName::from_static("x-serin-mirror");
 

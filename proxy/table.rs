@@ -10,15 +10,14 @@ mod host;
 mod listener;
 mod path;
 mod predicate;
+mod versions;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
 
 use crate::breaker::Breaker;
-use crate::carriage::Carriage;
 use crate::clock;
 use crate::edit::Answered;
 use crate::edit::Edits;
@@ -31,12 +30,10 @@ use crate::head::Head;
 use crate::hosts::Hosts;
 use crate::limit::Bucket;
 use crate::model;
-use crate::model::ClientTls;
 use crate::model::Host;
 use crate::model::Match;
 use crate::model::Mirror;
 use crate::model::Model;
-use crate::model::Protocol;
 use crate::model::RateLimit;
 use crate::model::Rewrite;
 use crate::model::Role;
@@ -47,7 +44,6 @@ use crate::model::Split;
 use crate::model::Target;
 use crate::model::Tell;
 use crate::model::Upgrades;
-use crate::model::Version;
 use crate::redirect::Redirect;
 use crate::reply::Reply;
 use crate::retry::Plan;
@@ -56,9 +52,7 @@ use crate::split::ForceRule;
 use crate::split::SplitCell;
 use crate::split::Sticky;
 use crate::tally::Slot;
-use crate::tally::SlotKey;
 use crate::timeouts::Timeouts;
-use crate::tls;
 
 pub use listener::ListenerPlan;
 
@@ -66,6 +60,7 @@ pub use gates::Gates;
 use host::HostIndex;
 use path::PathIndex;
 use predicate::Conditions;
+pub use versions::VersionPlan;
 
 /// Something wrong with a model: where in it, and what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,28 +155,6 @@ pub struct SplitPlan {
     pub shield: Option<Shield>,
     pub mirror: Option<(usize, Mirror)>,
     pub fallback: bool,
-}
-
-pub struct VersionPlan {
-    /// `service/version`.
-    pub label: String,
-    pub role: Role,
-    pub edits: Option<Box<Edits>>,
-    pub hosts: Arc<Hosts>,
-    pub protocol: Protocol,
-    pub carriage: Carriage,
-    /// What its TLS was made of.
-    asked: Option<ClientTls>,
-    pub connect_timeout: Duration,
-    pub breaker: Breaker,
-    pub slot: Arc<Slot>,
-    pub shadow: Arc<Slot>,
-}
-
-impl VersionPlan {
-    fn hashes(&self) -> bool {
-        self.hosts.balance.algorithm.hashes()
-    }
 }
 
 impl Table {
@@ -523,98 +496,5 @@ impl Compiler<'_> {
         let cell = new();
         cell.inherit(&before.cell);
         Arc::new(cell)
-    }
-
-    fn versions(&mut self, service: &Service) -> Vec<VersionPlan> {
-        service
-            .versions
-            .iter()
-            .map(|version| VersionPlan {
-                label: format!("{}/{}", service.name, version.name),
-                edits: self.edits(
-                    &[&version.edits],
-                    &Rewrite::default(),
-                    &format!("services[{}].versions[{}]", service.name, version.name),
-                ),
-                role: version.role,
-                hosts: self.hosts(service, version),
-                protocol: version.protocol,
-                carriage: self.carriage(service, version),
-                asked: version.tls.clone(),
-                connect_timeout: version.connect_timeout,
-                breaker: self.breaker(service, version),
-                slot: self.slot(service, &version.name, version.role, false),
-                shadow: self.slot(service, &version.name, version.role, true),
-            })
-            .collect()
-    }
-
-    /// The same settings as before are the same carriage, with its connections.
-    fn carriage(&mut self, service: &Service, version: &Version) -> Carriage {
-        let path = format!("services[{}].versions[{}]", service.name, version.name);
-        let is_meant =
-            |plan: &&VersionPlan| plan.hosts.service == service.name && plan.hosts.version == version.name;
-        let versions =
-            self.previous.iter().flat_map(|table| table.splits.iter().flat_map(|split| &split.versions));
-        let before = versions.into_iter().find(is_meant);
-        let before = before.filter(|plan| plan.asked == version.tls && plan.protocol == version.protocol);
-        let known = before.and_then(|plan| plan.carriage.tls.clone());
-        let tls = match (&version.tls, known) {
-            (None, _) => None,
-            (Some(_), Some(known)) => Some(known),
-            (Some(asked), None) => match tls::ClientPlan::new(asked, version.protocol) {
-                Ok(plan) => Some(Arc::new(plan)),
-                Err(faults) => {
-                    for (place, text) in faults {
-                        self.problem(format!("{path}.tls.{place}"), text);
-                    }
-                    None
-                }
-            },
-        };
-        if version.proxy_header.is_some() && version.protocol == Protocol::Http2 {
-            let text = "HTTP/2 connections are shared by clients, so they cannot speak for one; use http1";
-            self.problem(format!("{path}.proxy_header"), text);
-        }
-        Carriage { protocol: version.protocol, tls, proxy_header: version.proxy_header }
-    }
-
-    /// What is known of the version's endpoints goes on.
-    fn hosts(&mut self, service: &Service, version: &Version) -> Arc<Hosts> {
-        let is_meant = |hosts: &&Arc<Hosts>| hosts.service == service.name && hosts.version == version.name;
-        if let Some(hosts) = self.endpoints.iter().find(is_meant) {
-            return hosts.clone();
-        }
-        let previous = self.previous.and_then(|table| table.endpoints.iter().find(is_meant));
-        let hosts = Hosts::new(&service.name, version, previous, self.workers);
-        self.endpoints.push(hosts.clone());
-        hosts
-    }
-
-    /// One for each version, whichever splits it is in; goes on from what the
-    /// version has taken so far.
-    fn breaker(&mut self, service: &Service, version: &Version) -> Breaker {
-        let key = (service.name.clone(), version.name.clone());
-        if let Some((_, known)) = self.breakers.iter().find(|(other, _)| *other == key) {
-            return known.clone();
-        }
-        let plans = self.previous.iter().flat_map(|table| &table.splits).flat_map(|split| &split.versions);
-        let before = plans
-            .into_iter()
-            .find(|plan| (&plan.slot.key.service, &plan.slot.key.version) == (&service.name, &version.name));
-        let breaker = Breaker::new(&version.breaker, before.map(|plan| &plan.breaker));
-        self.breakers.push((key, breaker.clone()));
-        breaker
-    }
-
-    fn slot(&mut self, service: &Service, version: &str, role: Role, shadow: bool) -> Arc<Slot> {
-        let key = SlotKey { service: service.name.clone(), version: version.to_owned(), role, shadow };
-        let known = self.slots.iter().chain(self.previous.iter().flat_map(|table| &table.slots));
-        let known = known.into_iter().find(|slot| slot.key == key).cloned();
-        let slot = known.unwrap_or_else(|| Slot::new(key.clone(), self.workers));
-        if !self.slots.iter().any(|other| other.key == key) {
-            self.slots.push(slot.clone());
-        }
-        slot
     }
 }

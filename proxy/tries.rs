@@ -303,7 +303,7 @@ impl Means for Stand<'_> {
 impl Stand<'_> {
     fn claim_of(&mut self, version: usize) -> bool {
         let plan = &self.flight.view.table.splits[self.split].versions[version];
-        self.claimed = plan.breaker.take_retry(|| plan.slot.in_flight()).ok();
+        self.claimed = plan.rules.breaker.take_retry(|| plan.slot.in_flight()).ok();
         self.claimed.is_some()
     }
 }

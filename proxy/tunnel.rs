@@ -5,6 +5,7 @@
 //! afterwards is between its two ends and counts for and against nobody; only
 //! its bytes are still added up.
 
+use std::any::Any;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -23,8 +24,8 @@ use crate::lane::VersionView;
 use crate::retry::MAX_TRIES;
 use crate::table::VersionPlan;
 use crate::tally::Shard;
+use crate::upstream::Link;
 use crate::upstream::Wish;
-use crate::wire::Wire;
 
 /// The far side of a tunnel, whatever carries it.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin {}
@@ -35,20 +36,22 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 pub struct Tunnel {
     upstream: Box<dyn Stream>,
     flight: Flight,
+    /// The upstream connection's place among those that are bounded.
+    _held: Box<dyn Any>,
 }
 
 impl Tunnel {
     /// `flight` is settled; it goes on as the tunnel's idle clock.
-    pub fn new(upstream: impl Stream + 'static, flight: Flight) -> Tunnel {
+    pub fn new(upstream: impl Stream + 'static, flight: Flight, held: impl Any) -> Tunnel {
         flight.lane.flights.head_came(flight.key);
         flight.lane.flights.take_back(flight.key);
-        Tunnel { upstream: Box::new(upstream), flight }
+        Tunnel { upstream: Box::new(upstream), flight, _held: Box::new(held) }
     }
 
     /// Returns when the tunnel has ended. `connection` is the client's where it
     /// is the tunnel's alone, and may be told to end.
     pub async fn run(mut self, mut client: impl Stream, connection: Option<&Connection>) {
-        let Tunnel { upstream, flight } = &mut self;
+        let Tunnel { upstream, flight, .. } = &mut self;
         let buffers = &flight.lane.buffers;
         let (mut up, mut down) = (Half::default(), Half::default());
         let ended: io::Result<()> = poll_fn(|cx| {
@@ -145,15 +148,15 @@ pub async fn reach(
     plan: &VersionPlan,
     wish: &Wish<'_>,
     shard: &Shard,
-) -> Result<Wire, Fault> {
+) -> Result<Link, Fault> {
     let mut fault = Fault::upstream(Kind::NoHealthyUpstream);
     for tried in 0..MAX_TRIES.min(version.picker.len() as u32) {
         let Some(backend) = version.picker.pick(wish, tried) else { break };
         if tried > 0 {
             shard.retries.add(1);
         }
-        match backend.links.dial(plan.connect_timeout, None).await {
-            Ok(link) => return Ok(link.wire),
+        match backend.links.open(true, false, plan.connect_timeout, None).await {
+            Ok(link) => return Ok(link),
             Err(failed) => fault = failed,
         }
     }

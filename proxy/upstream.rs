@@ -2,11 +2,13 @@
 
 mod busy;
 mod connect;
+mod gate;
 mod link;
 mod picker;
 mod pool;
 mod pools;
 mod probe;
+mod streams;
 
 pub use busy::Busy;
 pub use connect::dial;

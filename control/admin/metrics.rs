@@ -13,7 +13,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 use prometheus::{TEXT_FORMAT, TextEncoder};
 use serin_proxy::Reading;
 use serin_proxy::histogram::{self, index};
-use serin_proxy::reading::{Attempt, Counts, VersionReading};
+use serin_proxy::reading::{Attempt, BreakerReading, Counts, VersionReading};
 use serin_proxy::weights::percent;
 
 use super::{Admin, Refused};
@@ -71,6 +71,9 @@ pub fn render(reading: &Reading, view: &MetricsView) -> prometheus::Result<Strin
     }
     for version in &reading.health {
         health::of_version(&mut page, version);
+    }
+    for breaker in &reading.breakers {
+        breaker_of(&mut page, breaker);
     }
     for status in &view.rollouts {
         rollout_of(&mut page, status);
@@ -179,6 +182,19 @@ fn version_of(page: &mut Page, version: &VersionReading) {
         &common,
         &version.latency,
     );
+}
+
+fn breaker_of(page: &mut Page, breaker: &BreakerReading) {
+    let labels = [
+        (label::SERVICE, breaker.service.as_str()),
+        (label::VERSION, breaker.version.as_str()),
+        (label::BREAKER, breaker.what),
+    ];
+    let used = "How much of a bound on what is under way to a version is taken.";
+    page.gauge(names::CIRCUIT_BREAKER_USED, used, &labels, breaker.taken as f64);
+    let open = "1 while such a bound is reached.";
+    let is_open = if breaker.taken >= breaker.most { 1.0 } else { 0.0 };
+    page.gauge(names::CIRCUIT_BREAKER_OPEN, open, &labels, is_open);
 }
 
 fn rollout_of(page: &mut Page, status: &Status) {

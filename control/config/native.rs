@@ -9,6 +9,8 @@ mod routes;
 
 mod retry;
 
+mod breaker;
+
 mod timeouts;
 
 mod hosts;

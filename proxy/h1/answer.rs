@@ -84,12 +84,17 @@ impl Client<'_> {
         let named = backend.links.asks_for_host().then(|| host_of(&question.head)).flatten();
         let links = &named.map_or_else(|| backend.links.clone(), |host| backend.links.of(host));
         let plan = &view.table.splits[*split].versions[tries.version];
-        let kept = if tries.fresh { None } else { links.take(tries.is_idempotent()) };
+        let kept = if tries.fresh { None } else { links.take(tries.is_idempotent())? };
         let link = match kept {
             Some(link) => link,
             None => {
                 flight
-                    .within(self.unless_gone(links.dial(plan.connect_timeout, self.peer.ends())))
+                    .within(self.unless_gone(links.open(
+                        tries.fresh,
+                        tries.is_idempotent(),
+                        plan.connect_timeout,
+                        self.peer.ends(),
+                    )))
                     .await???
             }
         };

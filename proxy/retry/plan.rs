@@ -11,10 +11,10 @@ use crate::model::Predicate;
 use crate::model::ResetFormat;
 use crate::model::Retry;
 use crate::model::RetryOn;
+use crate::rewrite;
 use crate::text::Pattern;
 
 const RATE_LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
-const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 pub struct Plan {
@@ -96,7 +96,7 @@ impl Plan {
     pub fn signs(&self, status: u16, fields: Fields<'_>) -> Signs {
         let has = |name: &HeaderName| fields.values(name).next().is_some();
         let grpc = || number(fields.values(&GRPC_STATUS).next()?);
-        let wanted = if has(&OVERLOADED) {
+        let wanted = if has(&rewrite::OVERLOADED) {
             false
         } else if has(&RATE_LIMITED) {
             self.has(RetryOn::EnvoyRatelimited)

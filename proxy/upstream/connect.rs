@@ -1,5 +1,9 @@
 //! Dials an endpoint and starts the task that drives the connection.
 
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 use hyper::client::conn::http1;
@@ -30,6 +34,7 @@ const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 const PING: Duration = Duration::from_secs(10);
 
 /// All that it takes to reach an endpoint.
+#[derive(Clone, Copy)]
 pub struct Dial<'a> {
     pub carriage: &'a Carriage,
     pub location: &'a Location,
@@ -52,7 +57,9 @@ pub async fn http1(way: Dial<'_>) -> Result<(http1::SendRequest<RequestBody>, Ab
     Ok((sender, driver.abort_handle()))
 }
 
-pub async fn http2(way: Dial<'_>) -> Result<http2::SendRequest<RequestBody>, Fault> {
+/// Answers as well with how many requests the endpoint takes at once, as it last
+/// said.
+pub async fn http2(way: Dial<'_>) -> Result<(http2::SendRequest<RequestBody>, Rc<Cell<usize>>), Fault> {
     let location = way.location;
     let io = TokioIo::new(way.dial().await?);
     let handshake = http2::Builder::new(LocalExecutor)
@@ -63,14 +70,21 @@ pub async fn http2(way: Dial<'_>) -> Result<http2::SendRequest<RequestBody>, Fau
         .keep_alive_timeout(PING)
         .handshake(io)
         .await;
-    let (sender, connection) = handshake.map_err(|_| Fault::upstream(Kind::ConnectFailure))?;
+    let (sender, mut connection) = handshake.map_err(|_| Fault::upstream(Kind::ConnectFailure))?;
     let location = location.clone();
+    let most = Rc::new(Cell::new(connection.current_max_send_streams()));
+    let told = most.clone();
     tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
+        let driven = poll_fn(|cx| {
+            let polled = Pin::new(&mut connection).poll(cx);
+            told.set(connection.current_max_send_streams());
+            polled
+        });
+        if let Err(error) = driven.await {
             tracing::debug!(%location, %error, "upstream connection ended");
         }
     });
-    Ok(sender)
+    Ok((sender, most))
 }
 
 /// What we lack says nothing about the version.

@@ -3,17 +3,22 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::breaker::Permit;
 use crate::carriage::Carriage;
 use crate::clock;
 use crate::fault::Fault;
 use crate::location::Location;
 use crate::preamble::Ends;
+use crate::rules::Rules;
 use crate::upstream::connect;
+use crate::upstream::gate::Admitted;
+use crate::upstream::gate::Gate;
+use crate::upstream::gate::Open;
 use crate::upstream::pool::MAX_HOSTS;
 use crate::upstream::pool::MAX_IDLE;
-use crate::upstream::pool::is_stale;
 use crate::wire::Wire;
 
 pub struct Links {
@@ -21,12 +26,14 @@ pub struct Links {
     carriage: Carriage,
     /// Whom these connections are for, where the server's name is the request's.
     host: Option<Box<str>>,
+    gate: Rc<Gate>,
     idle: RefCell<Vec<Idle>>,
     by_host: RefCell<HashMap<Box<str>, Rc<Links>>>,
 }
 
 struct Idle {
     wire: Wire,
+    open: Open,
     since_us: u64,
 }
 
@@ -35,12 +42,38 @@ pub struct Link {
     pub wire: Wire,
     /// It has carried a request before.
     pub reused: bool,
+    open: Open,
+    /// The place of the request that it is given to.
+    _request: Option<Permit>,
+}
+
+/// What a connection holds of the bounds, apart from it.
+pub struct Held {
+    _open: Open,
+    _request: Option<Permit>,
+}
+
+impl Link {
+    pub fn into_parts(self) -> (Wire, Held) {
+        (self.wire, Held { _open: self.open, _request: self._request })
+    }
 }
 
 impl Links {
-    pub fn new(location: Location, carriage: Carriage, host: Option<Box<str>>) -> Rc<Links> {
+    pub fn new(
+        location: Location,
+        carriage: Carriage,
+        host: Option<Box<str>>,
+        rules: &Arc<Rules>,
+    ) -> Rc<Links> {
         let (idle, by_host) = (RefCell::default(), RefCell::default());
-        Rc::new(Links { location, carriage, host, idle, by_host })
+        Rc::new(Links { location, carriage, host, gate: Gate::new(rules), idle, by_host })
+    }
+
+    /// A reload may have changed the rules.
+    pub fn adopt(&self, rules: &Arc<Rules>) {
+        self.gate.adopt(rules);
+        self.by_host.borrow().values().for_each(|links| links.gate.adopt(rules));
     }
 
     /// Does it matter whom a request is for?
@@ -49,6 +82,7 @@ impl Links {
     }
 
     /// Those for requests of this host; the same for all where it does not matter.
+    /// Each host has a gate of its own: a connection made for another is of no use.
     pub fn of(self: &Rc<Self>, host: &str) -> Rc<Links> {
         if !self.asks_for_host() {
             return self.clone();
@@ -57,7 +91,8 @@ impl Links {
         if by_host.len() >= MAX_HOSTS && !by_host.contains_key(host) {
             by_host.clear();
         }
-        let new = || Links::new(self.location.clone(), self.carriage.clone(), Some(host.into()));
+        let (location, carriage) = (&self.location, &self.carriage);
+        let new = || Links::new(location.clone(), carriage.clone(), Some(host.into()), &self.gate.rules());
         by_host.entry(host.into()).or_insert_with(new).clone()
     }
 
@@ -65,37 +100,86 @@ impl Links {
         &self.location
     }
 
-    /// A kept connection. Unless the request may be sent twice, the kernel is
-    /// asked whether it is still open: the reactor may hear of it too late.
-    pub fn take(&self, repeatable: bool) -> Option<Link> {
-        loop {
-            let Idle { mut wire, .. } = self.idle.borrow_mut().pop()?;
-            // Readable means closed, or answering a question nobody has asked.
-            if wire.is_quiet() && (repeatable || wire.is_open()) {
-                return Some(Link { wire, reused: true });
+    /// A kept connection, if there is one and nobody waits for it. Unless the
+    /// request may be sent twice, the kernel is asked whether it is still open:
+    /// the reactor may hear of it too late.
+    pub fn take(&self, repeatable: bool) -> Result<Option<Link>, Fault> {
+        if self.gate.is_crowded() {
+            return Ok(None);
+        }
+        let Some(Idle { wire, open, .. }) = self.take_idle(repeatable) else { return Ok(None) };
+        self.lend(wire, open, true).map(Some)
+    }
+
+    /// A new connection; where there may be none, the next that is given back.
+    /// `ends` are the client's, where it is told of.
+    pub async fn open(
+        &self,
+        fresh: bool,
+        repeatable: bool,
+        timeout: Duration,
+        ends: Option<Ends>,
+    ) -> Result<Link, Fault> {
+        let _pending = self.gate.pending()?;
+        match self.gate.admit(fresh, || self.take_idle(repeatable)).await? {
+            Admitted::Kept(Idle { wire, open, .. }) => self.lend(wire, open, true),
+            Admitted::New(open) => {
+                let (carriage, host) = (&self.carriage, self.host.as_deref());
+                let wire = connect::dial(carriage, &self.location, host, ends, timeout).await?;
+                self.lend(wire, open, false)
             }
         }
     }
 
-    /// `ends` are the client's, where it is told of.
-    pub async fn dial(&self, timeout: Duration, ends: Option<Ends>) -> Result<Link, Fault> {
-        let dialed = connect::dial(&self.carriage, &self.location, self.host.as_deref(), ends, timeout);
-        Ok(Link { wire: dialed.await?, reused: false })
-    }
-
     pub fn give_back(&self, link: Link) {
-        let mut idle = self.idle.borrow_mut();
-        if idle.len() < MAX_IDLE && self.carriage.proxy_header.is_none() {
-            idle.push(Idle { wire: link.wire, since_us: clock::recent_us() });
+        if !link.open.is_spent() {
+            self.keep(link.wire, link.open);
         }
     }
 
     /// Closes what has waited too long.
     pub fn expire(&self, now_us: u64) {
-        self.idle.borrow_mut().retain(|idle| !is_stale(idle.since_us, now_us));
+        let rules = self.gate.rules().clone();
+        // Collected first: each that is closed lets somebody else in.
+        let mut idle = self.idle.borrow_mut();
+        let closed: Vec<Idle> = idle.extract_if(.., |idle| rules.is_stale(idle.since_us, now_us)).collect();
+        drop(idle);
+        drop(closed);
         self.by_host.borrow_mut().retain(|_, links| {
             links.expire(now_us);
             Rc::strong_count(links) > 1 || !links.idle.borrow().is_empty()
         });
+    }
+
+    fn take_idle(&self, repeatable: bool) -> Option<Idle> {
+        loop {
+            let mut idle = self.idle.borrow_mut().pop()?;
+            // Readable means closed, or answering a question nobody has asked.
+            if idle.wire.is_quiet() && (repeatable || idle.wire.is_open()) {
+                return Some(idle);
+            }
+        }
+    }
+
+    fn lend(&self, wire: Wire, open: Open, reused: bool) -> Result<Link, Fault> {
+        match self.gate.request() {
+            Ok(_request) => {
+                open.serve();
+                Ok(Link { wire, reused, open, _request })
+            }
+            Err(full) => {
+                self.keep(wire, open);
+                Err(full)
+            }
+        }
+    }
+
+    fn keep(&self, wire: Wire, open: Open) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < MAX_IDLE && self.carriage.proxy_header.is_none() {
+            idle.push(Idle { wire, open, since_us: clock::recent_us() });
+            drop(idle);
+            self.gate.free();
+        }
     }
 }

@@ -23,6 +23,7 @@ use crate::hosts::Lineup;
 use crate::hosts::Tier;
 use crate::model::Algorithm;
 use crate::model::Balance;
+use crate::rules::Rules;
 use crate::upstream::Busy;
 use crate::upstream::Links;
 use crate::upstream::Pool;
@@ -31,6 +32,7 @@ use crate::upstream::Pools;
 pub struct Picker {
     pools: Rc<Pools>,
     carriage: Carriage,
+    rules: Arc<Rules>,
     balance: Balance,
     state: RefCell<State>,
 }
@@ -72,12 +74,13 @@ pub struct Wish<'a> {
 }
 
 impl Picker {
-    pub fn new(hosts: &Hosts, carriage: &Carriage, pools: &Rc<Pools>) -> Picker {
+    pub fn new(hosts: &Hosts, carriage: &Carriage, rules: &Arc<Rules>, pools: &Rc<Pools>) -> Picker {
         let mut cache = Cache::new(hosts.watched());
         let lineup = cache.load().clone();
         let state = State { cache, lineup, backends: Vec::new(), orders: Vec::new() };
-        let (balance, pools, carriage) = (hosts.balance.clone(), pools.clone(), carriage.clone());
-        let picker = Picker { pools, carriage, balance, state: RefCell::new(state) };
+        let (balance, pools) = (hosts.balance.clone(), pools.clone());
+        let (carriage, rules) = (carriage.clone(), rules.clone());
+        let picker = Picker { pools, carriage, rules, balance, state: RefCell::new(state) };
         picker.rebuild(&mut picker.state.borrow_mut());
         picker
     }
@@ -174,8 +177,8 @@ impl Picker {
         let backend = |host: &Arc<Host>| {
             Rc::new(Backend {
                 host: host.clone(),
-                pool: self.pools.pool(&host.location, &self.carriage),
-                links: self.pools.links(&host.location, &self.carriage),
+                pool: self.pools.pool(&host.location, &self.carriage, &self.rules),
+                links: self.pools.links(&host.location, &self.carriage, &self.rules),
                 counts_busy,
             })
         };

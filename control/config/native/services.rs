@@ -10,6 +10,7 @@ use crate::config::fields::Fields;
 use crate::config::fields::Spot;
 
 use super::balance;
+use super::breaker;
 use super::dns;
 use super::edits;
 use super::endpoints;
@@ -39,7 +40,7 @@ const FIELDS: [&str; 15] = [
     "outliers",
     "fallback",
 ];
-const SHORT_VERSION: [&str; 13] = [
+const SHORT_VERSION: [&str; 15] = [
     "endpoints",
     "labels",
     "release",
@@ -49,12 +50,14 @@ const SHORT_VERSION: [&str; 13] = [
     "connectTimeout",
     "requestHeaders",
     "responseHeaders",
+    "breaker",
+    "connections",
     "tls",
     "proxyProtocol",
     "health",
     "outliers",
 ];
-const VERSION: [&str; 14] = [
+const VERSION: [&str; 16] = [
     "role",
     "endpoints",
     "labels",
@@ -65,6 +68,8 @@ const VERSION: [&str; 14] = [
     "connectTimeout",
     "requestHeaders",
     "responseHeaders",
+    "breaker",
+    "connections",
     "tls",
     "proxyProtocol",
     "health",
@@ -222,6 +227,8 @@ fn fill(version: &mut Version, fields: &Fields, ground: &Ground) {
         version.connect_timeout = time;
     }
     version.edits = edits::read(fields);
+    version.breaker = fields.get("breaker").and_then(|spot| breaker::breaker(&spot)).unwrap_or_default();
+    version.keeping = fields.get("connections").and_then(|spot| breaker::keeping(&spot)).unwrap_or_default();
     version.tls = fields.get("tls").and_then(|spot| tls::client(&spot));
     if let Some(spot) = fields.get("proxyProtocol") {
         version.proxy_header = spot.word(&PROXY_HEADERS);
