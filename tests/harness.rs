@@ -20,6 +20,7 @@ pub mod origin;
 pub mod prometheus;
 pub mod raw;
 pub mod ways;
+pub mod refuser;
 
 use std::io::Write;
 use std::path::PathBuf;

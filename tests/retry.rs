@@ -10,7 +10,8 @@ use crate::harness::client::Reply;
 use crate::harness::h2::H2;
 use crate::harness::origin::Seen;
 use crate::harness::raw::{Manner, Raw, closed};
-use crate::harness::{Answer, App, Ask, Origin};
+use crate::harness::refuser::{Refusal, Refuser};
+use crate::harness::{Answer, App, Ask, Origin, eventually};
 
 /// One service with these endpoints as its primary and this policy.
 fn yaml(endpoints: &[SocketAddr], retry: &str, rest: &str) -> String {
@@ -322,4 +323,72 @@ fn an_answer_that_says_when_is_asked_again_then() {
     let start = Instant::now();
     assert_eq!(app.conn().get("/").status, 200);
     assert!(start.elapsed() >= Duration::from_secs(1), "it waited only {:?}", start.elapsed());
+}
+
+#[test]
+fn what_an_endpoint_has_not_taken_is_repeated_once_even_a_post() {
+    for refusal in [Refusal::Reset, Refusal::GoAway] {
+        for (refused, status) in [(1, 200), (2, 503)] {
+            let upstream = Refuser::start(refusal, refused);
+            let app = App::start(&format!(
+                "{}services:\n  web:\n    primary: {{endpoints: {}, protocol: http2}}\n",
+                head(1),
+                upstream.address
+            ));
+            let reply = app.conn().ask(&Ask::post("/", "body"));
+            assert_eq!((reply.status, upstream.seen()), (status, 2), "{refusal:?}: {}", reply.cause());
+            if status == 503 {
+                assert_eq!(reply.cause(), "refused-stream", "{refusal:?}");
+            }
+            quiet(&app);
+            assert_eq!(attempts(&app, "refused"), refused, "{refusal:?}");
+        }
+    }
+}
+
+#[test]
+fn a_refusal_beyond_that_is_the_policys() {
+    let upstream = Refuser::start(Refusal::Reset, 3);
+    let app = App::start(&format!(
+        "{}services:\n  web:\n    primary: {{endpoints: {}, protocol: http2}}\n    \
+         retry: {{on: refused-stream, retries: 2}}\n",
+        head(1),
+        upstream.address
+    ));
+    assert_eq!(app.conn().ask(&Ask::post("/", "body")).status, 200);
+    assert_eq!(upstream.seen(), 4);
+}
+
+#[test]
+fn a_post_finds_no_closed_connection_in_the_pool() {
+    let upstream = Raw::start(Manner::CloseAfterAnswer);
+    let app = app(&[upstream.address], "false");
+    let (mut conn, mut h2) = (app.conn(), H2::open(app.address()));
+    for _ in 0..50 {
+        assert_eq!(conn.ask(&Ask::post("/", "")).status, 200);
+        assert_eq!(h2.ask(&Ask::post("/", "")).status, 200);
+        // Time for the close to arrive, which is the case itself.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn an_early_refusal_amid_an_upload_is_retried_with_all_of_the_body() {
+    let origin = Origin::answering("a", |seen| match seen.nth {
+        1 => Answer::status(503),
+        _ => Answer::echo(),
+    });
+    origin.stop_reading();
+    let app = app(&[origin.address], "{on: 5xx, retries: 1}");
+    let mut conn = app.conn();
+    conn.write(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 40000\r\n\r\n");
+    conn.write(&[b'x'; 20_000]);
+    eventually("the first answer came", || origin.requests() >= 1);
+    origin.read_again();
+    conn.write(&[b'x'; 20_000]);
+    let reply = conn.read_reply("POST").expect("an answer");
+    assert_eq!(reply.status, 200);
+    assert_eq!(origin.requests(), 2);
+    quiet(&app);
+    assert_eq!(app.requests(&[("outcome", "success")]), 1);
 }

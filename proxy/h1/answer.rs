@@ -68,7 +68,10 @@ impl Client<'_> {
                 }
                 Next::Again { .. } | Next::Instead(_) => {}
             }
-            if let Ok(unwanted) = answer {
+            // A connection that still waits for the request's end is of no more use.
+            if let Ok(unwanted) = answer
+                && question.upload.has_ended()
+            {
                 unwanted.reclaim(self.lane);
             }
             let flight = &question.flight;

@@ -159,6 +159,11 @@ impl Origin {
         self.shared.deaf.store(true, Ordering::Relaxed);
     }
 
+    /// Reads them again.
+    pub fn read_again(&self) {
+        self.shared.deaf.store(false, Ordering::Relaxed);
+    }
+
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.seen.lock().expect("no holder panics").iter().cloned().collect()
     }
