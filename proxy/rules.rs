@@ -12,16 +12,14 @@ use crate::model::Version;
 const IDLE_US: u64 = 4_000_000;
 /// The end of an HTTP/2 connection is announced.
 const HTTP2_IDLE_US: u64 = 3_600_000_000;
-/// HTTP/2 connections of one worker to one endpoint.
-const HTTP2_CONNECTIONS: u32 = 16;
 
 pub struct Rules {
     pub breaker: Breaker,
     pub idle_us: u64,
     pub max_age_us: u64,
     pub max_requests: u32,
-    /// Connections of one worker to one endpoint.
-    pub per_endpoint: u32,
+    /// Connections of one worker to one endpoint, where it is said.
+    pub per_endpoint: Option<u32>,
     /// Requests at once on an HTTP/2 connection, whatever the endpoint allows.
     pub max_streams: usize,
     /// Nothing was asked for: versions may share their connections.
@@ -31,16 +29,16 @@ pub struct Rules {
 impl Rules {
     pub fn new(version: &Version, breaker: Breaker) -> Arc<Rules> {
         let keeping = &version.keeping;
-        let (idle_us, per_endpoint) = match version.protocol {
-            Protocol::Http1 => (IDLE_US, u32::MAX),
-            Protocol::Http2 => (HTTP2_IDLE_US, HTTP2_CONNECTIONS),
+        let idle_us = match version.protocol {
+            Protocol::Http1 => IDLE_US,
+            Protocol::Http2 => HTTP2_IDLE_US,
         };
         Arc::new(Rules {
             breaker,
             idle_us: keeping.idle_timeout.map_or(idle_us, clock::us),
             max_age_us: keeping.max_age.map_or(u64::MAX, clock::us),
             max_requests: keeping.max_requests.unwrap_or(u32::MAX),
-            per_endpoint: keeping.max_per_endpoint.unwrap_or(per_endpoint),
+            per_endpoint: keeping.max_per_endpoint,
             max_streams: keeping.max_streams.map_or(usize::MAX, |most| most as usize),
             usual: version.breaker.is_default() && keeping.is_default(),
         })

@@ -152,11 +152,12 @@ fn recorder() -> (SocketAddr, mpsc::Receiver<Vec<u8>>) {
 
 #[test]
 fn an_endpoint_is_told_of_each_client_on_a_connection_of_its_own() {
-    for form in ["v1", "v2"] {
+    // With room for one at a time, each makes way for the next.
+    for (form, bound) in [("v1", ""), ("v2", ""), ("v1", ", connections: {maxPerEndpoint: 1}")] {
         let (upstream, first) = recorder();
         let app = App::start(&format!(
             "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworkers: 1\nservices:\n  web:\n    primary: {{endpoints: \
-             {upstream}, proxyProtocol: {form}}}\n"
+             {upstream}, proxyProtocol: {form}{bound}}}\n"
         ));
         for _ in 0..2 {
             let mut conn = app.conn();

@@ -314,6 +314,22 @@ fn both_sides_can_be_told_the_count_of_attempts() {
 }
 
 #[test]
+fn our_own_answer_tells_the_count_of_attempts_too() {
+    let closed = [closed(), closed()];
+    let app = App::start(&yaml(
+        &[closed[0].address, closed[1].address],
+        "{on: connect-failure, retries: 3}",
+        "    tell: {attemptsToClient: true}\n",
+    ));
+    let (plain, hyper) = (app.conn().get("/"), H2::open(app.address()).ask(&Ask::get("/")));
+    for reply in [&plain, &hyper] {
+        assert_eq!((reply.status, reply.cause()), (503, "connect-failure"));
+    }
+    let counts = [&plain, &hyper].map(|reply| reply.header("x-envoy-attempt-count"));
+    assert!(counts[0].is_some_and(|count| count != "1") && counts[0] == counts[1], "{counts:?}");
+}
+
+#[test]
 fn an_answer_that_says_when_is_asked_again_then() {
     let origin = Origin::answering("a", |seen| match seen.nth % 2 {
         1 => Answer::status(503).header("retry-after", "1"),

@@ -132,8 +132,9 @@ fn the_server_name_follows_the_request_and_connections_are_not_mixed() {
     let authority = Authority::new();
     let Some(nginx) = Secure::start(&authority, "*.up.example", "") else { return };
     let ca = authority.ca().display().to_string();
-    for protocol in ["http1", "http2"] {
-        let more = format!(", protocol: {protocol}");
+    // A bound on connections keeps no host waiting for another's.
+    for (protocol, bound) in [("http1", ""), ("http2", ""), ("http1", ", connections: {maxPerEndpoint: 1}")] {
+        let more = format!(", protocol: {protocol}{bound}");
         let app = over(nginx.address, &format!("{{autoSni: true, ca: {ca}}}"), &more);
         let mut conn = app.conn();
         for host in ["a.up.example", "b.up.example:8080", "a.up.example"] {

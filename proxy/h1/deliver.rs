@@ -5,6 +5,7 @@ use std::task::Poll;
 
 use http::StatusCode;
 use http::header::DATE;
+use http::header::HeaderValue;
 use tokio::io::AsyncWriteExt;
 
 use crate::buffer::Buffer;
@@ -26,6 +27,7 @@ use crate::h1::question::Question;
 use crate::outcome::Outcome;
 use crate::outcome::Verdict;
 use crate::reply::Reply;
+use crate::rewrite;
 use crate::upstream::Link;
 
 /// Whether the connection can carry another request.
@@ -159,6 +161,9 @@ impl Client<'_> {
         let status = reply.status.as_u16();
         let answered = Answered { status, version: &version.label, upstream: None };
         edits.edit_answer(&mut reply.headers, &question.kept, &answered);
+        if question.tell.attempts_down {
+            reply.headers.insert(rewrite::ATTEMPT_COUNT, HeaderValue::from(question.tries.count));
+        }
         reply.seal(question.grpc)
     }
 

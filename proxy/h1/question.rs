@@ -102,8 +102,7 @@ impl Client<'_> {
         }
         let Action::Split(split) = route.action else { return Err(Unfit::Irregular) };
         let plan = &view.table.splits[split];
-        let idempotent =
-            Method::from_bytes(request.method.as_bytes()).is_ok_and(|method| retry::is_idempotent(&method));
+        let idempotent = is_idempotent(request.method);
         let has_body = !request.framing.is_done();
         let succeeded = route.retry.as_ref().is_some_and(|retry| retry.then.is_some());
         let edited = succeeded && plan.versions.iter().any(|version| version.edits.is_some());
@@ -127,11 +126,8 @@ impl Client<'_> {
         let keep = if has_body { tries.body_kept(&view) } else { 0 };
         let mut upload = Upload::new(request.framing, keep);
         let taken = length + upload.ride(&mut out, rest);
-        if has_body && upload.has_ended() {
-            flight.lane.flights.request_ended(flight.key);
-        }
-        if let Some(timeout) = limits.request_timeout.filter(|_| !upload.has_ended()) {
-            flight.lane.flights.set_request_timeout(flight.key, clock::us(timeout));
+        if has_body {
+            time_body(&flight, &upload, limits);
         }
         let question = Question {
             flight,
@@ -172,6 +168,20 @@ fn edit(out: &mut Vec<u8>, route: &RoutePlan, version: &VersionPlan, scene: Scen
         return Kept::default();
     }
     edits.edit_request(&mut Lines(out), &Scene { version: &version.label, ..scene })
+}
+
+fn is_idempotent(method: &str) -> bool {
+    Method::from_bytes(method.as_bytes()).is_ok_and(|method| retry::is_idempotent(&method))
+}
+
+/// A body has a time of its own, unless it is here already.
+fn time_body(flight: &Flight, upload: &Upload, limits: &Limits) {
+    let flights = &flight.lane.flights;
+    if upload.has_ended() {
+        flights.request_ended(flight.key);
+    } else if let Some(timeout) = limits.request_timeout {
+        flights.set_request_timeout(flight.key, clock::us(timeout));
+    }
 }
 
 /// What is told anew to each attempt must not be there already, and gRPC has

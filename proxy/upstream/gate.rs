@@ -26,6 +26,8 @@ const MAX_WAITING: u32 = 1024;
 
 pub struct Gate {
     rules: RefCell<Arc<Rules>>,
+    /// How many there may be open where the rules do not say.
+    usual: u32,
     open: Cell<u32>,
     waiting: Cell<u32>,
     freed: Notify,
@@ -47,9 +49,9 @@ pub enum Admitted<T> {
 }
 
 impl Gate {
-    pub fn new(rules: &Arc<Rules>) -> Rc<Gate> {
+    pub fn new(rules: &Arc<Rules>, usual: u32) -> Rc<Gate> {
         let rules = RefCell::new(rules.clone());
-        Rc::new(Gate { rules, open: Cell::new(0), waiting: Cell::new(0), freed: Notify::new() })
+        Rc::new(Gate { rules, usual, open: Cell::new(0), waiting: Cell::new(0), freed: Notify::new() })
     }
 
     pub fn rules(&self) -> Ref<'_, Arc<Rules>> {
@@ -112,7 +114,7 @@ impl Gate {
 
     fn open(self: &Rc<Self>) -> Option<Open> {
         let (rules, open) = (self.rules(), self.open.get());
-        if open >= rules.per_endpoint {
+        if open >= rules.per_endpoint.unwrap_or(self.usual) {
             return None;
         }
         let permit = match rules.breaker.take(What::Connections) {

@@ -67,7 +67,7 @@ impl Links {
         rules: &Arc<Rules>,
     ) -> Rc<Links> {
         let (idle, by_host) = (RefCell::default(), RefCell::default());
-        Rc::new(Links { location, carriage, host, gate: Gate::new(rules), idle, by_host })
+        Rc::new(Links { location, carriage, host, gate: Gate::new(rules, u32::MAX), idle, by_host })
     }
 
     /// A reload may have changed the rules.

@@ -33,6 +33,8 @@ use crate::upstream::streams::Streams;
 
 /// Connections kept between requests, per worker and endpoint.
 pub const MAX_IDLE: usize = 1024;
+/// HTTP/2 connections of one worker to one endpoint, where nothing else is said.
+const HTTP2_CONNECTIONS: u32 = 16;
 /// Hosts told apart at one endpoint, where the server's name is the request's.
 pub const MAX_HOSTS: usize = 256;
 
@@ -85,8 +87,12 @@ impl Pool {
         host: Option<Box<str>>,
         rules: &Arc<Rules>,
     ) -> Rc<Pool> {
-        let (gate, idle, streams) = (Gate::new(rules), RefCell::default(), Streams::default());
-        let by_host = RefCell::default();
+        let usual = match carriage.protocol {
+            Protocol::Http1 => u32::MAX,
+            Protocol::Http2 => HTTP2_CONNECTIONS,
+        };
+        let (gate, streams) = (Gate::new(rules, usual), Streams::default());
+        let (idle, by_host) = (RefCell::default(), RefCell::default());
         Rc::new(Pool { location, carriage, host, by_host, gate, idle, streams })
     }
 
