@@ -4,7 +4,6 @@
 //! One set of rules for both codecs. Each field of a client is either believed
 //! and passed on, or replaced by what we know ourselves.
 
-use std::net::IpAddr;
 use std::net::SocketAddr;
 
 use http::HeaderMap;
@@ -64,7 +63,6 @@ impl Fields {
 }
 
 /// Who is at the other end of a downstream connection.
-#[allow(dead_code, reason = "conditions and edits may ask for any of it")]
 pub struct Peer {
     pub remote: SocketAddr,
     /// Where it came to.
@@ -101,9 +99,9 @@ pub enum Shown {
     },
 }
 
-#[allow(dead_code, reason = "conditions and edits may ask for any of it")]
 impl Peer {
     /// One that has shown nothing, where nothing else was asked for.
+    #[cfg(any(test, fuzzing))]
     pub fn new(remote: SocketAddr, local: Option<SocketAddr>) -> Peer {
         Peer::known(remote, local, false, Shown::Nothing, &Forwarded::default())
     }
@@ -170,10 +168,6 @@ impl Peer {
     /// Its address without the port.
     pub fn text(&self) -> &str {
         &self.text
-    }
-
-    pub fn ip(&self) -> IpAddr {
-        self.remote.ip().to_canonical()
     }
 
     /// Is this field of the client passed on as it came? `chained` says that it

@@ -227,7 +227,6 @@ impl Hosts {
     }
 
     /// Sets or clears flags, and tells the pickers if that changed anything.
-    #[allow(dead_code, reason = "health checks are what marks")]
     pub fn mark(&self, marks: impl IntoIterator<Item = (Arc<Host>, Flag, bool)>) {
         let mut known = self.known();
         let mut changed = false;

@@ -40,23 +40,6 @@ const FIELDS: [&str; 15] = [
     "outliers",
     "fallback",
 ];
-const SHORT_VERSION: [&str; 15] = [
-    "endpoints",
-    "labels",
-    "release",
-    "balance",
-    "dns",
-    "protocol",
-    "connectTimeout",
-    "requestHeaders",
-    "responseHeaders",
-    "breaker",
-    "connections",
-    "tls",
-    "proxyProtocol",
-    "health",
-    "outliers",
-];
 const VERSION: [&str; 16] = [
     "role",
     "endpoints",
@@ -75,6 +58,8 @@ const VERSION: [&str; 16] = [
     "health",
     "outliers",
 ];
+/// The same but for the role, which the short form names.
+const SHORT_VERSION: &[&str] = VERSION.split_at(1).1;
 const PROXY_HEADERS: [(&str, ProxyHeader); 2] = [("v1", ProxyHeader::V1), ("v2", ProxyHeader::V2)];
 const ROLES: [(&str, Role); 3] =
     [("primary", Role::Primary), ("canary", Role::Canary), ("other", Role::Other)];
@@ -195,7 +180,7 @@ fn short_version(spot: &Spot, role: Role, ground: &Ground) -> Version {
         (version.endpoints, version.release) = endpoints::read(spot, ground.listeners).told();
         (version.balance, version.dns) = (ground.balance.clone(), ground.dns.clone());
         (version.health, version.outliers) = (ground.health.clone(), ground.outliers.clone());
-    } else if let Some(fields) = spot.fields(&SHORT_VERSION) {
+    } else if let Some(fields) = spot.fields(SHORT_VERSION) {
         fill(&mut version, &fields, ground);
     }
     version
