@@ -13,6 +13,8 @@ use crate::rollout::{Action, Event};
 pub struct Plan {
     pub shift: Option<Shift>,
     pub marks: Option<Marks>,
+    /// A new generation at the weights in force.
+    pub renew: bool,
     pub tells: Vec<Event>,
 }
 
@@ -35,6 +37,7 @@ pub fn plan(canary: &str, in_force: &Weights, actions: &[Action]) -> Plan {
             Action::Mark { slow_us, reveal_us } => {
                 plan.marks = Some(Marks { slow_us: *slow_us, reveal_us: *reveal_us });
             }
+            Action::Renew => plan.renew = true,
             Action::Tell { event } => plan.tells.push(event.clone()),
         }
     }

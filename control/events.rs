@@ -42,6 +42,8 @@ pub fn word(kind: EventKind) -> &'static str {
         EventKind::Probed => "probed",
         EventKind::Held => "held",
         EventKind::Released => "released",
+        EventKind::Proved => "proved",
+        EventKind::Inconclusive => "inconclusive",
         EventKind::Promoted => "promoted",
         EventKind::Baked => "baked",
         EventKind::RolledBack => "rolled_back",

@@ -21,6 +21,7 @@ pub mod promotion;
 pub mod purse;
 pub mod sentence;
 pub mod slowness;
+pub mod stage;
 pub mod tally;
 
 use std::time::Duration;
@@ -38,6 +39,8 @@ use panel::Kind;
 use panel::Panel;
 use panel::Seat;
 use panel::View;
+use stage::Promotion;
+use stage::Stage;
 use tally::Tally;
 
 /// Odds at which the relative tests say that the canary, and not something that
@@ -94,6 +97,9 @@ pub struct Judge {
     window_end: Moment,
     next_top_up: Moment,
     windows: u64,
+    /// What is to be shown before a step passes, where anything is.
+    #[serde(default)]
+    stage: Option<Stage>,
     warnings: Vec<String>,
 }
 
@@ -124,6 +130,7 @@ impl Judge {
             window_end: Moment(now.0.saturating_add(window_ms)),
             next_top_up: Moment(now.0.saturating_add(top_up_ms)),
             windows: 0,
+            stage: Stage::new(&analysis, history, now),
             warnings,
         }
     }
@@ -138,6 +145,9 @@ impl Judge {
         self.newest = 0;
         self.suspect = 0;
         self.coin = Coin::default();
+        if let Some(stage) = &mut self.stage {
+            stage.resume(now);
+        }
     }
 
     /// Takes in what came since the last look. `history` does not know of it yet.
@@ -145,6 +155,9 @@ impl Judge {
         self.tally.mark(self.reveal_us());
         self.end_windows(history);
         self.at = self.at.max(now);
+        if let Some(stage) = &mut self.stage {
+            stage.observe(self.at, evidence, history);
+        }
         self.panel.tick(evidence, history);
         self.tally.observe(evidence);
         if self.coin_trusted && !evidence.sticky {
@@ -207,15 +220,65 @@ impl Judge {
     /// the objectives; after unfair tosses, without the relative tests.
     pub fn set_aside(&mut self, cause: Cause) {
         match cause {
-            Cause::Shared => self.panel.drop(|kind| !kind.is_relative()),
+            Cause::Shared => self.drop(|kind| !kind.is_relative()),
             Cause::Coin => {
-                self.panel.drop(Kind::is_relative);
+                self.drop(Kind::is_relative);
                 self.coin = Coin::default();
                 self.coin_trusted = false;
             }
         }
         let what = if cause == Cause::Shared { "objectives" } else { "comparisons with the primary" };
         self.warnings.push(format!("{what} are set aside for the rest of this rollout"));
+    }
+
+    fn drop(&mut self, out: impl Fn(Kind) -> bool) {
+        if let Some(stage) = &mut self.stage {
+            stage.drop(&out);
+        }
+        self.panel.drop(out);
+    }
+
+    /// The canary has another weight from now on; nothing is shown of it yet.
+    pub fn begin_stage(&mut self, now: Moment, history: &History) {
+        if let Some(stage) = &mut self.stage {
+            stage.begin(now, history, self.newest);
+        }
+    }
+
+    /// The same weight goes on after a pause or a hold: what was shown before it is
+    /// forgotten, for good and ill, at most three times in a stage.
+    pub fn begin_stage_again(&mut self, now: Moment, history: &History) {
+        if let Some(stage) = &mut self.stage {
+            stage.begin_again(now, history, self.newest);
+        }
+    }
+
+    /// Is it shown that the canary is good enough, at a share `w` of the traffic?
+    pub fn promotion(&self, w: f64, history: &History) -> Promotion {
+        self.stage.as_ref().map_or(Promotion::NotAsked, |stage| stage.promotion(w, history))
+    }
+
+    /// Requests that have all ended, counted by somebody else.
+    pub fn take_in(&mut self, canary: stage::Counts, primary: stage::Counts, w: f64, seconds: f64) {
+        if let Some(stage) = &mut self.stage {
+            stage.take_in(canary, primary, w, seconds);
+        }
+    }
+
+    pub fn stage(&self) -> Option<&Stage> {
+        self.stage.as_ref()
+    }
+
+    /// Proof needs requests that have all ended: should new ones be of a new
+    /// generation, at the same weights? To be told when that is so.
+    pub fn wants_cohort(&self, now: Moment) -> bool {
+        self.stage.as_ref().is_some_and(|stage| stage.wants_cohort(now))
+    }
+
+    pub fn cohort_is_asked(&mut self, now: Moment) {
+        if let Some(stage) = &mut self.stage {
+            stage.cohort_is_asked(now);
+        }
     }
 
     /// `ln E` of the whole panel.

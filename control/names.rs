@@ -18,6 +18,8 @@ pub const REQUEST_DURATION_SECONDS: &str = "serin_request_duration_seconds";
 pub const WEIGHT_PERCENT: &str = "serin_weight_percent";
 pub const ROLLOUT_PHASE: &str = "serin_rollout_phase";
 pub const ROLLOUT_EVIDENCE: &str = "serin_rollout_evidence";
+pub const ROLLOUT_METER: &str = "serin_rollout_meter";
+pub const ROLLOUT_REQUESTS_NEEDED: &str = "serin_rollout_requests_needed";
 pub const ENDPOINT_HEALTHY: &str = "serin_endpoint_healthy";
 pub const ATTEMPTS_TOTAL: &str = "serin_attempts_total";
 pub const HEALTH_CHECKS_TOTAL: &str = "serin_health_checks_total";
@@ -59,6 +61,7 @@ pub mod label {
     pub const ROLLOUT: &str = "rollout";
     pub const PHASE: &str = "phase";
     pub const TEST: &str = "test";
+    pub const METER: &str = "meter";
     pub const HEALTH: &str = "health";
     pub const RESULT: &str = "result";
     pub const PLACE: &str = "place";

@@ -174,6 +174,7 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
                 }
             }
             Action::Mark { slow_us, reveal_us } => self.marks = (*slow_us, *reveal_us),
+            Action::Renew => self.generation += 1,
             Action::Tell { .. } => {}
         }
     }

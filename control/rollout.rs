@@ -9,6 +9,7 @@ mod event;
 mod guard;
 mod ladder;
 mod phase;
+mod proof;
 pub mod spec;
 mod status;
 
@@ -52,6 +53,9 @@ pub enum Action {
         slow_us: Option<u64>,
         reveal_us: Option<u64>,
     },
+    /// A new generation at equal weights, so that the requests of the old one all
+    /// end some time.
+    Renew,
     /// One fact for the journal, the event stream and the log.
     Tell {
         event: Event,
@@ -92,6 +96,9 @@ pub struct Checkpoint {
     terms: Analysis,
     judge: Option<Judge>,
     verdict: Verdict,
+    /// It was told that proof did not come in time.
+    #[serde(default)]
+    inconclusive: bool,
     /// Why it ended.
     last_words: String,
 }
@@ -118,6 +125,7 @@ impl Rollout {
             terms: spec.analysis.clone(),
             judge: None,
             verdict: Verdict::Continue,
+            inconclusive: false,
             last_words: String::new(),
         };
         Rollout { spec, state }
@@ -168,6 +176,8 @@ impl Rollout {
         let mut actions = Vec::new();
         if self.weights() != weights {
             actions.push(Action::Shift { weights: self.weights() });
+        } else if self.renews(now) {
+            actions.push(Action::Renew);
         }
         if self.marks() != marks {
             let (slow_us, reveal_us) = self.marks();

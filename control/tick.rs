@@ -384,6 +384,9 @@ fn decide(
     if let Some(Shift::Fall(weights)) = &plan.shift {
         in_force_us = put_in_force(handle, &spec.split, weights, started);
     }
+    if plan.renew && plan.shift.is_none() {
+        put_in_force(handle, &spec.split, in_force, started);
+    }
     let checkpoint = governed.rollout.checkpoint();
     Some(Decision { index, evidence, commands, actions, checkpoint, plan, in_force_us })
 }

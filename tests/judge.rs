@@ -1,8 +1,5 @@
 //! The judge against numbers computed by an independent implementation
 //! (`judge/vectors.json`): logarithms agree to 1e-9.
-//!
-//! Not compared: the promotion side of whole rollouts (`log_ni` and the verdict
-//! "advance"), which the judge does not run yet.
 
 use std::time::Duration;
 
@@ -27,7 +24,6 @@ use serin::judge::history::History;
 use serin::judge::interval::rate_interval;
 use serin::judge::logs::divergence;
 use serin::judge::logs::log_mean;
-use serin::judge::logs::times_log;
 use serin::judge::mirrored;
 use serin::judge::objective::Objective;
 use serin::judge::panel::View;
@@ -36,6 +32,9 @@ use serin::judge::promotion;
 use serin::judge::promotion::Cohort;
 use serin::judge::purse::Purse;
 use serin::judge::slowness::Cuts;
+use serin::judge::stage::Counts;
+use serin::judge::stage::Promotion;
+use serin::judge::stage::Stage;
 
 fn vectors(name: &str) -> Value {
     let all: Value = serde_json::from_str(include_str!("judge/vectors.json")).expect("the vectors are JSON");
@@ -225,10 +224,7 @@ fn absolute_objectives_agree_on_both_sides() {
             let mut purse = Purse::staked(&even, case.eta0.expect("stated"), 60, None);
             for (line, expected) in case.ticks.iter().zip(&case.log_e) {
                 if let Some(tick) = line.or_word(&mut purse) {
-                    purse.bet(promotion::OBJECTIVE_SHARES.map(|share| {
-                        let c = share * case.q;
-                        times_log(tick[0], c / case.q) + tick[1] * ((-c).ln_1p() - (-case.q).ln_1p())
-                    }));
+                    purse.bet(promotion::inside(case.q, tick[0] as u64, tick[1] as u64));
                 }
                 agree(&case.name, purse.log_e(), *expected);
             }
@@ -408,6 +404,7 @@ struct Decided {
     log_e: f64,
     log_raw: f64,
     log_rel: f64,
+    log_ni: f64,
     verdict: String,
     reason: String,
 }
@@ -422,6 +419,7 @@ fn whole_rollouts_agree_in_evidence_verdict_and_sentence() {
 fn play(case: &RolloutCase) {
     let mut past = Past::of([case.config.hist_fails, case.config.hist_n]);
     let mut judge = Judge::new(&analysis(&case.config), Duration::from_secs(3600), &past.history, past.now);
+    let mut stage = Stage::new(&analysis(&case.config), &past.history, past.now).expect("proof is asked for");
     let mut generation = (0, -1.0);
     for (i, (line, decided)) in case.script.iter().zip(&case.out).enumerate() {
         match line {
@@ -443,7 +441,13 @@ fn play(case: &RolloutCase) {
                 judge.observe(past.now, &evidence, &past.history);
                 past.history.observe(past.now, &evidence);
             }
-            Scripted::Counts(kind, ..) => assert_eq!(kind, "mature"),
+            Scripted::Counts(kind, fc, sc, fp, sp, w, dt) => {
+                assert_eq!(kind, "mature");
+                stage.take_in(counts(*fc, *sc), counts(*fp, *sp), *w, *dt);
+                if case.explain.starts_with("ADVANCE") {
+                    judge.take_in(counts(*fc, *sc), counts(*fp, *sp), *w, *dt);
+                }
+            }
         }
         let at = format!("{} [{i}]", case.name);
         // A matured cohort changes nothing here, but the reference decides again.
@@ -451,16 +455,30 @@ fn play(case: &RolloutCase) {
         agree(&at, judge.log_e(View::Capped), decided.log_e);
         agree(&at, judge.log_e(View::Raw), decided.log_raw);
         agree(&at, judge.log_relative(View::Capped), decided.log_rel);
+        let shown = stage.asked_at(generation.1).next().expect("failures are compared");
+        agree(&at, shown.log_e(), decided.log_ni);
+        let is_shown = stage.promotion(generation.1, &past.history) == Promotion::Proved;
         let expected = match (decided.verdict.as_str(), decided.reason.as_str()) {
             ("rollback", "worse") => Verdict::Rollback,
             ("hold", "shared") => Verdict::Hold(Cause::Shared),
             ("suspend", "confirming") => Verdict::Suspend,
-            ("continue", "undecided") | ("advance", "good enough") => Verdict::Continue,
+            ("continue", "undecided") => {
+                assert!(!is_shown, "{at}");
+                Verdict::Continue
+            }
+            ("advance", "good enough") => {
+                assert!(is_shown, "{at}");
+                Verdict::Continue
+            }
             other => panic!("unknown verdict {other:?}"),
         };
         assert_eq!(verdict, expected, "{at}");
-        if i + 1 == case.script.len() && !case.explain.starts_with("ADVANCE") {
-            assert_eq!(judge.explain(verdict, &past.history), case.explain);
+        if i + 1 == case.script.len() {
+            let said = match case.explain.starts_with("ADVANCE") {
+                true => judge.explain_promotion(generation.1),
+                false => judge.explain(verdict, &past.history),
+            };
+            assert_eq!(said, case.explain);
         }
     }
 }
@@ -468,6 +486,11 @@ fn play(case: &RolloutCase) {
 fn arm(failed: f64, ok: f64) -> ArmDelta {
     let (failed, ok) = (failed as u64, ok as u64);
     ArmDelta { dispatched: failed + ok, failed, ok, ..ArmDelta::default() }
+}
+
+fn counts(failed: f64, ok: f64) -> Counts {
+    let (failed, ok) = (failed as u64, ok as u64);
+    Counts { dispatched: failed + ok, failed, ok, ..Counts::default() }
 }
 
 /// The reference's own shares and tolerances; its windows end by script, so ours

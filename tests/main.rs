@@ -33,6 +33,7 @@ mod nginx;
 mod openapi;
 mod outlier;
 mod overload;
+mod proof;
 mod protocol;
 mod ratelimit;
 mod redirect;

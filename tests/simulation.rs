@@ -356,6 +356,12 @@ fn same_seed_same_actions() {
 
 #[test]
 fn checkpoint_restores_the_same_rollout_to_the_bit() {
+    // What became of requests under way at a restart is not known, so proof that
+    // needed their ends is not the same after it.
+    let spec = || {
+        let spec = spec();
+        Spec { analysis: Analysis { promotion: None, ..spec.analysis.clone() }, ..spec }
+    };
     for seed in 0..SEEDS / 4 {
         let canary = Version::failing(if seed % 2 == 0 { 0.005 } else { 0.05 }).slower(1.2);
         let world = move || steady(Version::failing(0.005), canary);

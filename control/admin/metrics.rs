@@ -203,6 +203,19 @@ fn rollout_of(page: &mut Page, status: &Status) {
         let is_now = if phase == status.phase { 1.0 } else { 0.0 };
         page.gauge(names::ROLLOUT_PHASE, "1 for the phase that a rollout is in.", &labels, is_now);
     }
+    let meters = [("rollback", Some(status.rollback_meter)), ("promotion", status.promotion_meter)];
+    for (meter, value) in meters.into_iter().filter_map(|(meter, value)| Some((meter, value?))) {
+        let labels = [(label::ROLLOUT, status.name.as_str()), (label::METER, meter)];
+        let help =
+            "How far it is shown that the canary is worse, or good enough for the next step; 1 is enough.";
+        page.gauge(names::ROLLOUT_METER, help, &labels, value);
+    }
+    if let Some(needed) = status.requests_needed {
+        let help =
+            "Canary requests until it is shown that the canary is good enough, if things stay as they are.";
+        let labels = [(label::ROLLOUT, status.name.as_str())];
+        page.gauge(names::ROLLOUT_REQUESTS_NEEDED, help, &labels, needed as f64);
+    }
     for test in &status.tests {
         let labels = [(label::ROLLOUT, status.name.as_str()), (label::TEST, test.test.as_str())];
         let help = "Natural logarithm of the odds against the canary, by test.";

@@ -24,6 +24,40 @@ pub struct Analysis {
     pub min_requests: u64,
     pub hold_timeout: Duration,
     pub on_shared: OnShared,
+    /// What has to be shown before a step passes; nothing where there is none.
+    #[serde(default)]
+    pub promotion: Option<Promotion>,
+    /// What follows when it cannot be shown in time.
+    #[serde(default)]
+    pub inconclusive: Inconclusive,
+}
+
+/// Proof that the canary is good enough: of each comparison with the primary, and
+/// of each objective, that are asked for anyway.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Promotion {
+    /// Chance that a canary beyond a margin passes a step.
+    pub beta: f64,
+    /// The margin: `ratio` times the primary's share of bad answers plus `margin`.
+    pub ratio: f64,
+    pub margin: f64,
+    /// A request that has not failed by this age has not failed.
+    pub patience: Duration,
+    /// How long a step waits for proof beyond its own time; none: as long again.
+    pub extra_time: Option<Duration>,
+}
+
+/// What follows when neither good nor bad could be shown in a step's time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Inconclusive {
+    /// Stay and have somebody decide.
+    Hold,
+    #[default]
+    Advance,
+    Rollback,
+    /// Stay until it can be shown.
+    Wait,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,7 +115,16 @@ impl Default for Analysis {
             min_requests: 10,
             hold_timeout: Duration::from_secs(600),
             on_shared: OnShared::Rollback,
+            promotion: Some(Promotion::default()),
+            inconclusive: Inconclusive::default(),
         }
+    }
+}
+
+impl Default for Promotion {
+    fn default() -> Self {
+        let patience = Duration::from_secs(60);
+        Promotion { beta: 0.05, ratio: 1.2, margin: 0.005, patience, extra_time: None }
     }
 }
 

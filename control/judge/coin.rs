@@ -11,7 +11,8 @@ use super::logs::times_log;
 /// Odds against a fair coin at which nothing is believed any more: 10^6.
 pub const DISTRUST: f64 = 1e6;
 
-/// Generations remembered; each is tested by itself.
+/// Weights remembered; each is tested by itself. Generations of the same weight
+/// are the same coin.
 const KEPT: usize = 8;
 
 /// Strength of the alternative: as if a hundred tosses had been seen.
@@ -37,7 +38,7 @@ impl Coin {
             if canary + primary == 0 || !(delta.w > 0.0 && delta.w < 1.0) {
                 continue;
             }
-            match self.generations.iter_mut().find(|tosses| tosses.generation == delta.id) {
+            match self.generations.iter_mut().find(|tosses| tosses.w == delta.w) {
                 Some(tosses) => {
                     tosses.canary += canary;
                     tosses.primary += primary;
@@ -52,7 +53,7 @@ impl Coin {
         }
     }
 
-    /// The generation whose tosses no fair coin explains.
+    /// The tosses that no fair coin explains.
     pub fn unfair(&self) -> Option<Tosses> {
         self.generations.iter().copied().find(|tosses| tosses.log_e() >= DISTRUST.ln())
     }

@@ -20,6 +20,30 @@ const HALF_LIFE_SECONDS: f64 = 600.0;
 const PRIOR_REQUESTS: f64 = 10.0;
 const PRIOR_RATE: f64 = 0.01;
 
+/// What is believed of a share of bad requests, from counts that fade.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Belief {
+    bad: f64,
+    requests: f64,
+}
+
+impl Belief {
+    pub fn of(bad: f64, requests: f64) -> Belief {
+        Belief { bad, requests }
+    }
+
+    pub fn rate(self) -> f64 {
+        clamp_estimate((self.bad + PRIOR_REQUESTS * PRIOR_RATE) / (self.requests + PRIOR_REQUESTS))
+    }
+
+    /// So many more, after some time.
+    pub fn observe(&mut self, bad: u64, requests: u64, seconds: f64) {
+        let keeps = 0.5_f64.powf(seconds / HALF_LIFE_SECONDS);
+        self.bad = self.bad * keeps + bad as f64;
+        self.requests = self.requests * keeps + requests as f64;
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
     at: Option<Moment>,
@@ -68,7 +92,11 @@ impl History {
 
     /// The primary's failure rate, believed before the next look.
     pub fn failure_rate(&self) -> f64 {
-        clamp_estimate((self.failed + PRIOR_REQUESTS * PRIOR_RATE) / (self.requests + PRIOR_REQUESTS))
+        self.failures().rate()
+    }
+
+    pub fn failures(&self) -> Belief {
+        Belief::of(self.failed, self.requests)
     }
 
     /// Did the primary certainly fail more than a share `q` of its requests?

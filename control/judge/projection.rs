@@ -2,19 +2,22 @@
 //! rates at which the canary would still be tolerable, and the information per
 //! request against it. A lower bound, used for forecasts and comparisons.
 
+use serde::Deserialize;
+use serde::Serialize;
+
 use super::logs::RATE_MIN;
 use super::logs::clamp_rate;
 use super::logs::divergence;
 
 /// The line between tolerable and not: `canary = rho * primary + delta`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Boundary {
     pub rho: f64,
     pub delta: f64,
 }
 
 impl Boundary {
-    fn at(self, primary: f64) -> f64 {
+    pub fn at(self, primary: f64) -> f64 {
         self.rho * primary + self.delta
     }
 

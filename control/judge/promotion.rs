@@ -1,6 +1,6 @@
 //! Bets on "good enough", for cohorts whose every request has ended. With
 //! successes counted these would mislead on live traffic, where the slower
-//! version's good answers are still to come; so nothing live uses them.
+//! version's good answers are still to come; `stage.rs` waits for them.
 
 use super::alternatives::better;
 use super::logs::times_log;
@@ -27,6 +27,14 @@ pub const OBJECTIVE_SHARES: [f64; 4] = [0.5, 0.2, 0.05, 0.005];
 pub fn good_enough(cohort: Cohort, boundary: Boundary, primary: f64) -> Vec<f64> {
     let b = boundary.rho * primary + boundary.delta;
     better(b, primary).into_iter().map(|rate| against(cohort, boundary, primary, rate)).collect()
+}
+
+/// What each bet against "a share `q` or more is bad" wins.
+pub fn inside(q: f64, bad: u64, good: u64) -> [f64; 4] {
+    OBJECTIVE_SHARES.map(|share| {
+        let c = share * q;
+        times_log(bad as f64, share) + good as f64 * ((-c).ln_1p() - (-q).ln_1p())
+    })
 }
 
 /// What a bet on `canary` as the canary's rate wins against the nearest pair of

@@ -11,6 +11,8 @@ use super::logs::excess;
 use super::panel::Kind;
 use super::panel::View;
 use super::projection::Boundary;
+use super::stage::Check;
+use super::stage::Outlook;
 use super::tally::Arm;
 
 /// Evidence beyond this (e^30) is told as this.
@@ -57,6 +59,42 @@ impl Judge {
         }
         let (percent, time) = (significant(100.0 * canary), span(missing / growth / pace));
         Some(format!("a canary failing {percent} % of requests would show within about {time}"))
+    }
+
+    /// Why the canary may pass.
+    pub fn explain_promotion(&self, w: f64) -> String {
+        let Some(stage) = &self.stage else { return String::new() };
+        let evidence = significant(stage.log_e(w).unwrap_or(0.0).min(TELLABLE).exp());
+        let needed = significant_zero(stage.needed().exp());
+        let (canary, primary) = (percent(self.tally.canary), percent(self.tally.primary));
+        let shown = shown(stage.asked_at(w));
+        format!(
+            "ADVANCE (good enough): canary {canary} failed, primary {primary}; evidence {evidence}:1 \
+             that the canary stays {}, needed {needed}:1",
+            shown.join(" and ")
+        )
+    }
+
+    /// What is missing until it may, and how long that takes; then how long a clear
+    /// regression could stay hidden.
+    pub fn explain_outlook(&self, outlook: &Outlook, w: f64, history: &History) -> String {
+        let pace = significant(w * history.requests_per_second());
+        let check = check_of(outlook);
+        let missing = match (outlook.requests, outlook.eta) {
+            (Some(requests), Some(eta)) => format!(
+                "at {pace} canary requests/s {check} needs about {} more ({requests} canary requests)",
+                span(eta.as_secs_f64())
+            ),
+            (Some(requests), None) => format!("{check} needs {requests} more canary requests, and none come"),
+            (None, _) if outlook.kind == Kind::RelativeLatency && history.latency().buckets().is_empty() => {
+                format!("{check} knows no latencies of the primary yet")
+            }
+            (None, _) => format!("{check} cannot be passed by what the canary has shown so far"),
+        };
+        match self.forecast(w, history) {
+            Some(forecast) => format!("{missing}; {forecast}"),
+            None => missing,
+        }
     }
 
     fn explain_coin(&self) -> String {
@@ -123,6 +161,42 @@ impl Judge {
     }
 }
 
+/// The check in the operator's words.
+fn check_of(outlook: &Outlook) -> String {
+    let points = significant(100.0 * outlook.boundary.delta);
+    match outlook.kind {
+        Kind::RelativeFailures => format!("the +{points} pp check"),
+        Kind::RelativeLatency => "the check of the slowest hundredth".to_owned(),
+        Kind::Success => format!("the {} % objective", significant(100.0 * (1.0 - outlook.boundary.delta))),
+        Kind::Latency => "the latency objective".to_owned(),
+    }
+}
+
+/// What a canary that is good enough stays within.
+fn shown<'a>(checks: impl Iterator<Item = &'a Check>) -> Vec<String> {
+    let mut shown: Vec<String> = Vec::new();
+    let mut of_primary = |check: &Check, end: &str| {
+        let Boundary { rho, delta } = check.boundary();
+        let within = format!("within {}x + {:.2} pp of the primary", significant(rho), 100.0 * delta);
+        match shown.last_mut() {
+            Some(last) if *last == within => last.push_str(", in failures and in slow answers,"),
+            _ => shown.push(within + end),
+        }
+    };
+    let mut objectives = Vec::new();
+    for check in checks {
+        let least = significant_four(100.0 * (1.0 - check.boundary().delta));
+        match check.kind {
+            Kind::RelativeFailures => of_primary(check, ""),
+            Kind::RelativeLatency => of_primary(check, " in slow answers"),
+            Kind::Success => objectives.push(format!("inside the {least}% objective")),
+            Kind::Latency => objectives.push(format!("inside the latency objective for {least}%")),
+        }
+    }
+    shown.extend(objectives);
+    shown
+}
+
 fn percent(arm: Arm) -> String {
     arm.percent().map_or("n/a".to_owned(), |percent| format!("{percent:.2}%"))
 }
@@ -147,6 +221,12 @@ fn span(seconds: f64) -> String {
         s if s < 172_800.0 => format!("{:.0} h", s / 3_600.0),
         s => format!("{:.0} days", s / 86_400.0),
     }
+}
+
+/// As `%.4g` of C, for values from 1 to 100.
+fn significant_four(value: f64) -> String {
+    let text = format!("{:.*}", if value < 10.0 { 3 } else { 2 }, value);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn significant_zero(value: f64) -> String {

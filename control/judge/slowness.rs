@@ -15,6 +15,7 @@ use serin_proxy::histogram::index;
 use serin_proxy::histogram::lower_us;
 
 use super::evidence::ArmDelta;
+use super::history::Belief;
 use super::history::Fading;
 use super::history::late_failures;
 use super::logs::excess;
@@ -151,6 +152,33 @@ fn stretch(bucket: usize, margin: f64) -> usize {
     let us = (lower_us(bucket) as f64 * (1.0 + margin)).ceil() as u64;
     let at = index(us);
     if lower_us(at) < us { at + 1 } else { at }
+}
+
+/// Where the primary's slowest hundredth begins, and where the canary's answers
+/// are slower than that, margin included.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hundredth {
+    /// First buckets beyond it.
+    pub primary: usize,
+    pub canary: usize,
+}
+
+impl Hundredth {
+    /// With what is believed of the primary's share beyond it. `None` until enough
+    /// of its latencies are known.
+    pub fn of(primary: &Fading, margin: f64) -> Option<(Hundredth, Belief)> {
+        let cuts = cut(primary)?;
+        let cut = cuts.iter().find(|cut| cut.tail <= 0.01).or(cuts.cuts.last())?;
+        let n: f64 = primary.counts().iter().sum();
+        let edges = Hundredth { primary: cut.bucket + 1, canary: stretch(cut.bucket + 1, margin) };
+        Some((edges, Belief::of(cut.tail * n, n)))
+    }
+}
+
+/// Latencies in these buckets or beyond, failures among them, and how many there are.
+pub fn beyond(arm: &ArmDelta, edge: usize) -> (u64, u64) {
+    let counts = categories(arm, &[edge]);
+    (counts[1], counts[0] + counts[1])
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

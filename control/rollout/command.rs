@@ -61,6 +61,9 @@ impl Rollout {
             }
             Command::Resume => self.resume(now, events),
             Command::Promote => {
+                if self.state.guard.is_some_and(|guard| guard.why == Why::Unproved) {
+                    self.state.guard = None;
+                }
                 self.lift_hold(now, events);
                 self.state.paused = false;
                 match self.state.place {
@@ -74,6 +77,10 @@ impl Rollout {
     fn resume(&mut self, now: Moment, events: &mut Vec<Event>) {
         if self.state.paused {
             self.state.paused = false;
+            let state = &mut self.state;
+            if let Some(judge) = &mut state.judge {
+                judge.begin_stage_again(now, &state.history);
+            }
             self.tell(now, EventKind::Resumed, "resumed by command".to_owned(), events);
         } else if self.state.guard.is_some() {
             self.lift_hold(now, events);
@@ -84,8 +91,10 @@ impl Rollout {
     }
 
     fn lift_hold(&mut self, now: Moment, events: &mut Vec<Event>) {
-        if let Some(Why::Hold(cause)) = self.state.guard.map(|guard| guard.why) {
-            self.release(now, cause, "hold lifted by command", events);
+        match self.state.guard.map(|guard| guard.why) {
+            Some(Why::Hold(cause)) => self.release(now, cause, "hold lifted by command", events),
+            Some(Why::Unproved) => self.try_again(now, events),
+            Some(Why::Suspicion) | None => {}
         }
     }
 

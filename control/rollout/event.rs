@@ -29,6 +29,10 @@ pub enum EventKind {
     Probed,
     Held,
     Released,
+    /// The canary was shown to be good enough.
+    Proved,
+    /// That could not be shown in time, nor the opposite.
+    Inconclusive,
     Promoted,
     Baked,
     RolledBack,

@@ -34,6 +34,8 @@ pub(super) struct Guard {
 pub(super) enum Why {
     Suspicion,
     Hold(Cause),
+    /// Proof did not come in time, and somebody has to decide.
+    Unproved,
 }
 
 /// A hold ends when the evidence has fallen this much below what began it, so
@@ -73,6 +75,7 @@ impl Rollout {
                 Some(Why::Hold(_)) => {
                     self.go_on(now, EventKind::Released, "the evidence has receded", events)
                 }
+                Some(Why::Unproved) => self.end_hold_by_proof(now, events),
                 None => {}
             },
         }
@@ -86,6 +89,10 @@ impl Rollout {
     /// Lifts the guard; the weight it lowered comes back.
     pub(super) fn go_on(&mut self, now: Moment, kind: EventKind, why: &str, events: &mut Vec<Event>) {
         self.state.guard = None;
+        let state = &mut self.state;
+        if let Some(judge) = &mut state.judge {
+            judge.begin_stage_again(now, &state.history);
+        }
         let percent = serin_proxy::weights::percent(self.parts());
         self.tell(now, kind, format!("{why}: going on with {percent} % to the canary"), events);
     }
@@ -101,7 +108,7 @@ impl Rollout {
         self.tell(now, EventKind::Suspended, self.explain(), events);
     }
 
-    fn stop(&mut self, why: Why, parts: u32) {
+    pub(super) fn stop(&mut self, why: Why, parts: u32) {
         self.state.guard = Some(Guard { why, parts, elapsed_ms: 0 });
     }
 

@@ -40,7 +40,7 @@ impl Rollout {
         }
         self.state.elapsed_ms += passed.as_millis() as u64;
         match self.state.place {
-            Place::Step(at) if self.step_is_over(at) => self.advance(now, events),
+            Place::Step(at) if self.step_is_over(at) => self.pass(now, events),
             Place::Bake if self.bake_is_over() => self.succeed(now, events),
             _ => {}
         }
@@ -127,12 +127,16 @@ impl Rollout {
         // Equal weights make no new generation: requests go on being of the present one.
         if parts != state.parts {
             state.floor = state.newest;
+            if let Some(judge) = &mut state.judge {
+                judge.begin_stage(now, &state.history);
+            }
         }
         state.place = place;
         state.parts = parts;
         state.since = now;
         state.elapsed_ms = 0;
         state.ended = 0;
+        state.inconclusive = false;
     }
 
     fn step_is_over(&self, at: usize) -> bool {

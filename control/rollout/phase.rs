@@ -47,7 +47,7 @@ impl Place {
             Place::Aborted => Phase::Aborted,
             Place::Step(_) | Place::Bake => match guard.map(|guard| guard.why) {
                 Some(Why::Suspicion) => Phase::Suspended,
-                Some(Why::Hold(_)) => Phase::Held,
+                Some(Why::Hold(_) | Why::Unproved) => Phase::Held,
                 None if waits => Phase::Paused,
                 None if self == Place::Bake => Phase::Baking,
                 None => Phase::Running,

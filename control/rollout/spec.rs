@@ -6,8 +6,10 @@ use serde::Deserialize;
 use serde::Serialize;
 
 pub use crate::judge::analysis::Analysis;
+pub use crate::judge::analysis::Inconclusive;
 pub use crate::judge::analysis::LatencyObjective;
 pub use crate::judge::analysis::OnShared;
+pub use crate::judge::analysis::Promotion;
 pub use crate::judge::analysis::RelativeFailures;
 pub use crate::judge::analysis::RelativeLatency;
 pub use crate::judge::analysis::SuccessObjective;

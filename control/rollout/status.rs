@@ -10,7 +10,9 @@ use crate::clock::Moment;
 use crate::judge::Judge;
 use crate::judge::Verdict;
 use crate::judge::panel::View;
-use serin_proxy::weights::WHOLE;
+use crate::judge::stage::Check;
+use crate::judge::stage::Promotion;
+use crate::judge::stage::Stage;
 
 /// What people see.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -33,6 +35,19 @@ pub struct Status {
     pub sentence: String,
     /// `ln E / ln(1/alpha)` clipped to 0..1.
     pub rollback_meter: f64,
+    /// How far it is shown that the canary is good enough for the next step:
+    /// `ln E / ln(1/beta)` of the check that is furthest from it, clipped to 0..1.
+    /// Null where nothing has to be shown.
+    #[schema(required = true)]
+    pub promotion_meter: Option<f64>,
+    /// Canary requests until that is shown, if things stay as they are, and the
+    /// seconds that takes at the present pace.
+    #[schema(required = true)]
+    pub requests_needed: Option<u64>,
+    #[schema(required = true)]
+    pub proof_eta_seconds: Option<f64>,
+    /// Per check: what has to be shown, and its evidence as odds for the canary.
+    pub checks: Vec<CheckStatus>,
     /// Per test: its name, weight, evidence as odds against the canary.
     pub tests: Vec<TestStatus>,
     /// Judged since the rollout began, without what clients broke off.
@@ -55,6 +70,15 @@ pub struct TestStatus {
     pub log_raw: f64,
 }
 
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct CheckStatus {
+    /// relative_failures, relative_latency, success or latency.
+    pub check: String,
+    pub log_e: f64,
+    /// The `log_e` at which it is shown.
+    pub needed: f64,
+}
+
 /// Logarithms this small read as "none at all"; JSON has no infinity.
 const NOTHING: f64 = -700.0;
 
@@ -64,6 +88,12 @@ impl Rollout {
         let judge = state.judge.as_ref();
         let tally = judge.map(Judge::tally).cloned().unwrap_or_default();
         let meter = judge.map_or(0.0, |judge| judge.log_e(View::Capped) / judge.needed());
+        let stage = judge.and_then(Judge::stage).filter(|_| matches!(state.place, Place::Step(_)));
+        let shown = stage.and_then(|stage| Some(stage.log_e(self.share())? / stage.needed()));
+        let outlook = match self.promotion() {
+            Promotion::Undecided(outlook) => Some(outlook),
+            Promotion::NotAsked | Promotion::Proved => None,
+        };
         Status {
             name: self.spec.name.clone(),
             split: self.spec.split.clone(),
@@ -77,6 +107,10 @@ impl Rollout {
             since: state.since,
             sentence: self.sentence(),
             rollback_meter: meter.clamp(0.0, 1.0),
+            promotion_meter: shown.map(|meter| meter.clamp(0.0, 1.0)),
+            requests_needed: outlook.and_then(|outlook| outlook.requests),
+            proof_eta_seconds: outlook.and_then(|outlook| outlook.eta).map(|eta| eta.as_secs_f64()),
+            checks: stage.map(|stage| check_statuses(stage, self.share())).unwrap_or_default(),
             tests: judge.map(test_statuses).unwrap_or_default(),
             canary_requests: tally.canary.requests,
             canary_failures: tally.canary.failures,
@@ -120,9 +154,13 @@ impl Rollout {
                 sentence.push_str(&format!("; {clean} of {needed} clean answers"));
             }
             Verdict::Continue => {
-                let w = f64::from(self.parts()) / f64::from(WHOLE);
-                if let Some(forecast) = judge.forecast(w, &state.history) {
-                    sentence.push_str(&format!("; {forecast}"));
+                let says = match self.promotion() {
+                    Promotion::Undecided(outlook) => Some(self.explain_outlook(&outlook)),
+                    Promotion::Proved => Some("good enough for the next step".to_owned()),
+                    Promotion::NotAsked => judge.forecast(self.share(), &state.history),
+                };
+                if let Some(says) = says {
+                    sentence.push_str(&format!("; {says}"));
                 }
                 if self.missing() > 0 {
                     let missing = self.missing();
@@ -153,6 +191,15 @@ impl Rollout {
         }
         warnings
     }
+}
+
+fn check_statuses(stage: &Stage, share: f64) -> Vec<CheckStatus> {
+    let status = |check: &Check| CheckStatus {
+        check: check.kind.name().to_owned(),
+        log_e: check.log_e().max(NOTHING),
+        needed: stage.needed(),
+    };
+    stage.asked_at(share).map(status).collect()
 }
 
 fn test_statuses(judge: &Judge) -> Vec<TestStatus> {

@@ -27,7 +27,8 @@ fn spec(steps: &[Step]) -> Spec {
         canary: "new".to_owned(),
         steps: steps.to_vec(),
         bake: Duration::from_secs(5),
-        analysis: super::spec::Analysis::default(),
+        // Steps here pass by their time; `tests/proof.rs` is about proof.
+        analysis: super::spec::Analysis { promotion: None, ..super::spec::Analysis::default() },
     }
 }
 
@@ -81,6 +82,7 @@ impl World {
                     self.generation += 1;
                 }
                 Action::Tell { event } => self.told.push((event.kind, event.text)),
+                Action::Renew => self.generation += 1,
                 Action::Mark { .. } => {}
             }
         }

@@ -3,15 +3,17 @@
 use crate::config::fields::Fields;
 use crate::config::fields::Spot;
 use crate::rollout::spec::Analysis;
+use crate::rollout::spec::Inconclusive;
 use crate::rollout::spec::LatencyObjective;
 use crate::rollout::spec::OnShared;
+use crate::rollout::spec::Promotion;
 use crate::rollout::spec::RelativeFailures;
 use crate::rollout::spec::RelativeLatency;
 use crate::rollout::spec::SuccessObjective;
 
 use super::units;
 
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 13] = [
     "falseRollbacks",
     "success",
     "latency",
@@ -23,8 +25,17 @@ const FIELDS: [&str; 11] = [
     "minRequests",
     "holdTimeout",
     "onShared",
+    "promotion",
+    "inconclusive",
 ];
 const FAILURES: [&str; 2] = ["ratio", "margin"];
+const PROMOTION: [&str; 5] = ["falsePromotions", "ratio", "margin", "patience", "extraTime"];
+const INCONCLUSIVE: [(&str, Inconclusive); 4] = [
+    ("hold", Inconclusive::Hold),
+    ("advance", Inconclusive::Advance),
+    ("rollback", Inconclusive::Rollback),
+    ("wait", Inconclusive::Wait),
+];
 const ON_SHARED: [(&str, OnShared); 3] =
     [("hold", OnShared::Hold), ("rollback", OnShared::Rollback), ("continue", OnShared::Continue)];
 
@@ -44,6 +55,7 @@ pub fn read(spot: &Spot) -> Analysis {
     }
     tests(&fields, &mut analysis);
     guards(&fields, &mut analysis);
+    proof(&fields, &mut analysis);
     warn_blame(spot, &fields, &analysis);
     analysis
 }
@@ -121,6 +133,74 @@ fn guards(fields: &Fields, analysis: &mut Analysis) {
     }
 }
 
+fn proof(fields: &Fields, analysis: &mut Analysis) {
+    if let Some(spot) = fields.get("promotion") {
+        let default = analysis.promotion.take();
+        analysis.promotion = match spot.as_bool() {
+            Some(on) => default.filter(|_| on),
+            None => default.and_then(|default| promotion(&spot, default)),
+        };
+    }
+    if let Some(spot) = fields.get("inconclusive")
+        && let Some(answer) = spot.word(&INCONCLUSIVE)
+    {
+        if analysis.promotion.is_none() {
+            spot.warn("nothing has to be shown before a step passes, so nothing is inconclusive");
+        }
+        analysis.inconclusive = answer;
+    }
+    let compares = analysis.relative_failures.is_some() || analysis.relative_latency.is_some();
+    let objectives = analysis.success.is_some() || analysis.latency.is_some();
+    if let Some(spot) = fields.get("promotion")
+        && analysis.promotion.is_some()
+        && !compares
+        && !objectives
+    {
+        spot.warn("every test is off, so nothing is there to be shown");
+    }
+}
+
+fn promotion(spot: &Spot, default: Promotion) -> Option<Promotion> {
+    if !spot.is_map() {
+        spot.wrong("true, false or fields (falsePromotions, ratio, margin, patience, extraTime)");
+        return None;
+    }
+    let fields = spot.fields(&PROMOTION)?;
+    let mut asked = default;
+    if let Some(spot) = fields.get("falsePromotions")
+        && let Some(beta) = between(&spot, 1e-6, 0.5, "a percentage from 0.0001 to 50, for example 5%")
+    {
+        asked.beta = beta;
+    }
+    if let Some(spot) = fields.get("ratio") {
+        asked.ratio = ratio(&spot).unwrap_or(asked.ratio);
+    }
+    if let Some(spot) = fields.get("margin")
+        && let Some(margin) = between(&spot, 0.0, 0.5, "a percentage from 0 to 50, for example 0.5%")
+    {
+        asked.margin = margin;
+    }
+    if asked.ratio <= 1.0 && asked.margin <= 0.0 {
+        spot.error("a ratio of 1 and no margin cannot be shown by any number of requests");
+    }
+    if let Some(time) = fields.get("patience").and_then(|spot| spot.parsed(units::some_time)) {
+        asked.patience = time;
+    }
+    if let Some(time) = fields.get("extraTime").and_then(|spot| spot.parsed(units::duration)) {
+        asked.extra_time = Some(time);
+    }
+    Some(asked)
+}
+
+/// How many times the primary's share of failures is tolerated.
+fn ratio(spot: &Spot) -> Option<f64> {
+    let ratio = spot.parsed(units::decimal)?;
+    if !(1.0..=1000.0).contains(&ratio) {
+        spot.error("expects how many times the primary's failure rate is tolerated, 1 or more");
+    }
+    Some(ratio)
+}
+
 fn success(spot: &Spot, alpha: f64) -> Option<SuccessObjective> {
     let min = spot.parsed(units::fraction)?;
     if min >= 1.0 {
@@ -158,13 +238,8 @@ fn failures(spot: &Spot, default: RelativeFailures) -> Option<RelativeFailures> 
     }
     let fields = spot.fields(&FAILURES)?;
     let mut test = default;
-    if let Some(spot) = fields.get("ratio")
-        && let Some(ratio) = spot.parsed(units::decimal)
-    {
-        if !(1.0..=1000.0).contains(&ratio) {
-            spot.error("expects how many times the primary's failure rate is tolerated, 1 or more");
-        }
-        test.rho = ratio;
+    if let Some(spot) = fields.get("ratio") {
+        test.rho = ratio(&spot).unwrap_or(test.rho);
     }
     if let Some(margin) = fields
         .get("margin")
