@@ -5,20 +5,27 @@
 //! It knows no weights, steps or commands. A verdict is about the canary; what
 //! follows from it is the rollout engine's to say.
 
+pub mod aca;
 pub mod alternatives;
 pub mod analysis;
+pub mod checks;
+pub mod classic;
 pub mod coin;
+pub mod condition;
 pub mod evidence;
 pub mod failures;
 pub mod history;
 pub mod interval;
 pub mod logs;
+pub mod mann_whitney;
 pub mod mirrored;
 pub mod objective;
 pub mod panel;
 pub mod projection;
 pub mod promotion;
 pub mod purse;
+pub mod ranks;
+pub mod samples;
 pub mod sentence;
 pub mod slowness;
 pub mod stage;

@@ -8,6 +8,7 @@ mod accounts;
 mod admin;
 mod balance;
 mod breaker;
+mod compat;
 mod connect;
 mod cors;
 mod crash;
