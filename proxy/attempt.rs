@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use crate::body::RequestBody;
 use crate::fault::Fault;
 use crate::fault::Kind;
+use crate::interim::Teller;
 use crate::preamble::Ends;
 use crate::rewrite;
 use crate::table::VersionPlan;
@@ -50,7 +51,12 @@ pub async fn attempt(
         parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let change = parts.extensions.get::<Change>().cloned();
-    let (head, body) = lease.send(Request::from_parts(parts, body)).await?.into_parts();
+    let teller = parts.extensions.remove::<Teller>();
+    let mut request = Request::from_parts(parts, body);
+    if let Some(teller) = teller {
+        teller.listen(&mut request);
+    }
+    let (head, body) = lease.send(request).await?.into_parts();
     // An answer has one end, and nobody may change protocols who was not asked to.
     if !lease.is_http2() && !has_one_end(&head.headers) {
         return Err(Fault::upstream(Kind::Garbage));

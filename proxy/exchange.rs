@@ -31,6 +31,7 @@ use crate::fault::Kind;
 use crate::flight::Flight;
 use crate::head::Fields;
 use crate::head::Head;
+use crate::interim::Teller;
 use crate::lane::Lane;
 use crate::lane::View;
 use crate::mirror;
@@ -136,7 +137,7 @@ async fn routed(
     let mut response = match change {
         Some(change) if change.ends_here(&route.upgrades) => terminate(flight, split, &choice).await,
         change => {
-            parts.extensions = change.cloned().map(carried).unwrap_or_default();
+            parts.extensions = carried(&mut parts.extensions, change);
             let outgoing = Outgoing::new(&flight, &tries, split, &choice, parts, incoming, &scene);
             run(flight, split, tries, outgoing, route, &scene).await
         }
@@ -148,9 +149,11 @@ async fn routed(
 }
 
 /// What is known of a request beside its head, for whoever sends it.
-fn carried(change: Change) -> http::Extensions {
+fn carried(known: &mut http::Extensions, change: Option<&Change>) -> http::Extensions {
     let mut extensions = http::Extensions::new();
-    extensions.insert(change);
+    change.map(|change| extensions.insert(change.clone()));
+    known.remove::<RequestTimeout>().map(|timeout| extensions.insert(timeout));
+    known.remove::<Teller>().map(|teller| extensions.insert(teller));
     extensions
 }
 
@@ -224,6 +227,7 @@ impl Outgoing {
         let tee = copy.as_ref().and_then(mirror::Copy::tee);
         if let Some(copy) = copy {
             let mut copied = parts.clone();
+            copied.extensions.remove::<Teller>();
             let asked = &view.table.splits[split].versions[choice.version];
             shape(&mut copied, view.table.route(tries.route), asked, scene);
             copy.spawn(lane, view, split, copied);

@@ -52,6 +52,7 @@ mod reply;
 mod edit;
 mod text;
 pub mod reading;
+mod interim;
 mod rewrite;
 mod forwarded;
 mod connections;

@@ -101,7 +101,7 @@ pub fn response(headers: &mut HeaderMap, service_time_us: u64) {
 }
 
 /// Fields that speak of one connection and not of the message (RFC 9110, 7.6.1).
-fn strip_connection_fields(headers: &mut HeaderMap) {
+pub fn strip_connection_fields(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
         .filter(|token| !token.eq_ignore_ascii_case(b"keep-alive") && !token.eq_ignore_ascii_case(b"close"))
         .filter_map(|name| HeaderName::from_bytes(name).ok())

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Extensions, StatusCode};
+use http::{Extensions, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -38,6 +38,7 @@ use crate::frames::Frames;
 use crate::h1::Ended;
 use crate::h1::Guard;
 use crate::h1::relay;
+use crate::interim;
 use crate::lane::Lane;
 use crate::model::Limits;
 use crate::reply::Reply;
@@ -103,13 +104,14 @@ async fn serve_by_hyper(
     let max_headers = limits.max_headers;
     let request_timeout = extensions(limits);
     let switched = Rc::new(Cell::new(None));
+    let (teller, told) = interim::line();
     let streams = Streams::new(&lane.flights);
     let service = {
         let (connection, switched, streams) = (connection.clone(), switched.clone(), streams.clone());
         service_fn(move |mut request: Request<Incoming>| {
             let busy = connection.begin();
             let (lane, peer, switched) = (lane.clone(), peer.clone(), switched.clone());
-            let request_timeout = request_timeout.clone();
+            let (request_timeout, teller) = (request_timeout.clone(), teller.clone());
             let clock = http2.then(|| streams.clock());
             async move {
                 if lane.overload.refuses_requests() || busy.connection().is_surplus() {
@@ -119,6 +121,10 @@ async fn serve_by_hyper(
                     return Ok(too_many_headers(busy));
                 }
                 request.extensions_mut().extend(request_timeout);
+                // An HTTP/1.0 client knows no interim answers.
+                if request.version() == Version::HTTP_11 {
+                    request.extensions_mut().insert(teller);
+                }
                 let stream = http2.then(|| hyper::upgrade::on(&mut request));
                 let (head, body) = exchange(lane, peer, request).await.into_parts();
                 let body = match (body, stream) {
@@ -145,7 +151,7 @@ async fn serve_by_hyper(
         let served = http2_builder(streams, limits).serve_connection(TokioIo::new(watched), service);
         drive(pin!(served), &connection, http2::Connection::graceful_shutdown).await
     } else {
-        let guard = Guard::new(watched, connection.clone(), limits.max_header_bytes);
+        let guard = Guard::new(watched, connection.clone(), limits.max_header_bytes).letting_out(told);
         let mut served = http1::Builder::new()
             .max_header_size(limits.max_header_bytes)
             .max_headers(max_headers)

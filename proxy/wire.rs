@@ -93,6 +93,10 @@ impl Wire {
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Wire::Tls(_))
+    }
+
     /// The address of our end, where there is one.
     pub fn local_address(&self) -> Option<SocketAddr> {
         match self {

@@ -25,6 +25,7 @@ mod grpc;
 mod h2spec;
 mod http2;
 mod inject;
+mod interim;
 mod health;
 mod judge;
 mod listeners;

@@ -36,6 +36,19 @@ fn an_upload_that_does_not_end_in_time_gets_a_408() {
 }
 
 #[test]
+fn an_upload_that_does_not_end_in_time_gets_a_408_on_the_other_codec_too() {
+    let origin = Origin::start("a");
+    let app = App::start(&yaml(&origin, "requestTimeout: 500ms", ""));
+    let mut conn = app.conn();
+    conn.write(b"POST / HTTP/1.1\r\nhost: a\r\nte: trailers\r\ncontent-length: 1000\r\n\r\n");
+    for _ in 0..6 {
+        conn.write(b"x");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(conn.read_reply("POST").expect("an answer").status, 408);
+}
+
+#[test]
 fn an_answer_may_take_longer_than_the_request_had_to() {
     let origin = Origin::answering("a", |_| Answer::ok().after(Duration::from_millis(900)));
     let app = App::start(&yaml(&origin, "requestTimeout: 300ms", ""));

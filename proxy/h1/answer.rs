@@ -24,6 +24,7 @@ use crate::h1::response;
 use crate::h1::response::Additions;
 use crate::h1::response::ResponseHead;
 use crate::head::Fields;
+use crate::interim;
 use crate::lane::Lane;
 use crate::retry::Ended;
 use crate::retry::Next;
@@ -122,7 +123,7 @@ impl Client<'_> {
             return Err(if reused && sent == 0 { Fault::upstream(Kind::Unsent) } else { broken(true) });
         }
         let mut input = Buffer::default();
-        let mut out = lane.texts.take();
+        let (mut out, mut hints) = (lane.texts.take(), 0);
         loop {
             if !input.reserve(MAX_HEAD) {
                 return Err(Fault::upstream(Kind::Garbage));
@@ -167,6 +168,11 @@ impl Client<'_> {
                 };
                 if head.status.is_informational() {
                     input.consume(head.length);
+                    if hints < interim::MOST && !out.is_empty() {
+                        hints += 1;
+                        self.hint(&question.flight, &out).await?;
+                    }
+                    out.clear();
                 } else {
                     let signs = question.signs(head.status.as_u16(), &input.filled()[..head.length]);
                     input.consume(head.length);
@@ -175,6 +181,33 @@ impl Client<'_> {
                 }
             }
         }
+    }
+}
+
+impl Client<'_> {
+    /// Passes an interim answer on. A client whose socket has no room for it does
+    /// without; what has begun must be ended.
+    async fn hint(&mut self, flight: &Flight, head: &[u8]) -> Result<(), Fault> {
+        let (mut left, flights) = (head, &flight.lane.flights);
+        poll_fn(|cx| {
+            while !left.is_empty() {
+                match Pin::new(&mut self.wire).poll_write(cx, left) {
+                    Poll::Ready(Ok(count @ 1..)) => left = &left[count..],
+                    Poll::Ready(_) => return Poll::Ready(Err(Fault::downstream(Kind::ClientGone))),
+                    Poll::Pending if left.len() == head.len() && !self.wire.is_tls() => break,
+                    Poll::Pending => {
+                        flights.hand_over(flight.key);
+                        return flight
+                            .overdue(cx.waker())
+                            .map_or(Poll::Pending, |fault| Poll::Ready(Err(fault)));
+                    }
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await?;
+        flights.take_back(flight.key);
+        Ok(())
     }
 }
 

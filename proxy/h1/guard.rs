@@ -14,6 +14,7 @@ use crate::h1::request;
 use crate::h1::request::Extent;
 use crate::h1::strict;
 use crate::h1::strict::Passed;
+use crate::interim::Told;
 
 /// How much is read at once while a head is looked for.
 const PIECE: usize = 8 * 1024;
@@ -22,6 +23,8 @@ const NONSENSE: &[u8] = b"\0";
 
 pub struct Guard<S> {
     stream: S,
+    /// What is to go out between hyper's messages.
+    told: Option<Told>,
     connection: Rc<Connection>,
     state: State,
     /// Read and not yet passed on.
@@ -48,7 +51,22 @@ enum State {
 
 impl<S: AsyncRead + Unpin> Guard<S> {
     pub fn new(stream: S, connection: Rc<Connection>, max_head: usize) -> Guard<S> {
-        Guard { stream, connection, state: State::Head, held: Vec::new(), cleared: 0, seen: 0, max_head }
+        Guard {
+            stream,
+            told: None,
+            connection,
+            state: State::Head,
+            held: Vec::new(),
+            cleared: 0,
+            seen: 0,
+            max_head,
+        }
+    }
+
+    /// Lets interim answers out to the client.
+    pub fn letting_out(mut self, told: Told) -> Guard<S> {
+        self.told = Some(told);
+        self
     }
 
     #[cfg(any(test, fuzzing))]
@@ -191,12 +209,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let Guard { stream, told, .. } = self.get_mut();
+        if let Some(told) = told {
+            ready!(told.poll_before(stream, cx))?;
+        }
+        Pin::new(stream).poll_write(cx, buf)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Guard { stream, told, .. } = self.get_mut();
+        if let Some(told) = told {
+            told.flushed();
+            ready!(told.poll_out(stream, cx))?;
+        }
+        Pin::new(stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -204,11 +231,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let Guard { stream, told, .. } = self.get_mut();
+        if let Some(told) = told {
+            ready!(told.poll_before(stream, cx))?;
+        }
+        Pin::new(stream).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -8,6 +8,7 @@ use crate::h1::field::Persistence;
 use crate::h1::field::Role;
 use crate::h1::field::Roles;
 use crate::h1::framing::Framing;
+use crate::interim;
 use crate::outcome;
 use crate::rewrite;
 
@@ -37,7 +38,7 @@ pub struct Additions<'a> {
 }
 
 /// `None` when the head has not ended yet. The answer to a HEAD request ends
-/// with its head.
+/// with its head. Of an interim answer `out` gets what is for the client, if it is.
 pub fn relay(
     bytes: &[u8],
     head_only: bool,
@@ -64,7 +65,11 @@ pub fn relay(
     }
     let meaning = Meaning::read(response.headers, version, status, head_only)?;
     if status.is_informational() {
-        // Passed over: the client has not asked to hear of progress.
+        if interim::is_for_client(status) {
+            write_line(&response, code, out);
+            write_fields(&response, &meaning, out);
+            out.extend_from_slice(b"\r\n");
+        }
         let framing = Framing::None;
         return Ok(Some(ResponseHead {
             status,
@@ -140,7 +145,7 @@ impl Meaning {
             (None, false) => Framing::UntilClose,
         };
         let lasting = if version == 0 { persistence.keep_alive } else { !persistence.close };
-        let bare = status == http::StatusCode::NO_CONTENT;
+        let bare = status == http::StatusCode::NO_CONTENT || status.is_informational();
         let unannounced = bare && (chunked || length.is_some_and(|length| length > 0));
         let keep = lasting && !unannounced && !matches!(framing, Framing::UntilClose);
         Ok(Meaning { roles, framing, keep, persistence, has_date, bare, failed, resigns })
@@ -155,12 +160,34 @@ fn write(
     close: bool,
     out: &mut Vec<u8>,
 ) {
+    write_line(response, code, out);
+    write_fields(response, meaning, out);
+    let mut digits = itoa::Buffer::new();
+    let service_time = digits.format(additions.service_time_us / 1000);
+    field::push(out, rewrite::SERVICE_TIME.as_str(), service_time.as_bytes());
+    if !meaning.has_date {
+        field::push(out, "date", (additions.date)().as_bytes());
+    }
+    for cookie in additions.set_cookies {
+        field::push(out, "set-cookie", cookie.as_bytes());
+    }
+    if close {
+        field::push(out, "connection", b"close");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_line(response: &httparse::Response<'_, '_>, code: u16, out: &mut Vec<u8>) {
     let mut digits = itoa::Buffer::new();
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(digits.format(code).as_bytes());
     out.extend_from_slice(b" ");
     out.extend_from_slice(response.reason.unwrap_or("").as_bytes());
     out.extend_from_slice(b"\r\n");
+}
+
+/// Those that are not of this connection alone.
+fn write_fields(response: &httparse::Response<'_, '_>, meaning: &Meaning, out: &mut Vec<u8>) {
     let named = |name: &str| {
         meaning.persistence.names_fields
             && response.headers.iter().filter(|header| field::role(header.name) == Role::Connection).any(
@@ -184,18 +211,6 @@ fn write(
             field::push(out, header.name, header.value);
         }
     }
-    let service_time = digits.format(additions.service_time_us / 1000);
-    field::push(out, rewrite::SERVICE_TIME.as_str(), service_time.as_bytes());
-    if !meaning.has_date {
-        field::push(out, "date", (additions.date)().as_bytes());
-    }
-    for cookie in additions.set_cookies {
-        field::push(out, "set-cookie", cookie.as_bytes());
-    }
-    if close {
-        field::push(out, "connection", b"close");
-    }
-    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]
