@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::breaker::Breaker;
 use crate::clock;
-use crate::model::Protocol;
 use crate::model::Version;
 
 /// An HTTP/1 connection unused for longer is closed, before even a server that
@@ -15,7 +14,8 @@ const HTTP2_IDLE_US: u64 = 3_600_000_000;
 
 pub struct Rules {
     pub breaker: Breaker,
-    pub idle_us: u64,
+    idle_us: u64,
+    http2_idle_us: u64,
     pub max_age_us: u64,
     pub max_requests: u32,
     /// Connections of one worker to one endpoint, where it is said.
@@ -29,13 +29,10 @@ pub struct Rules {
 impl Rules {
     pub fn new(version: &Version, breaker: Breaker) -> Arc<Rules> {
         let keeping = &version.keeping;
-        let idle_us = match version.protocol {
-            Protocol::Http1 => IDLE_US,
-            Protocol::Http2 => HTTP2_IDLE_US,
-        };
         Arc::new(Rules {
             breaker,
-            idle_us: keeping.idle_timeout.map_or(idle_us, clock::us),
+            idle_us: keeping.idle_timeout.map_or(IDLE_US, clock::us),
+            http2_idle_us: keeping.idle_timeout.map_or(HTTP2_IDLE_US, clock::us),
             max_age_us: keeping.max_age.map_or(u64::MAX, clock::us),
             max_requests: keeping.max_requests.unwrap_or(u32::MAX),
             per_endpoint: keeping.max_per_endpoint,
@@ -51,5 +48,10 @@ impl Rules {
 
     pub fn is_stale(&self, since_us: u64, now_us: u64) -> bool {
         now_us.saturating_sub(since_us) >= self.idle_us
+    }
+
+    /// The same of a connection that speaks HTTP/2.
+    pub fn is_quiet_for_too_long(&self, since_us: u64, now_us: u64) -> bool {
+        now_us.saturating_sub(since_us) >= self.http2_idle_us
     }
 }

@@ -93,6 +93,11 @@ impl Wire {
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// Has the other side chosen HTTP/2 in the handshake?
+    pub fn has_chosen_http2(&self) -> bool {
+        matches!(self, Wire::Tls(tls) if tls.protocol() == Some(b"h2"))
+    }
+
     pub fn is_tls(&self) -> bool {
         matches!(self, Wire::Tls(_))
     }

@@ -12,6 +12,7 @@ pub mod dns;
 pub mod envoy;
 pub mod flow;
 pub mod frames;
+pub mod front;
 pub mod h2;
 pub mod load;
 pub mod metrics;

@@ -145,7 +145,7 @@ fn leave_to_send_a_body_is_the_proxys_and_only_where_somebody_reads_it() {
         stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")?;
         stream.write_all(&body)
     });
-    let routes = "routes:\n  - {name: here, match: {path: {prefix: /here}}, service: web}\n";
+    let routes = "routes:\n  - {name: here, match: {prefix: /here}, service: web}\n";
     let app = App::start(&(single(origin.address) + routes));
     let ask = |path: &str| {
         format!("POST {path} HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n")

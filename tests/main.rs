@@ -53,6 +53,7 @@ mod split;
 mod sticky;
 mod systemd;
 mod tls;
+mod tls_endpoints;
 mod tls_upstream;
 mod tidy;
 mod timeouts;

@@ -108,6 +108,8 @@ impl Role {
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     Http1,
-    /// Cleartext HTTP/2 with prior knowledge.
+    /// In the clear with prior knowledge.
     Http2,
+    /// What each endpoint chooses in the handshake of TLS.
+    Auto,
 }

@@ -114,7 +114,10 @@ impl Compiler<'_> {
                 }
             },
         };
-        if version.proxy_header.is_some() && version.protocol == Protocol::Http2 {
+        if version.protocol == Protocol::Auto && version.tls.is_none() {
+            self.problem(format!("{path}.protocol"), "without TLS there is nobody to choose");
+        }
+        if version.proxy_header.is_some() && version.protocol != Protocol::Http1 {
             let text = "HTTP/2 connections are shared by clients, so they cannot speak for one; use http1";
             self.problem(format!("{path}.proxy_header"), text);
         }

@@ -79,6 +79,7 @@ impl ClientPlan {
         let offered: &[Alpn] = match protocol {
             Protocol::Http1 => &[Alpn::Http1],
             Protocol::Http2 => &[Alpn::Http2],
+            Protocol::Auto => &[Alpn::Http2, Alpn::Http1],
         };
         config.alpn_protocols = offered.iter().map(|alpn| alpn.as_str().as_bytes().to_vec()).collect();
         Ok(ClientPlan { config: Arc::new(config), name })

@@ -20,6 +20,7 @@ use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::local::LocalExecutor;
 use crate::location::Location;
+use crate::model::Protocol;
 use crate::preamble::Ends;
 use crate::wire::Wire;
 
@@ -43,10 +44,25 @@ pub struct Dial<'a> {
     pub timeout: Duration,
 }
 
-pub async fn http1(way: Dial<'_>) -> Result<(http1::SendRequest<RequestBody>, AbortHandle), Fault> {
-    let location = way.location;
-    let io = TokioIo::new(way.dial().await?);
-    let handshake = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(io).await;
+/// A new connection that speaks what its version says, or its endpoint.
+pub enum Opened {
+    Http1(http1::SendRequest<RequestBody>, AbortHandle),
+    /// And with how many requests the endpoint takes at once, as it last said.
+    Http2(http2::SendRequest<RequestBody>, Rc<Cell<usize>>),
+}
+
+pub async fn open(way: Dial<'_>) -> Result<Opened, Fault> {
+    let wire = way.dial().await?;
+    let http2 = match way.carriage.protocol {
+        Protocol::Http1 => false,
+        Protocol::Http2 => true,
+        Protocol::Auto => wire.has_chosen_http2(),
+    };
+    if http2 { open_http2(wire, way.location).await } else { open_http1(wire, way.location).await }
+}
+
+async fn open_http1(wire: Wire, location: &Location) -> Result<Opened, Fault> {
+    let handshake = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(wire)).await;
     let (sender, connection) = handshake.map_err(|_| Fault::upstream(Kind::ConnectFailure))?;
     let location = location.clone();
     let driver = tokio::task::spawn_local(async move {
@@ -54,21 +70,17 @@ pub async fn http1(way: Dial<'_>) -> Result<(http1::SendRequest<RequestBody>, Ab
             tracing::debug!(%location, %error, "upstream connection ended");
         }
     });
-    Ok((sender, driver.abort_handle()))
+    Ok(Opened::Http1(sender, driver.abort_handle()))
 }
 
-/// Answers as well with how many requests the endpoint takes at once, as it last
-/// said.
-pub async fn http2(way: Dial<'_>) -> Result<(http2::SendRequest<RequestBody>, Rc<Cell<usize>>), Fault> {
-    let location = way.location;
-    let io = TokioIo::new(way.dial().await?);
+async fn open_http2(wire: Wire, location: &Location) -> Result<Opened, Fault> {
     let handshake = http2::Builder::new(LocalExecutor)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING)
-        .handshake(io)
+        .handshake(TokioIo::new(wire))
         .await;
     let (sender, mut connection) = handshake.map_err(|_| Fault::upstream(Kind::ConnectFailure))?;
     let location = location.clone();
@@ -84,7 +96,7 @@ pub async fn http2(way: Dial<'_>) -> Result<(http2::SendRequest<RequestBody>, Rc
             tracing::debug!(%location, %error, "upstream connection ended");
         }
     });
-    Ok((sender, most))
+    Ok(Opened::Http2(sender, most))
 }
 
 /// What we lack says nothing about the version.

@@ -27,7 +27,7 @@ const MAX_WAITING: u32 = 1024;
 pub struct Gate {
     rules: RefCell<Arc<Rules>>,
     /// How many there may be open where the rules do not say.
-    usual: u32,
+    usual: Cell<u32>,
     open: Cell<u32>,
     waiting: Cell<u32>,
     freed: Notify,
@@ -50,7 +50,7 @@ pub enum Admitted<T> {
 
 impl Gate {
     pub fn new(rules: &Arc<Rules>, usual: u32) -> Rc<Gate> {
-        let rules = RefCell::new(rules.clone());
+        let (rules, usual) = (RefCell::new(rules.clone()), Cell::new(usual));
         Rc::new(Gate { rules, usual, open: Cell::new(0), waiting: Cell::new(0), freed: Notify::new() })
     }
 
@@ -62,6 +62,13 @@ impl Gate {
     pub fn adopt(&self, rules: &Arc<Rules>) {
         if !Arc::ptr_eq(&self.rules.borrow(), rules) {
             *self.rules.borrow_mut() = rules.clone();
+            self.freed.notify_waiters();
+        }
+    }
+
+    /// The endpoint turns out to speak another protocol.
+    pub fn set_usual(&self, usual: u32) {
+        if self.usual.replace(usual) < usual {
             self.freed.notify_waiters();
         }
     }
@@ -114,7 +121,7 @@ impl Gate {
 
     fn open(self: &Rc<Self>) -> Option<Open> {
         let (rules, open) = (self.rules(), self.open.get());
-        if open >= rules.per_endpoint.unwrap_or(self.usual) {
+        if open >= rules.per_endpoint.unwrap_or(self.usual.get()) {
             return None;
         }
         let permit = match rules.breaker.take(What::Connections) {

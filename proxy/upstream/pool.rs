@@ -25,16 +25,17 @@ use crate::model::Protocol;
 use crate::preamble::Ends;
 use crate::rules::Rules;
 use crate::upstream::connect;
+use crate::upstream::connect::Opened;
 use crate::upstream::gate::Admitted;
 use crate::upstream::gate::Gate;
 use crate::upstream::gate::Open;
+use crate::upstream::streams;
 use crate::upstream::streams::Stream;
 use crate::upstream::streams::Streams;
+use crate::upstream::streams::Taken;
 
 /// Connections kept between requests, per worker and endpoint.
 pub const MAX_IDLE: usize = 1024;
-/// HTTP/2 connections of one worker to one endpoint, where nothing else is said.
-const HTTP2_CONNECTIONS: u32 = 16;
 /// Hosts told apart at one endpoint, where the server's name is the request's.
 pub const MAX_HOSTS: usize = 256;
 
@@ -89,7 +90,7 @@ impl Pool {
     ) -> Rc<Pool> {
         let usual = match carriage.protocol {
             Protocol::Http1 => u32::MAX,
-            Protocol::Http2 => HTTP2_CONNECTIONS,
+            Protocol::Http2 | Protocol::Auto => streams::CONNECTIONS,
         };
         let (gate, streams) = (Gate::new(rules, usual), Streams::default());
         let (idle, by_host) = (RefCell::default(), RefCell::default());
@@ -131,9 +132,9 @@ impl Pool {
                 let way = connect::Dial { carriage, location, host, ends, timeout };
                 self.connection(fresh, way).await?
             }
-            Protocol::Http2 => {
+            Protocol::Http2 | Protocol::Auto => {
                 let way = connect::Dial { carriage, location, host, ends: None, timeout };
-                Carrier::Http2(self.streams.take(&self.gate, way).await?)
+                self.stream(fresh, way).await?
             }
         };
         match self.gate.request() {
@@ -143,6 +144,20 @@ impl Pool {
                 Err(full)
             }
         }
+    }
+
+    /// A stream, or a connection where the endpoint chooses to have none.
+    async fn stream(self: &Rc<Self>, fresh: bool, way: connect::Dial<'_>) -> Result<Carrier, Fault> {
+        while !self.streams.are_none() {
+            match self.streams.take(&self.gate, way).await? {
+                Taken::Stream(stream) => return Ok(Carrier::Http2(stream)),
+                Taken::Http1(sender, driver, open) => {
+                    return Ok(self.lend(Idle { sender, driver: Some(driver), open, since_us: 0 }));
+                }
+                Taken::None => {}
+            }
+        }
+        self.connection(fresh, way).await
     }
 
     async fn connection(self: &Rc<Self>, fresh: bool, way: connect::Dial<'_>) -> Result<Carrier, Fault> {
@@ -155,8 +170,12 @@ impl Pool {
             Admitted::Kept(idle) => return Ok(self.lend(idle)),
             Admitted::New(open) => open,
         };
-        let (sender, driver) = connect::http1(way).await?;
-        Ok(self.lend(Idle { sender, driver: Some(driver), open, since_us: 0 }))
+        Ok(match connect::open(way).await? {
+            Opened::Http1(sender, driver) => {
+                self.lend(Idle { sender, driver: Some(driver), open, since_us: 0 })
+            }
+            Opened::Http2(sender, most) => Carrier::Http2(self.streams.share(sender, most, open, &self.gate)),
+        })
     }
 
     fn lend(self: &Rc<Self>, idle: Idle) -> Carrier {

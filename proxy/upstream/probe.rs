@@ -172,6 +172,7 @@ impl Prober {
             }
         }
         let wire = dial().await?;
+        let http2 = http2 || wire.has_chosen_http2();
         let kept = self.kept.insert(Kept::open(wire, http2).await?);
         kept.send(request).await.map_err(|error| Fault::of_exchange(&error))
     }
@@ -223,7 +224,7 @@ impl Kept {
     async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, hyper::Error> {
         match self {
             Kept::Http1(sender) => sender.send_request(request).await,
-            Kept::Http2(sender) => sender.send_request(request).await,
+            Kept::Http2(sender) => sender.send_request(absolute(request)).await,
         }
     }
 }
@@ -235,6 +236,19 @@ fn request(method: &str, path: &str, authority: &str, asked: &Asked<'_>) -> http
         return request.uri(format!("{scheme}://{authority}{path}"));
     }
     request.uri(path).header(HOST, authority)
+}
+
+/// In HTTP/2 the target names the host. One that does not was made for HTTP/1, and
+/// its endpoint has chosen this in the handshake.
+fn absolute(mut request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
+    if request.uri().authority().is_none()
+        && let Some(host) = request.headers_mut().remove(HOST)
+        && let Ok(host) = host.to_str()
+        && let Ok(uri) = http::Uri::try_from(format!("https://{host}{}", request.uri()))
+    {
+        *request.uri_mut() = uri;
+    }
+    request
 }
 
 async fn tcp<D>(probe: &TcpProbe, dial: &impl Fn() -> D) -> Result<Checked, Fault>

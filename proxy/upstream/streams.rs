@@ -6,17 +6,23 @@ use std::cell::Cell;
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use hyper::client::conn::http1;
 use hyper::client::conn::http2::SendRequest;
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 use crate::body::RequestBody;
 use crate::clock;
 use crate::fault::Fault;
 use crate::upstream::connect;
 use crate::upstream::connect::Dial;
+use crate::upstream::connect::Opened;
 use crate::upstream::gate::Admitted;
 use crate::upstream::gate::Gate;
 use crate::upstream::gate::Open;
+
+/// Connections of one worker to one endpoint, where nothing else is said.
+pub const CONNECTIONS: u32 = 16;
 
 #[derive(Default)]
 pub struct Streams {
@@ -27,6 +33,17 @@ pub struct Streams {
     /// How often one was dialled, and how the last dial failed.
     dials: Cell<u64>,
     failed: Cell<Option<Fault>>,
+    /// Where the endpoint chooses: it last chose HTTP/1.
+    http1: Cell<bool>,
+}
+
+/// What a request gets that asks for a stream.
+pub enum Taken {
+    Stream(Stream),
+    /// The endpoint has chosen HTTP/1 for this new connection.
+    Http1(http1::SendRequest<RequestBody>, AbortHandle, Open),
+    /// It did so for somebody else: there are no streams to wait for.
+    None,
 }
 
 #[derive(Clone)]
@@ -51,25 +68,37 @@ pub struct Stream {
 }
 
 impl Streams {
-    pub async fn take(&self, gate: &Rc<Gate>, way: Dial<'_>) -> Result<Stream, Fault> {
+    /// Does the endpoint speak HTTP/1, as it last chose?
+    pub fn are_none(&self) -> bool {
+        self.http1.get()
+    }
+
+    pub async fn take(&self, gate: &Rc<Gate>, way: Dial<'_>) -> Result<Taken, Fault> {
         if !gate.is_crowded()
             && let Some(stream) = self.free_stream(gate)
         {
-            return Ok(stream);
+            return Ok(Taken::Stream(stream));
         }
         let _pending = gate.pending()?;
         loop {
             if self.dialing.get() {
                 self.dialed(self.dials.get()).await?;
                 if let Some(stream) = self.free_stream(gate) {
-                    return Ok(stream);
+                    return Ok(Taken::Stream(stream));
+                }
+                if self.http1.get() {
+                    return Ok(Taken::None);
                 }
                 continue;
             }
             match gate.admit(false, || self.free_stream(gate)).await? {
-                Admitted::Kept(stream) => return Ok(stream),
+                Admitted::Kept(stream) => return Ok(Taken::Stream(stream)),
                 Admitted::New(_) if self.dialing.get() => {}
-                Admitted::New(open) => self.dial(open, way).await?,
+                Admitted::New(open) => {
+                    if let Some(http1) = self.dial(gate, open, way).await? {
+                        return Ok(http1);
+                    }
+                }
             }
         }
     }
@@ -79,7 +108,8 @@ impl Streams {
         let rules = gate.rules().clone();
         let is_over = |shared: &mut Shared| {
             let quiet = shared.load.streams.get() == 0;
-            shared.sender.is_closed() || (quiet && rules.is_stale(shared.load.quiet_since_us.get(), now_us))
+            shared.sender.is_closed()
+                || (quiet && rules.is_quiet_for_too_long(shared.load.quiet_since_us.get(), now_us))
         };
         let over: Vec<Shared> = self.shared.borrow_mut().extract_if(.., is_over).collect();
         drop(over);
@@ -97,22 +127,40 @@ impl Streams {
         let shared = self.shared.borrow();
         let with_room = shared.iter().filter(|shared| shared.room(max_streams) > 0);
         let Shared { sender, load, .. } = with_room.max_by_key(|shared| shared.room(max_streams))?;
-        load.streams.set(load.streams.get() + 1);
-        load.open.serve();
-        Some(Stream { sender: sender.clone(), load: load.clone(), gate: gate.clone() })
+        Some(Stream::new(sender, load, gate))
     }
 
-    async fn dial(&self, open: Open, way: Dial<'_>) -> Result<(), Fault> {
+    /// A new connection, and the first place on it.
+    pub fn share(
+        &self,
+        sender: SendRequest<RequestBody>,
+        most: Rc<Cell<usize>>,
+        open: Open,
+        gate: &Rc<Gate>,
+    ) -> Stream {
+        self.http1.set(false);
+        gate.set_usual(CONNECTIONS);
+        let shared = Shared::new(sender, most, open);
+        let stream = Stream::new(&shared.sender, &shared.load, gate);
+        self.shared.borrow_mut().push(shared);
+        stream
+    }
+
+    /// `None` where there are streams now.
+    async fn dial(&self, gate: &Gate, open: Open, way: Dial<'_>) -> Result<Option<Taken>, Fault> {
         self.dialing.set(true);
         self.dials.set(self.dials.get() + 1);
         self.failed.set(None);
         let _dialing = Dialing(self);
-        match connect::http2(way).await {
-            Ok((sender, most)) => {
-                let quiet_since_us = Cell::new(clock::recent_us());
-                let load = Rc::new(Load { open, streams: Cell::new(0), quiet_since_us });
-                self.shared.borrow_mut().push(Shared { sender, load, most });
-                Ok(())
+        match connect::open(way).await {
+            Ok(Opened::Http2(sender, most)) => {
+                self.shared.borrow_mut().push(Shared::new(sender, most, open));
+                Ok(None)
+            }
+            Ok(Opened::Http1(sender, driver)) => {
+                self.http1.set(true);
+                gate.set_usual(u32::MAX);
+                Ok(Some(Taken::Http1(sender, driver, open)))
             }
             Err(fault) => {
                 self.failed.set(Some(fault));
@@ -132,6 +180,11 @@ impl Streams {
 }
 
 impl Shared {
+    fn new(sender: SendRequest<RequestBody>, most: Rc<Cell<usize>>, open: Open) -> Shared {
+        let quiet_since_us = Cell::new(clock::recent_us());
+        Shared { sender, load: Rc::new(Load { open, streams: Cell::new(0), quiet_since_us }), most }
+    }
+
     fn room(&self, max_streams: usize) -> usize {
         self.most.get().min(max_streams).saturating_sub(self.load.streams.get())
     }
@@ -139,6 +192,14 @@ impl Shared {
     /// It takes no further request; those on it go on.
     fn is_over(&self) -> bool {
         self.sender.is_closed() || self.load.open.is_spent()
+    }
+}
+
+impl Stream {
+    fn new(sender: &SendRequest<RequestBody>, load: &Rc<Load>, gate: &Rc<Gate>) -> Stream {
+        load.streams.set(load.streams.get() + 1);
+        load.open.serve();
+        Stream { sender: sender.clone(), load: load.clone(), gate: gate.clone() }
     }
 }
 

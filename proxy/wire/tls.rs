@@ -66,6 +66,11 @@ impl Tls {
         }
     }
 
+    /// What both sides have agreed to speak.
+    pub fn protocol(&self) -> Option<&[u8]> {
+        self.session.alpn_protocol()
+    }
+
     pub fn under(&self) -> &Wire {
         &self.wire
     }

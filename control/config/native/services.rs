@@ -63,7 +63,8 @@ const SHORT_VERSION: &[&str] = VERSION.split_at(1).1;
 const PROXY_HEADERS: [(&str, ProxyHeader); 2] = [("v1", ProxyHeader::V1), ("v2", ProxyHeader::V2)];
 const ROLES: [(&str, Role); 3] =
     [("primary", Role::Primary), ("canary", Role::Canary), ("other", Role::Other)];
-const PROTOCOLS: [(&str, Protocol); 2] = [("http1", Protocol::Http1), ("http2", Protocol::Http2)];
+const PROTOCOLS: [(&str, Protocol); 3] =
+    [("http1", Protocol::Http1), ("http2", Protocol::Http2), ("auto", Protocol::Auto)];
 
 /// What is said for all versions of a service.
 struct Ground<'a> {
@@ -215,9 +216,14 @@ fn fill(version: &mut Version, fields: &Fields, ground: &Ground) {
     version.breaker = fields.get("breaker").and_then(|spot| breaker::breaker(&spot)).unwrap_or_default();
     version.keeping = fields.get("connections").and_then(|spot| breaker::keeping(&spot)).unwrap_or_default();
     version.tls = fields.get("tls").and_then(|spot| tls::client(&spot));
+    if let Some(spot) = fields.get("protocol").filter(|_| version.protocol == Protocol::Auto)
+        && !fields.has("tls")
+    {
+        spot.error("an endpoint chooses in the handshake of TLS; give `tls`, or http1 or http2");
+    }
     if let Some(spot) = fields.get("proxyProtocol") {
         version.proxy_header = spot.word(&PROXY_HEADERS);
-        if version.protocol == Protocol::Http2 {
+        if version.protocol != Protocol::Http1 {
             spot.error("cannot be told over http2: its connections are shared by clients");
         }
     }
