@@ -5,6 +5,7 @@
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -16,22 +17,44 @@ use crate::caller::Answer;
 use crate::caller::Caller;
 use crate::epoll::Batch;
 use crate::epoll::Epoll;
-use crate::origin;
 use crate::origin::Connection;
 use crate::origin::Served;
 
 /// A run with more errors than this stops: its figure would mean nothing.
 const MOST_ERRORS: u64 = 1_000;
+/// Callers that leave after each answer come from so many loopback addresses in turn, so that
+/// none runs out of ports.
+const SOURCES: usize = 200;
+
+/// What is asked, and what must come of it.
+pub struct Job {
+    /// The requests, sent in turn, each with its head and body.
+    pub requests: Vec<Vec<u8>>,
+    /// The body that each request has.
+    pub upload: Vec<u8>,
+    /// The body of every answer, and the whole of it as the upstreams send it.
+    pub body: Vec<u8>,
+    pub answer: Vec<u8>,
+    /// A new connection for every request.
+    pub churn: bool,
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+}
 
 pub struct Duo {
+    pub job: Job,
     epoll: Epoll,
     batch: Batch,
     slots: Vec<Slot>,
+    free: Vec<usize>,
     scratch: Vec<u8>,
-    answer: Vec<u8>,
-    body: Vec<u8>,
     upstreams: [SocketAddr; 2],
     tally: Tally,
+    /// Requests begun.
+    begun: usize,
+    /// Callers that have had their answer and were not told to go on.
+    rested: Vec<usize>,
+    /// Slots with bytes that the other end did not take.
+    blocked: Vec<usize>,
 }
 
 enum Slot {
@@ -84,7 +107,7 @@ enum Phase {
 }
 
 impl Duo {
-    pub fn new() -> Result<Duo> {
+    pub fn new(job: Job) -> Result<Duo> {
         let epoll = Epoll::new()?;
         let mut slots = Vec::new();
         let mut upstreams = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); 2];
@@ -96,20 +119,32 @@ impl Duo {
             slots.push(Slot::Listener { listener, version });
         }
         Ok(Duo {
+            job,
             epoll,
             batch: Batch::new(),
             slots,
-            scratch: vec![0; 64 * 1024],
-            answer: origin::answer(),
-            body: origin::body(),
+            free: Vec::new(),
+            scratch: vec![0; 256 * 1024],
             upstreams,
             tally: Tally::default(),
+            begun: 0,
+            rested: Vec::new(),
+            blocked: Vec::new(),
         })
     }
 
     /// Where the primary and the canary listen.
     pub fn upstreams(&self) -> [SocketAddr; 2] {
         self.upstreams
+    }
+
+    /// Requests that each version was asked since the beginning.
+    pub fn asked(&self) -> [u64; 2] {
+        self.tally.asked
+    }
+
+    pub fn errors(&self) -> u64 {
+        self.tally.errors
     }
 
     /// Loads the target; `probe` is asked as the window opens and as it closes.
@@ -190,6 +225,25 @@ impl Duo {
         Ok(self.tally.answered > answered)
     }
 
+    /// Opens so many connections; each asks once and then stays. `forget_callers` ends them.
+    pub fn hold(&mut self, target: SocketAddr, connections: usize, patience: Duration) -> Result<()> {
+        let end = Instant::now() + patience;
+        let (answered, errors) = (self.tally.answered, self.tally.errors);
+        let mut open = 0;
+        while self.tally.answered - answered < connections as u64 {
+            if open < connections && open as u64 - (self.tally.answered - answered) < 32 {
+                self.call(target)?;
+                open += 1;
+            }
+            self.turn(0, None)?;
+            self.rested.clear();
+            if self.tally.errors > errors || Instant::now() > end {
+                bail!("of {connections} connections {} were answered", self.tally.answered - answered);
+            }
+        }
+        Ok(())
+    }
+
     fn enough(&self, length: Length, first: Option<Tally>) -> bool {
         match (length, first) {
             (Length::Answers(wanted, _), Some(first)) => self.tally.answered - first.answered >= wanted,
@@ -197,76 +251,159 @@ impl Duo {
         }
     }
 
-    fn waiting(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.slots.iter().filter(|slot| matches!(slot, Slot::Caller(caller) if caller.waiting)).count()
     }
 
-    fn forget_callers(&mut self) {
-        for slot in &mut self.slots {
-            if matches!(slot, Slot::Caller(_)) {
-                *slot = Slot::Gone;
+    pub fn forget_callers(&mut self) {
+        for token in 0..self.slots.len() {
+            if matches!(self.slots[token], Slot::Caller(_)) {
+                self.slots[token] = Slot::Gone;
             }
         }
         while matches!(self.slots.last(), Some(Slot::Gone)) {
             self.slots.pop();
         }
+        self.free = (0..self.slots.len()).filter(|&token| matches!(self.slots[token], Slot::Gone)).collect();
+        self.rested.clear();
+        self.blocked.clear();
+        let blocked = |slot: &Slot| matches!(slot, Slot::Upstream(connection) if connection.blocked());
+        self.blocked.extend((0..self.slots.len()).filter(|&token| blocked(&self.slots[token])));
     }
 
-    fn call(&mut self, target: SocketAddr) -> Result<()> {
-        let mut caller = Caller::connect(target).with_context(|| format!("cannot connect to {target}"))?;
-        self.epoll.watch(caller.stream(), self.slots.len())?;
-        caller.send()?;
-        self.slots.push(Slot::Caller(caller));
+    /// Opens a connection and sends the next request on it.
+    pub fn call(&mut self, target: SocketAddr) -> Result<()> {
+        let from = self.job.churn.then(|| Ipv4Addr::new(127, 0, 0, 2 + (self.begun % SOURCES) as u8));
+        let caller = Caller::connect(target, from, self.job.tls.as_ref())
+            .with_context(|| format!("cannot connect to {target}"))?;
+        let token = self.place();
+        self.epoll.watch(caller.stream(), token)?;
+        self.slots[token] = Slot::Caller(caller);
+        if !self.ask(token) {
+            bail!("{target} takes no request");
+        }
         Ok(())
     }
 
+    /// A caller that has had its answer, if any.
+    pub fn rested(&mut self) -> Option<usize> {
+        self.rested.pop()
+    }
+
+    /// Sends the next request on this caller's connection. False: it is lost.
+    pub fn ask(&mut self, token: usize) -> bool {
+        let Slot::Caller(caller) = &mut self.slots[token] else { return false };
+        let request = self.begun % self.job.requests.len();
+        self.begun += 1;
+        let sent = caller.send(request, &self.job.requests).is_ok();
+        if caller.blocked(&self.job.requests) {
+            self.blocked.push(token);
+        }
+        sent
+    }
+
+    fn place(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::Gone);
+            self.slots.len() - 1
+        })
+    }
+
     /// One batch of events. With `again`, an answered caller asks at once and a lost one is replaced.
-    fn turn(&mut self, timeout_ms: i32, again: Option<SocketAddr>) -> Result<()> {
+    pub fn turn(&mut self, timeout_ms: i32, again: Option<SocketAddr>) -> Result<()> {
+        self.push_blocked();
+        let timeout_ms = if self.blocked.is_empty() { timeout_ms } else { 0 };
         let ready = self.epoll.wait(&mut self.batch, timeout_ms)?;
         for index in 0..ready {
             let token = self.batch.token(index);
             match &mut self.slots[token] {
                 Slot::Gone => {}
                 Slot::Listener { .. } => self.accept(token)?,
-                Slot::Upstream(connection) => match connection.serve(&mut self.scratch, &self.answer) {
-                    Served::Requests(count) => self.tally.asked[connection.version] += count,
-                    Served::Closed => self.slots[token] = Slot::Gone,
+                Slot::Upstream(connection) => match connection.serve(&mut self.scratch, &self.job) {
+                    Served::Requests(count) => {
+                        self.tally.asked[connection.version] += count;
+                        if connection.blocked() && !self.blocked.contains(&token) {
+                            self.blocked.push(token);
+                        }
+                    }
+                    Served::Closed => self.vacate(token),
                 },
-                Slot::Caller(caller) => {
-                    let waited = caller.waiting;
-                    let answer = caller.receive(&mut self.scratch, &self.body);
-                    let lost = match (answer, again) {
-                        (Answer::Partial, _) => false,
-                        (Answer::Good, None) => {
-                            self.tally.answered += 1;
-                            false
-                        }
-                        (Answer::Good, Some(_)) => {
-                            self.tally.answered += 1;
-                            caller.send().is_err()
-                        }
-                        (Answer::Bad, _) => true,
-                    };
-                    if lost {
-                        // A connection that ends while nothing is owed on it fails nobody.
-                        self.tally.errors += u64::from(waited);
-                        self.slots[token] = Slot::Gone;
-                        if let Some(target) = again {
-                            self.call(target)?;
+                Slot::Caller(_) => self.hear(token, again)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, token: usize, again: Option<SocketAddr>) -> Result<()> {
+        let Slot::Caller(caller) = &mut self.slots[token] else { return Ok(()) };
+        let waited = caller.waiting;
+        match caller.receive(&mut self.scratch, &self.job.requests, &self.job.body) {
+            Answer::Partial => {}
+            Answer::Good => {
+                self.tally.answered += 1;
+                match again {
+                    None => self.rested.push(token),
+                    Some(target) if self.job.churn => {
+                        self.vacate(token);
+                        self.call(target)?;
+                    }
+                    Some(target) => {
+                        if !self.ask(token) {
+                            self.lose(token, true, Some(target))?;
                         }
                     }
                 }
             }
+            Answer::Bad => self.lose(token, waited, again)?,
         }
         Ok(())
+    }
+
+    /// A connection that ends while nothing is owed on it fails nobody.
+    fn lose(&mut self, token: usize, owed: bool, again: Option<SocketAddr>) -> Result<()> {
+        self.tally.errors += u64::from(owed);
+        self.vacate(token);
+        if let Some(target) = again {
+            self.call(target)?;
+        }
+        Ok(())
+    }
+
+    fn vacate(&mut self, token: usize) {
+        self.slots[token] = Slot::Gone;
+        self.free.push(token);
+        self.blocked.retain(|&other| other != token);
+    }
+
+    /// Those whose other end took no more are tried again at each turn: large bodies only.
+    fn push_blocked(&mut self) {
+        let mut index = 0;
+        while index < self.blocked.len() {
+            let token = self.blocked[index];
+            let done = match &mut self.slots[token] {
+                Slot::Upstream(connection) => {
+                    connection.push(&self.job.answer).is_err() || !connection.blocked()
+                }
+                Slot::Caller(caller) => {
+                    caller.push(&self.job.requests).is_err() || !caller.blocked(&self.job.requests)
+                }
+                Slot::Gone | Slot::Listener { .. } => true,
+            };
+            if done {
+                self.blocked.swap_remove(index);
+            } else {
+                index += 1;
+            }
+        }
     }
 
     fn accept(&mut self, token: usize) -> Result<()> {
         let Slot::Listener { listener, version } = &self.slots[token] else { return Ok(()) };
         let Ok((stream, _)) = listener.accept() else { return Ok(()) };
         let connection = Connection::new(stream, *version)?;
-        self.epoll.watch(connection.stream(), self.slots.len())?;
-        self.slots.push(Slot::Upstream(connection));
+        let token = self.place();
+        self.epoll.watch(connection.stream(), token)?;
+        self.slots[token] = Slot::Upstream(connection);
         Ok(())
     }
 }
@@ -285,7 +422,7 @@ mod tests {
 
     #[test]
     fn without_a_proxy_both_ends_count_the_same() {
-        let mut duo = Duo::new().expect("loopback is there");
+        let mut duo = Duo::new(crate::jobs::plain()).expect("loopback is there");
         let plan = Plan {
             target: duo.upstreams()[1],
             connections: 4,

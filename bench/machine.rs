@@ -6,8 +6,7 @@ use std::process::Command;
 use crate::workplace::first_line;
 use crate::workplace::repository;
 
-/// Markdown list of facts.
-pub fn facts() -> String {
+pub fn facts() -> Vec<String> {
     let mut facts = vec![
         format!("date: {} UTC", shell("date", &["-u", "+%F %H:%M"])),
         format!("processor: {}, {} cores", processor(), cores()),
@@ -22,7 +21,7 @@ pub fn facts() -> String {
     if let Some(host) = hypervisor() {
         facts.insert(2, format!("virtual machine: {host}"));
     }
-    facts.iter().map(|fact| format!("- {fact}\n")).collect()
+    facts
 }
 
 pub fn today() -> String {

