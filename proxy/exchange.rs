@@ -437,6 +437,12 @@ async fn switch(flight: Flight, answer: Answer, outgoing: Outgoing) -> Response<
     Response::from_parts(parts, AnswerBody::Switched(Tunnel::new(upstream, flight, lease)))
 }
 
+/// To a request that is not looked at any further.
+pub fn answer_ourselves<B>(lane: &Lane, request: &Request<B>, reply: Reply) -> Response<AnswerBody> {
+    let response = unrouted(lane, reply, outcome::is_grpc(request.headers()));
+    if request.method() == http::Method::HEAD { without_body(response) } else { response }
+}
+
 fn unrouted(lane: &Lane, reply: Reply, grpc: bool) -> Response<AnswerBody> {
     lane.counts.unrouted.add(1);
     written(reply.seal(grpc))

@@ -2,6 +2,7 @@
 //! the client opens with its preface) and everything irregular by hyper.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -15,6 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::server::conn::http2;
+use hyper::service::Service;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response};
@@ -30,6 +32,7 @@ use crate::connections::Connection;
 use crate::connections::Ending;
 use crate::connections::Watched;
 use crate::exchange::RequestTimeout;
+use crate::exchange::answer_ourselves;
 use crate::exchange::exchange;
 use crate::fault::At;
 use crate::fault::Fault;
@@ -40,6 +43,7 @@ use crate::h1::Guard;
 use crate::h1::relay;
 use crate::interim;
 use crate::lane::Lane;
+use crate::manners::Manners;
 use crate::model::Limits;
 use crate::reply::Reply;
 use crate::rewrite::Peer;
@@ -66,18 +70,18 @@ pub async fn serve(
     let Some(Arrived { wire, peer, http2 }) = arrive(&lane, &connection, wire, address, plan).await else {
         return;
     };
-    let (peer, limits) = (Rc::new(peer), &plan.limits);
+    let peer = Rc::new(peer);
     let relayed = if http2 {
         Ended::Irregular { wire, before: Vec::new(), http2 }
     } else {
-        relay(&lane, &connection, &peer, wire, limits).await
+        relay(&lane, &connection, &peer, wire, plan).await
     };
     let Ended::Irregular { wire, before, http2 } = relayed else { return };
     connection.set_irregular();
     let frames = http2.then(Frames::new);
     let watched = Watched { wire, before, connection: connection.clone(), frames };
     // Boxed: hyper's state is large, and most connections never need it.
-    let served = Box::pin(serve_by_hyper(lane.clone(), connection.clone(), peer, watched, http2, limits));
+    let served = Box::pin(serve_by_hyper(lane.clone(), connection.clone(), peer, watched, http2, plan));
     if let Err(error) = served.await {
         if connection.is_flooded() || is_flood(&error) {
             lane.counts.floods.add(1);
@@ -99,8 +103,9 @@ async fn serve_by_hyper(
     peer: Rc<Peer>,
     watched: Watched,
     http2: bool,
-    limits: &Limits,
+    plan: &ListenerPlan,
 ) -> hyper::Result<()> {
+    let (limits, manners) = (&plan.limits, plan.manners.clone());
     let max_headers = limits.max_headers;
     let request_timeout = extensions(limits);
     let switched = Rc::new(Cell::new(None));
@@ -112,13 +117,13 @@ async fn serve_by_hyper(
             let busy = connection.begin();
             let (lane, peer, switched) = (lane.clone(), peer.clone(), switched.clone());
             let (request_timeout, teller) = (request_timeout.clone(), teller.clone());
+            let manners = manners.clone();
             let clock = http2.then(|| streams.clock());
             async move {
-                if lane.overload.refuses_requests() || busy.connection().is_surplus() {
-                    return Ok::<_, std::convert::Infallible>(overloaded(&lane, busy));
-                }
-                if request.headers().len() > max_headers {
-                    return Ok(too_many_headers(busy));
+                if let Some(refused) = refused(&lane, &busy, &request, max_headers, manners.as_deref()) {
+                    let (head, body) = refused.into_parts();
+                    let served = Response::from_parts(head, Served { body, _busy: busy });
+                    return Ok::<_, Infallible>(served);
                 }
                 request.extensions_mut().extend(request_timeout);
                 // An HTTP/1.0 client knows no interim answers.
@@ -126,7 +131,7 @@ async fn serve_by_hyper(
                     request.extensions_mut().insert(teller);
                 }
                 let stream = http2.then(|| hyper::upgrade::on(&mut request));
-                let (head, body) = exchange(lane, peer, request).await.into_parts();
+                let (head, body) = attend(lane, peer, request, manners.as_deref()).await.into_parts();
                 let body = match (body, stream) {
                     (AnswerBody::Switched(tunnel), Some(stream)) => {
                         tokio::task::spawn_local(on_stream(tunnel, stream, busy.again()));
@@ -149,23 +154,56 @@ async fn serve_by_hyper(
     if http2 {
         connection.set_multiplexed();
         let served = http2_builder(streams, limits).serve_connection(TokioIo::new(watched), service);
-        drive(pin!(served), &connection, http2::Connection::graceful_shutdown).await
-    } else {
-        let guard = Guard::new(watched, connection.clone(), limits.max_header_bytes).letting_out(told);
-        let mut served = http1::Builder::new()
-            .max_header_size(limits.max_header_bytes)
-            .max_headers(max_headers)
-            .serve_connection(TokioIo::new(guard), service);
-        drive(Pin::new(&mut served), &connection, http1::Connection::graceful_shutdown).await?;
-        if let Some(tunnel) = switched.take() {
-            let _busy = connection.begin();
-            let http1::Parts { io, read_buf, .. } = served.into_parts();
-            let mut client = io.into_inner();
-            client.go_through(&read_buf);
-            Box::pin(tunnel.run(client, Some(&connection))).await;
-        }
-        Ok(())
+        return drive(pin!(served), &connection, http2::Connection::graceful_shutdown).await;
     }
+    let guard = Guard::new(watched, connection.clone(), limits.max_header_bytes).letting_out(told);
+    serve_http1(guard, service, &connection, limits, &switched).await
+}
+
+async fn serve_http1<S>(
+    guard: Guard<Watched>,
+    service: S,
+    connection: &Rc<Connection>,
+    limits: &Limits,
+    switched: &Cell<Option<Tunnel>>,
+) -> hyper::Result<()>
+where
+    S: Service<Request<Incoming>, Response = Response<Served>, Error = Infallible> + Unpin,
+{
+    let mut served = http1::Builder::new()
+        .max_header_size(limits.max_header_bytes)
+        .max_headers(limits.max_headers)
+        .serve_connection(TokioIo::new(guard), service);
+    drive(Pin::new(&mut served), connection, http1::Connection::graceful_shutdown).await?;
+    if let Some(tunnel) = switched.take() {
+        let _busy = connection.begin();
+        let http1::Parts { io, read_buf, .. } = served.into_parts();
+        let mut client = io.into_inner();
+        client.go_through(&read_buf);
+        Box::pin(tunnel.run(client, Some(connection))).await;
+    }
+    Ok(())
+}
+
+/// Answers a request as its listener has it.
+async fn attend(
+    lane: Rc<Lane>,
+    peer: Rc<Peer>,
+    mut request: Request<Incoming>,
+    manners: Option<&Manners>,
+) -> Response<AnswerBody> {
+    let Some(manners) = manners else { return exchange(lane, peer, request).await };
+    let greeting = manners.greet(&mut request, clock::now_us(), || lane.random());
+    if greeting.limited {
+        lane.counts.limited.add(1);
+    }
+    let mut response = match greeting.reply {
+        Some(reply) => answer_ourselves(&lane, &request, reply),
+        None => exchange(lane, peer, request).await,
+    };
+    response.headers_mut().extend(greeting.marks);
+    manners.sign(response.headers_mut());
+    response
 }
 
 fn http2_builder(streams: Streams, limits: &Limits) -> http2::Builder<Streams> {
@@ -230,18 +268,39 @@ fn extensions(limits: &Limits) -> Extensions {
     extensions
 }
 
+/// Where a request is not looked at any further.
+fn refused(
+    lane: &Lane,
+    busy: &Busy,
+    request: &Request<Incoming>,
+    max_headers: usize,
+    manners: Option<&Manners>,
+) -> Option<Response<AnswerBody>> {
+    let mut response = if lane.overload.refuses_requests() || busy.connection().is_surplus() {
+        overloaded(lane, busy)
+    } else if request.headers().len() > max_headers {
+        too_many_headers()
+    } else {
+        return None;
+    };
+    if let Some(manners) = manners {
+        manners.sign(response.headers_mut());
+    }
+    Some(response)
+}
+
 /// Said without a look at the request.
-fn overloaded(lane: &Lane, busy: Busy) -> Response<Served> {
+fn overloaded(lane: &Lane, busy: &Busy) -> Response<AnswerBody> {
     lane.overload.seats(lane.index).refused_requests.add(1);
     busy.connection().leave();
     let reply = Reply::of_fault(Fault { at: At::Proxy, kind: Kind::Overloaded });
-    let mut response = Response::new(Served { body: AnswerBody::Whole(Some(reply.body)), _busy: busy });
+    let mut response = Response::new(AnswerBody::Whole(Some(reply.body)));
     (*response.status_mut(), *response.headers_mut()) = (reply.status, reply.headers);
     response
 }
 
-fn too_many_headers(busy: Busy) -> Response<Served> {
-    let mut response = Response::new(Served { body: AnswerBody::Empty, _busy: busy });
+fn too_many_headers() -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::Empty);
     *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
     response
 }

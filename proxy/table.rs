@@ -267,7 +267,7 @@ impl Compiler<'_> {
                 Ok(plan) => plans.push(plan),
                 Err(faults) => {
                     for (place, text) in faults {
-                        self.problem(format!("listeners[{}].tls.{place}", listener.name), text);
+                        self.problem(format!("listeners[{}].{place}", listener.name), text);
                     }
                 }
             }

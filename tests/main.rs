@@ -30,6 +30,7 @@ mod health;
 mod judge;
 mod listeners;
 mod metrics;
+mod manners;
 mod mirror;
 mod nginx;
 mod openapi;

@@ -34,6 +34,7 @@ mod health;
 mod outliers;
 
 mod listeners;
+mod manners;
 
 mod upgrades;
 mod tls;

@@ -128,32 +128,9 @@ impl Client<'_> {
             if !input.reserve(MAX_HEAD) {
                 return Err(Fault::upstream(Kind::Garbage));
             }
-            {
-                let Question { flight, upload, .. } = &mut *question;
-                let (wire, client) = (&mut link.wire, &mut self.wire);
-                let (mut uploading, client_input) = (!upload.has_ended(), &mut self.input);
-                let filled = poll_fn(|cx| {
-                    if uploading
-                        && let Poll::Ready(sent) = upload.poll(client, client_input, wire, flight, cx)
-                    {
-                        uploading = false;
-                        sent?;
-                    }
-                    if let Poll::Ready(filled) = input.poll_fill(wire, &lane.buffers, cx) {
-                        return Poll::Ready(Ok(filled));
-                    }
-                    match flight.overdue(cx.waker()) {
-                        Some(fault) => Poll::Ready(Err(fault)),
-                        None if !uploading && client_input.is_empty() && client.is_gone(cx) => {
-                            Poll::Ready(Err(Fault::downstream(Kind::ClientGone)))
-                        }
-                        None => Poll::Pending,
-                    }
-                });
-                match filled.await? {
-                    Ok(0) | Err(_) => return Err(broken(input.is_empty())),
-                    Ok(_) => {}
-                }
+            match self.listen(question, &mut link, &mut input).await? {
+                Ok(0) | Err(_) => return Err(broken(input.is_empty())),
+                Ok(_) => {}
             }
             while !input.is_empty() {
                 let additions = Additions {
@@ -161,6 +138,7 @@ impl Client<'_> {
                     set_cookies: &question.set_cookies,
                     close: question.close || self.connection.is_ending(),
                     date: clock::http_date,
+                    server: self.manners.and_then(|manners| manners.server.as_ref()),
                 };
                 let Some(head) = response::relay(input.filled(), question.head_only, &additions, &mut out)?
                 else {
@@ -185,6 +163,35 @@ impl Client<'_> {
 }
 
 impl Client<'_> {
+    /// Waits for more of the head, while the body goes up.
+    async fn listen(
+        &mut self,
+        question: &mut Question,
+        link: &mut Link,
+        input: &mut Buffer,
+    ) -> Result<std::io::Result<usize>, Fault> {
+        let (lane, Question { flight, upload, .. }) = (self.lane, question);
+        let (wire, client) = (&mut link.wire, &mut self.wire);
+        let (mut uploading, client_input) = (!upload.has_ended(), &mut self.input);
+        poll_fn(|cx| {
+            if uploading && let Poll::Ready(sent) = upload.poll(client, client_input, wire, flight, cx) {
+                uploading = false;
+                sent?;
+            }
+            if let Poll::Ready(filled) = input.poll_fill(wire, &lane.buffers, cx) {
+                return Poll::Ready(Ok(filled));
+            }
+            match flight.overdue(cx.waker()) {
+                Some(fault) => Poll::Ready(Err(fault)),
+                None if !uploading && client_input.is_empty() && client.is_gone(cx) => {
+                    Poll::Ready(Err(Fault::downstream(Kind::ClientGone)))
+                }
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
     /// Passes an interim answer on. A client whose socket has no room for it does
     /// without; what has begun must be ended.
     async fn hint(&mut self, flight: &Flight, head: &[u8]) -> Result<(), Fault> {

@@ -16,6 +16,7 @@ use crate::h1::request;
 use crate::h1::request::Extent;
 use crate::h1::request::Unfit;
 use crate::lane::Lane;
+use crate::manners::Manners;
 use crate::model::Limits;
 use crate::rewrite::Peer;
 use crate::wire::Wire;
@@ -29,6 +30,7 @@ pub struct Client<'a> {
     pub lane: &'a Rc<Lane>,
     pub connection: &'a Rc<Connection>,
     pub peer: &'a Peer,
+    pub manners: Option<&'a Manners>,
     pub wire: Wire,
     pub input: Buffer,
 }

@@ -161,17 +161,25 @@ impl Client<'_> {
         let status = reply.status.as_u16();
         let answered = Answered { status, version: &version.label, upstream: None };
         edits.edit_answer(&mut reply.headers, &question.kept, &answered);
+        self.sign(&mut reply);
         if question.tell.attempts_down {
             reply.headers.insert(rewrite::ATTEMPT_COUNT, HeaderValue::from(question.tries.count));
         }
         reply.seal(question.grpc)
     }
 
+    fn sign(&self, reply: &mut Reply) {
+        if let Some(manners) = self.manners {
+            manners.sign(&mut reply.headers);
+        }
+    }
+
     /// There is too much already for this request to be looked at.
     pub async fn shed(&mut self, length: usize) -> Turn {
         self.lane.overload.seats(self.lane.index).refused_requests.add(1);
         let head_only = self.input.filled()[..length].starts_with(b"HEAD ");
-        let reply = Reply::of_fault(Fault { at: At::Proxy, kind: Kind::Overloaded });
+        let mut reply = Reply::of_fault(Fault { at: At::Proxy, kind: Kind::Overloaded });
+        self.sign(&mut reply);
         let mut out = self.lane.texts.take();
         write_local(&mut out, &reply, head_only, &[], true);
         let sent = self.wire.write_all(&out).await;
@@ -183,8 +191,9 @@ impl Client<'_> {
     }
 
     /// The answer to a request that no version is asked for.
-    pub async fn answer_ourselves(&mut self, local: Local) -> Turn {
+    pub async fn answer_ourselves(&mut self, mut local: Local) -> Turn {
         self.lane.counts.unrouted.add(1);
+        self.sign(&mut local.reply);
         let close = local.close || !local.whole || self.connection.is_ending();
         let mut out = self.lane.texts.take();
         write_local(&mut out, &local.reply, local.head_only, &[], close);
@@ -200,7 +209,8 @@ impl Client<'_> {
     pub async fn refuse(&mut self) -> Turn {
         self.lane.counts.unrouted.add(1);
         let mut out = self.lane.texts.take();
-        let reply = Reply::of_fault(Fault::downstream(Kind::BadRequest)).seal(false);
+        let mut reply = Reply::of_fault(Fault::downstream(Kind::BadRequest)).seal(false);
+        self.sign(&mut reply);
         write_local(&mut out, &reply, false, &[], true);
         if self.wire.write_all(&out).await.is_ok() {
             self.linger().await;

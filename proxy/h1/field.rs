@@ -17,6 +17,7 @@ pub enum Role {
     /// Asks for something that this codec does not do.
     Irregular,
     Date,
+    Server,
     /// Tells of where the request comes from.
     Forwarded(Field),
     ServiceTime,
@@ -34,6 +35,7 @@ pub fn role(name: &str) -> Role {
         (4, b'h') => ("host", Role::Host),
         (4, b'd') => ("date", Role::Date),
         (6, b'e') => ("expect", Role::Irregular),
+        (6, b's') => ("server", Role::Server),
         (7, b'u') => ("upgrade", Role::Irregular),
         (10, b'c') => ("connection", Role::Connection),
         (10, b'k') => ("keep-alive", Role::Drop),

@@ -49,6 +49,7 @@ pub fn answer_head(bytes: &[u8]) {
         set_cookies: &["a=b".to_owned()],
         close: false,
         date: || "now".to_owned(),
+        server: None,
     };
     for head_only in [false, true] {
         let mut out = Vec::new();

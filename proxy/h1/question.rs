@@ -79,7 +79,8 @@ impl Client<'_> {
         let mut memory = [const { MaybeUninit::uninit() }; MAX_FIELDS];
         let (bytes, rest) = self.input.filled().split_at(length);
         let request = request::parse(bytes, &mut memory)?;
-        if request.fields.len() > limits.max_headers {
+        let concerned = self.manners.is_some_and(|manners| manners.concern(request.target));
+        if concerned || request.fields.len() > limits.max_headers {
             return Err(Unfit::Irregular);
         }
         let lane = self.lane;
@@ -102,8 +103,7 @@ impl Client<'_> {
         }
         let Action::Split(split) = route.action else { return Err(Unfit::Irregular) };
         let plan = &view.table.splits[split];
-        let idempotent = is_idempotent(request.method);
-        let has_body = !request.framing.is_done();
+        let (idempotent, has_body) = (is_idempotent(request.method), !request.framing.is_done());
         let succeeded = route.retry.as_ref().is_some_and(|retry| retry.then.is_some());
         let edited = succeeded && plan.versions.iter().any(|version| version.edits.is_some());
         if !view.splits[split].plain || edited || !is_plain(route, &head) {

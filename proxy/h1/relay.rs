@@ -14,6 +14,7 @@ use crate::h1::strict;
 use crate::lane::Lane;
 use crate::model::Limits;
 use crate::rewrite::Peer;
+use crate::table::ListenerPlan;
 use crate::wire::Wire;
 
 /// What an HTTP/2 client says first, as far as it looks like a head.
@@ -35,9 +36,10 @@ pub async fn relay(
     connection: &Rc<Connection>,
     peer: &Peer,
     wire: Wire,
-    limits: &Limits,
+    plan: &ListenerPlan,
 ) -> Ended {
-    let mut client = Client { lane, connection, peer, wire, input: Buffer::default() };
+    let (limits, manners) = (&plan.limits, plan.manners.as_deref());
+    let mut client = Client { lane, connection, peer, manners, wire, input: Buffer::default() };
     let mut fresh = true;
     let ended = loop {
         let Some(length) = client.next_head(limits).await else { break Turn::Close };

@@ -9,6 +9,7 @@ use crate::h1::field::Role;
 use crate::h1::field::Roles;
 use crate::h1::framing::Framing;
 use crate::interim;
+use crate::manners::Server;
 use crate::outcome;
 use crate::rewrite;
 
@@ -35,6 +36,7 @@ pub struct Additions<'a> {
     pub close: bool,
     /// Asked only where the upstream did not date its answer.
     pub date: fn() -> String,
+    pub server: Option<&'a Server>,
 }
 
 /// `None` when the head has not ended yet. The answer to a HEAD request ends
@@ -67,7 +69,7 @@ pub fn relay(
     if status.is_informational() {
         if interim::is_for_client(status) {
             write_line(&response, code, out);
-            write_fields(&response, &meaning, out);
+            write_fields(&response, &meaning, false, out);
             out.extend_from_slice(b"\r\n");
         }
         let framing = Framing::None;
@@ -93,6 +95,7 @@ struct Meaning {
     keep: bool,
     persistence: Persistence,
     has_date: bool,
+    has_server: bool,
     /// No body, and no word of one may pass.
     bare: bool,
     failed: bool,
@@ -108,7 +111,7 @@ impl Meaning {
     ) -> Result<Meaning, Fault> {
         let bad = Fault::upstream(Kind::Garbage);
         let (mut length, mut chunked, mut has_date) = (None, false, false);
-        let (mut failed, mut resigns) = (false, false);
+        let (mut failed, mut resigns, mut has_server) = (false, false, false);
         let mut persistence = Persistence::default();
         let mut roles = [Role::Plain; MAX_FIELDS];
         for (header, role) in fields.iter().zip(&mut roles) {
@@ -128,6 +131,7 @@ impl Meaning {
                 Role::TransferEncoding => return Err(bad),
                 Role::Connection => persistence.read(header.value),
                 Role::Date => has_date = true,
+                Role::Server => has_server = true,
                 Role::Resigns => resigns = true,
                 Role::GrpcStatus => failed = outcome::is_grpc_failure(header.value),
                 _ => {}
@@ -148,7 +152,7 @@ impl Meaning {
         let bare = status == http::StatusCode::NO_CONTENT || status.is_informational();
         let unannounced = bare && (chunked || length.is_some_and(|length| length > 0));
         let keep = lasting && !unannounced && !matches!(framing, Framing::UntilClose);
-        Ok(Meaning { roles, framing, keep, persistence, has_date, bare, failed, resigns })
+        Ok(Meaning { roles, framing, keep, persistence, has_date, has_server, bare, failed, resigns })
     }
 }
 
@@ -161,7 +165,10 @@ fn write(
     out: &mut Vec<u8>,
 ) {
     write_line(response, code, out);
-    write_fields(response, meaning, out);
+    write_fields(response, meaning, additions.server.is_some_and(|server| server.overwrite), out);
+    if let Some(server) = additions.server.filter(|server| server.overwrite || !meaning.has_server) {
+        field::push(out, "server", server.value.as_bytes());
+    }
     let mut digits = itoa::Buffer::new();
     let service_time = digits.format(additions.service_time_us / 1000);
     field::push(out, rewrite::SERVICE_TIME.as_str(), service_time.as_bytes());
@@ -186,8 +193,8 @@ fn write_line(response: &httparse::Response<'_, '_>, code: u16, out: &mut Vec<u8
     out.extend_from_slice(b"\r\n");
 }
 
-/// Those that are not of this connection alone.
-fn write_fields(response: &httparse::Response<'_, '_>, meaning: &Meaning, out: &mut Vec<u8>) {
+/// Those that are not of this connection alone; `unsigned` without `server`.
+fn write_fields(response: &httparse::Response<'_, '_>, meaning: &Meaning, unsigned: bool, out: &mut Vec<u8>) {
     let named = |name: &str| {
         meaning.persistence.names_fields
             && response.headers.iter().filter(|header| field::role(header.name) == Role::Connection).any(
@@ -204,6 +211,7 @@ fn write_fields(response: &httparse::Response<'_, '_>, meaning: &Meaning, out: &
         let drop = match role {
             Role::ContentLength => meaning.bare || std::mem::replace(&mut has_length, true),
             Role::TransferEncoding => meaning.bare,
+            Role::Server => unsigned,
             Role::Connection | Role::Drop | Role::Irregular | Role::ServiceTime => true,
             _ => named(header.name),
         };
@@ -218,8 +226,13 @@ mod tests {
     use super::*;
 
     fn pass(bytes: &str) -> Result<(ResponseHead, String), Fault> {
-        let additions =
-            Additions { service_time_us: 5000, set_cookies: &[], close: false, date: || "now".to_owned() };
+        let additions = Additions {
+            service_time_us: 5000,
+            set_cookies: &[],
+            close: false,
+            date: || "now".to_owned(),
+            server: None,
+        };
         let mut out = Vec::new();
         let head = relay(bytes.as_bytes(), false, &additions, &mut out)?.expect("the head is whole");
         Ok((head, String::from_utf8(out).unwrap()))

@@ -7,7 +7,10 @@ use serde::Serialize;
 
 use super::Forwarded;
 use super::Http2;
+use super::Paths;
 use super::ProxyProtocol;
+use super::RateLimit;
+use super::ServerField;
 use super::ServerTls;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -24,6 +27,13 @@ pub struct Listener {
     pub proxy_protocol: Option<ProxyProtocol>,
     #[serde(skip_serializing_if = "Forwarded::is_default")]
     pub forwarded: Forwarded,
+    #[serde(skip_serializing_if = "Paths::is_default")]
+    pub paths: Paths,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerField>,
+    /// Over all routes and workers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
 }
 
 impl Listener {
@@ -36,6 +46,9 @@ impl Listener {
             tls: None,
             proxy_protocol: None,
             forwarded: Forwarded::default(),
+            paths: Paths::default(),
+            server: None,
+            rate_limit: None,
         }
     }
 }

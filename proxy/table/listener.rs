@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::manners::Manners;
 use crate::model::Forwarded;
 use crate::model::Limits;
 use crate::model::Listener;
@@ -20,6 +21,8 @@ pub struct ListenerPlan {
     asked: Option<ServerTls>,
     pub proxy_protocol: Option<ProxyProtocol>,
     pub forwarded: Forwarded,
+    /// None where there are none to mind.
+    pub manners: Option<Arc<Manners>>,
 }
 
 /// The open connections of one listener, each worker counting its own. Outlives
@@ -35,7 +38,7 @@ struct Seats {
 
 impl ListenerPlan {
     /// `before` is the listener of this name until now. A problem says where in
-    /// the listener's TLS it is.
+    /// the listener it is.
     pub fn new(
         listener: &Listener,
         before: Option<&Arc<ListenerPlan>>,
@@ -45,13 +48,18 @@ impl ListenerPlan {
             Some(before) => before.occupancy.clone(),
             None => Arc::new(Occupancy((0..workers).map(|_| Seats::default()).collect())),
         };
+        let manners = before.and_then(|before| before.manners.as_deref());
+        let manners = Manners::new(listener, manners).map_err(|fault| vec![fault])?;
         let known = before.and_then(|before| Some((before.asked.as_ref()?, before.tls.as_ref()?)));
         let tls = match (&listener.tls, known) {
             (None, _) => None,
             (Some(asked), Some((was, plan))) if asked == was => Some(plan.clone()),
             (Some(asked), known) => {
                 let known = known.map(|(was, plan)| (was, &**plan));
-                Some(Arc::new(tls::ServerPlan::new(asked, known)?))
+                let faulty = |faults: Vec<tls::Fault>| {
+                    faults.into_iter().map(|(place, text)| (format!("tls.{place}"), text)).collect::<Vec<_>>()
+                };
+                Some(Arc::new(tls::ServerPlan::new(asked, known).map_err(faulty)?))
             }
         };
         Ok(Arc::new(ListenerPlan {
@@ -62,6 +70,7 @@ impl ListenerPlan {
             asked: listener.tls.clone(),
             proxy_protocol: listener.proxy_protocol.clone(),
             forwarded: listener.forwarded.clone(),
+            manners: manners.map(Arc::new),
         }))
     }
 }

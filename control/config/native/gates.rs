@@ -57,7 +57,7 @@ fn cors(spot: &Spot) -> Option<Cors> {
     })
 }
 
-fn limit(spot: &Spot) -> Option<RateLimit> {
+pub fn limit(spot: &Spot) -> Option<RateLimit> {
     let fields = spot.fields(&LIMIT)?;
     let count = |name: &str| {
         let count = fields.get(name).and_then(|spot| spot.whole(1, 1_000_000_000));

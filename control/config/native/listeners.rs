@@ -7,10 +7,22 @@ use crate::config::fields::Spot;
 
 use super::forwarded;
 use super::http2;
+use super::manners;
 use super::tls;
 use super::units;
 
-const FIELDS: [&str; 7] = ["name", "address", "limits", "http2", "tls", "proxyProtocol", "forwarded"];
+const FIELDS: [&str; 10] = [
+    "name",
+    "address",
+    "limits",
+    "http2",
+    "tls",
+    "proxyProtocol",
+    "forwarded",
+    "paths",
+    "server",
+    "rateLimit",
+];
 const LIMITS: [&str; 9] = [
     "maxHeaderBytes",
     "maxHeaders",
@@ -73,6 +85,7 @@ fn listener(spot: &Spot, before: &[Listener]) -> Option<Listener> {
     if let Some(spot) = fields.get("forwarded") {
         listener.forwarded = forwarded::read(&spot);
     }
+    manners::read(&fields, &mut listener);
     Some(listener)
 }
 

@@ -46,7 +46,9 @@ const FIELDS: [&str; 22] = [
     "faults",
     "hash",
 ];
-const DIRECT: [&str; 2] = ["status", "body"];
+const DIRECT: [&str; 3] = ["status", "body", "bodyFile"];
+/// Of an answer of our own that comes from a file.
+const MOST_BODY: usize = 1024 * 1024;
 
 /// Routes of one file.
 const MOST: usize = 10_000;
@@ -194,15 +196,22 @@ fn service(spot: &Spot, sites: &[Site]) -> Option<Target> {
 fn direct(spot: &Spot) -> Option<Target> {
     let fields = spot.fields(&DIRECT)?;
     let status = fields.need("status").and_then(|spot| spot.whole(200, 599));
-    let body = match fields.get("body") {
-        Some(spot) => spot.text()?,
-        None => "",
+    let body = match fields.any_of(&["body", "bodyFile"]) {
+        Some(("bodyFile", spot)) => {
+            let text = spot.file_text()?;
+            if text.len() > MOST_BODY {
+                spot.error(format!("has {} bytes, more than {MOST_BODY}", text.len()));
+            }
+            text
+        }
+        Some((_, spot)) => spot.text()?.to_owned(),
+        None => String::new(),
     };
     let status = u16::try_from(status?).ok()?;
     if matches!(status, 204 | 304) && !body.is_empty() {
         spot.error(format!("an answer of status {status} has no body"));
     }
-    Some(Target::Direct { status, body: body.to_owned() })
+    Some(Target::Direct { status, body })
 }
 
 fn warn_unreached(items: &[Spot], routes: &[(Vec<Domain>, Route)]) {
