@@ -15,6 +15,7 @@ use serin_proxy::{Reading, Weights};
 
 use crate::clock::Moment;
 use crate::config::Loaded;
+use crate::falls::Fall;
 use crate::journal::{Manual, Past, PastRollout};
 use crate::rollout::{Phase, Rollout, Spec};
 use crate::window::Window;
@@ -77,7 +78,14 @@ impl Governed {
         }
     }
 
-    fn restore(spec: &Spec, canary: Vec<String>, past: &PastRollout, now: Moment) -> Governed {
+    /// `fall` was in force and is perhaps not in `past`.
+    fn restore(
+        spec: &Spec,
+        canary: Vec<String>,
+        past: &PastRollout,
+        fall: Option<&Fall>,
+        now: Moment,
+    ) -> Governed {
         let mut governed = Governed::begin(spec, canary);
         let Some(checkpoint) = past.checkpoint.clone() else { return governed };
         if !is_same_release(&past.canary, &governed.canary) {
@@ -85,7 +93,19 @@ impl Governed {
             return governed;
         }
         match serde_json::from_value(checkpoint) {
-            Ok(checkpoint) => governed.rollout = Rollout::restore(spec.clone(), checkpoint, now),
+            Ok(checkpoint) => {
+                governed.rollout = Rollout::restore(spec.clone(), checkpoint, now);
+                if let Some(fall) = fall.filter(|fall| fall.at >= past.at)
+                    && governed.rollout.fall_again(now, fall.kind, fall.parts)
+                {
+                    let percent = serin_proxy::weights::percent(fall.parts);
+                    tracing::warn!(
+                        rollout = spec.name,
+                        canary_percent = percent,
+                        "its weight had fallen when the process was killed, and the journal did not say so yet"
+                    );
+                }
+            }
             Err(cause) => {
                 tracing::error!(rollout = spec.name, %cause, "checkpoint is not readable; starting anew");
             }
@@ -123,7 +143,9 @@ impl Fleet {
             .map(|spec| {
                 let canary = endpoints(&loaded.model, spec);
                 match past.rollouts.get(&spec.name) {
-                    Some(past) => Governed::restore(spec, canary, past, now),
+                    Some(rollout) => {
+                        Governed::restore(spec, canary, rollout, past.falls.get(&spec.name), now)
+                    }
                     None => Governed::begin(spec, canary),
                 }
             })
@@ -327,7 +349,7 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::judge::evidence::Evidence;
-    use crate::rollout::Command;
+    use crate::rollout::{Command, EventKind};
 
     const ROLLOUT: &str = "rollouts:\n  web:\n    steps: [{weight: 20, for: 60s}, {weight: 50, for: 60s}]\n";
 
@@ -355,7 +377,7 @@ mod tests {
     fn past(fleet: &Fleet) -> Past {
         let governed = &fleet.rollouts[0];
         let checkpoint = Some(serde_json::to_value(governed.rollout.checkpoint()).unwrap());
-        let rollout = PastRollout { canary: governed.canary.clone(), checkpoint };
+        let rollout = PastRollout { at: Moment(1_000), canary: governed.canary.clone(), checkpoint };
         Past {
             rollouts: BTreeMap::from([("web".to_owned(), rollout)]),
             weights: fleet.manual.clone(),
@@ -369,6 +391,42 @@ mod tests {
         let restored = Fleet::restore(&loaded, past(&started(&loaded)), Moment(9_000));
         assert_eq!(restored.rollouts[0].phase(), Phase::Running);
         assert_eq!(canary(&restored.model_at_start(&loaded)), 2_000);
+    }
+
+    #[test]
+    fn a_fall_that_was_not_written_comes_back_and_an_older_one_does_not() {
+        let loaded = file(0, 9002, ROLLOUT);
+        let after = |at: u64, kind: EventKind, parts: u32| {
+            let mut past = past(&started(&loaded));
+            past.falls.insert("web".to_owned(), Fall { at: Moment(at), kind, parts });
+            let fleet = Fleet::restore(&loaded, past, Moment(9_000));
+            (fleet.rollouts[0].phase(), canary(&fleet.model_at_start(&loaded)))
+        };
+        assert_eq!(after(1_000, EventKind::RolledBack, 0), (Phase::RolledBack, 0));
+        assert_eq!(after(1_001, EventKind::Aborted, 0), (Phase::Aborted, 0));
+        assert_eq!(after(1_001, EventKind::Suspended, 30), (Phase::Suspended, 30));
+        for (at, kind, parts) in [
+            (999, EventKind::RolledBack, 0),
+            (1_001, EventKind::Suspended, 2_000),
+            (1_001, EventKind::Suspended, 9_000),
+            (1_001, EventKind::Started, 500),
+        ] {
+            assert_eq!(after(at, kind, parts), (Phase::Running, 2_000), "{at} {kind:?} {parts}");
+        }
+    }
+
+    #[test]
+    fn a_suspension_that_comes_back_lasts_until_clean_answers_end_it() {
+        let loaded = file(0, 9002, ROLLOUT);
+        let mut past = past(&started(&loaded));
+        let fall = Fall { at: Moment(2_000), kind: EventKind::Suspended, parts: 30 };
+        past.falls.insert("web".to_owned(), fall);
+        let mut fleet = Fleet::restore(&loaded, past, Moment(9_000));
+        let rollout = &mut fleet.rollouts[0].rollout;
+        for tick in 1..50 {
+            rollout.step(Moment(9_000 + 100 * tick), &Evidence::default(), &[]);
+            assert_eq!((rollout.phase(), rollout.weights().of("canary")), (Phase::Suspended, 30));
+        }
     }
 
     #[test]

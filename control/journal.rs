@@ -17,6 +17,7 @@ use serde_json::Value;
 use serin_proxy::Weights;
 
 use crate::clock::Moment;
+use crate::falls::{Fall, Falls};
 use crate::judge::evidence::Evidence;
 use crate::rollout::{Action, Checkpoint, Command, Spec};
 
@@ -77,12 +78,16 @@ pub struct Past {
     pub latest: Moment,
     pub rollouts: BTreeMap<String, PastRollout>,
     pub weights: BTreeMap<String, Manual>,
+    /// What fell and was not written before the process was killed.
+    pub falls: BTreeMap<String, Fall>,
     /// Bytes of a torn last line that were cut away.
     pub cut: u64,
 }
 
 #[derive(Debug, Default, PartialEq)]
 pub struct PastRollout {
+    /// When it was last written of.
+    pub at: Moment,
     pub canary: Vec<String>,
     /// Left as JSON: whether today's engine understands it is not ours to say.
     pub checkpoint: Option<Value>,
@@ -115,13 +120,15 @@ pub struct Journal {
     limit: u64,
     /// Held for as long as the journal is open, by us or by who inherits it.
     lock: Option<File>,
+    /// Beside it; none where there can be none.
+    falls: Option<Falls>,
 }
 
 impl Journal {
     /// A journal that takes nothing, where nothing can be written.
     pub fn nowhere(directory: &Path) -> Journal {
         let directory = directory.to_owned();
-        Journal { directory, file: None, length: 0, torn: false, limit: LIMIT, lock: None }
+        Journal { directory, file: None, length: 0, torn: false, limit: LIMIT, lock: None, falls: None }
     }
 
     pub fn is_somewhere(&self) -> bool {
@@ -166,12 +173,29 @@ impl Journal {
             .truncate(false)
             .open(&path)
             .map_err(unwritable)?;
-        let (past, length) = read(&path, &file)?;
+        let (mut past, length) = read(&path, &file)?;
+        let falls = match Falls::open(directory) {
+            Ok((falls, noted)) => {
+                past.falls = noted;
+                Some(falls)
+            }
+            Err(cause) => {
+                tracing::warn!(%cause, "a fall of a weight right before a kill will not be remembered");
+                None
+            }
+        };
         file.set_len(length).map_err(unwritable)?;
         file.seek(SeekFrom::Start(length)).map_err(unwritable)?;
         let directory = directory.to_owned();
-        let mut journal =
-            Journal { directory, file: Some(file), length, torn: false, limit: LIMIT, lock: Some(lock) };
+        let mut journal = Journal {
+            directory,
+            file: Some(file),
+            length,
+            torn: false,
+            limit: LIMIT,
+            lock: Some(lock),
+            falls,
+        };
         if length == 0 {
             let directory = journal.directory.clone();
             journal
@@ -181,6 +205,27 @@ impl Journal {
                 .map_err(|cause| OpenError::Unwritable { directory, cause })?;
         }
         Ok((journal, past))
+    }
+
+    /// A weight has fallen. Waits for no disk, and outlives this process.
+    pub fn note_fall(&self, rollout: &str, fall: Fall) {
+        if let Some(falls) = &self.falls {
+            falls.note(rollout, fall);
+        }
+    }
+
+    /// What was noted of this rollout is written by now.
+    pub fn forget_fall(&self, rollout: &str) {
+        if let Some(falls) = &self.falls {
+            falls.forget(rollout);
+        }
+    }
+
+    /// All that stands is written by now.
+    pub fn forget_falls(&self) {
+        if let Some(falls) = &self.falls {
+            falls.forget_all();
+        }
     }
 
     /// Appends whole lines: after a kill of this process they are there.
@@ -327,7 +372,8 @@ impl Past {
         let at = match line {
             Line::Journal { .. } => return,
             Line::Governs { at, rollout, canary } => {
-                self.rollouts.entry(rollout).or_default().canary = canary;
+                let past = self.rollouts.entry(rollout).or_default();
+                (past.at, past.canary) = (at, canary);
                 at
             }
             Line::Dropped { at, rollout } => {
@@ -335,7 +381,8 @@ impl Past {
                 at
             }
             Line::Decision { at, rollout, checkpoint } | Line::Checkpoint { at, rollout, checkpoint } => {
-                self.rollouts.entry(rollout).or_default().checkpoint = Some(checkpoint);
+                let past = self.rollouts.entry(rollout).or_default();
+                (past.at, past.checkpoint) = (at, Some(checkpoint));
                 at
             }
             Line::Weights { at, split, asked, weights: Some(weights) } => {
@@ -454,7 +501,7 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
-        assert_eq!(names, [FILE, OLDER, LOCK]);
+        assert_eq!(names, ["falls.cell", FILE, OLDER, LOCK]);
     }
 
     #[test]

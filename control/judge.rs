@@ -191,12 +191,17 @@ impl Judge {
             self.panel.close_window();
         }
         if self.log_e(View::Raw) >= self.needed() && self.blames(View::Raw) {
-            self.suspended = true;
-            self.clean = 0;
-            self.suspect = self.newest;
+            self.suspect();
             return Verdict::Suspend;
         }
         Verdict::Continue
+    }
+
+    /// It was suspicious when the process was killed, whatever it knows now.
+    pub fn suspect(&mut self) {
+        self.suspended = true;
+        self.clean = 0;
+        self.suspect = self.newest;
     }
 
     /// The suspicion could not lower the canary's weight any further, so the

@@ -13,6 +13,7 @@ pub mod fleet;
 pub mod act;
 pub mod events;
 pub mod journal;
+pub mod falls;
 pub mod certificates;
 pub mod figures;
 pub mod window;

@@ -24,6 +24,7 @@ use crate::act::{self, Plan, Shift};
 use crate::clock::{Clock, Moment};
 use crate::config::{Drain, Loaded, Referenced};
 use crate::events::{Events, word};
+use crate::falls::Fall;
 use crate::figures::Ring;
 use crate::fleet::{Fleet, Governed};
 use crate::journal::{Entry, Journal};
@@ -241,7 +242,8 @@ impl Tick {
             let commands: Vec<Command> =
                 asked.iter().filter(|(asked, _)| *asked == name).map(|(_, command)| *command).collect();
             let split = live.iter().find(|live| live.split == governed.spec().split);
-            if let Some(decision) = decide(&self.handle, index, governed, split, now, started, commands) {
+            let reach = Reach { handle: &self.handle, journal: &self.journal };
+            if let Some(decision) = decide(&reach, index, governed, split, (now, started), commands) {
                 decisions.push(decision);
             }
         }
@@ -313,7 +315,12 @@ impl Tick {
             false => Ok(()),
         });
         match written {
-            Ok(()) => self.down.is_none(),
+            Ok(()) => {
+                for decision in decisions {
+                    self.journal.forget_fall(&self.fleet.rollouts[decision.index].spec().name);
+                }
+                self.down.is_none()
+            }
             Err(cause) => {
                 self.journal_failed(&cause);
                 false
@@ -354,15 +361,20 @@ impl Tick {
     }
 }
 
+/// Where a fall has its effect, and what remembers it until it is written.
+struct Reach<'a> {
+    handle: &'a Handle,
+    journal: &'a Journal,
+}
+
 /// Steps one rollout; a fall is in force when this returns. `None` when there is
 /// nothing to do and nothing to record.
 fn decide(
-    handle: &Handle,
+    reach: &Reach<'_>,
     index: usize,
     governed: &mut Governed,
     live: Option<&SplitReading>,
-    now: Moment,
-    started: Instant,
+    (now, started): (Moment, Instant),
     commands: Vec<Command>,
 ) -> Option<Decision> {
     let evidence = live.map(|live| governed.window.take(live)).unwrap_or_default();
@@ -382,10 +394,14 @@ fn decide(
     let plan = act::plan(&spec.canary, in_force, &actions);
     let mut in_force_us = None;
     if let Some(Shift::Fall(weights)) = &plan.shift {
-        in_force_us = put_in_force(handle, &spec.split, weights, started);
+        in_force_us = put_in_force(reach.handle, &spec.split, weights, started);
+        for event in &plan.tells {
+            let fall = Fall { at: now, kind: event.kind, parts: weights.of(&spec.canary) };
+            reach.journal.note_fall(&spec.name, fall);
+        }
     }
     if plan.renew && plan.shift.is_none() {
-        put_in_force(handle, &spec.split, in_force, started);
+        put_in_force(reach.handle, &spec.split, in_force, started);
     }
     let checkpoint = governed.rollout.checkpoint();
     Some(Decision { index, evidence, commands, actions, checkpoint, plan, in_force_us })

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::harness::app::pair;
 use crate::harness::load::tally;
-use crate::harness::{Answer, App, Ask, Load, Origin, Seeded, eventually, plausible};
+use crate::harness::{Answer, App, Ask, Conn, Load, Origin, Seeded, eventually, plausible, require};
 
 const KILLS: u64 = 50;
 const STEP: Duration = Duration::from_millis(700);
@@ -70,12 +70,8 @@ fn judge(seed: u64, before: &Seen, killed_after: Duration, after: &Seen, up_for:
     let moved_before = before.progress * step + killed_after.as_secs_f64() + 0.05 >= step;
     // Or after the restart, and then the new step is younger than the restart.
     let moved_after = after.progress * step <= up_for.as_secs_f64() + 0.05;
-    // A rollback puts the weight down before it is written, so a crash in between finds the step's own weight.
-    let decided = match before.phase.as_str() {
-        "running" => LADDER[before.step],
-        _ => before.canary,
-    };
-    let same = after.canary <= decided && after.phase == before.phase && after.step == before.step;
+    // A rollback puts the weight down before it is written, and is remembered all the same.
+    let same = after.canary <= before.canary && after.phase == before.phase && after.step == before.step;
     // From 60 % it goes to 100 % and bakes; from baking to its end with nothing more to give.
     let ended = before.phase == "baking" && after.phase == "succeeded" && after.canary <= before.canary;
     let started = before.phase == "idle" && after.step == 0;
@@ -154,6 +150,56 @@ fn fifty_kills_never_leave_more_canary_than_was_decided() {
     let lines = lines.into_inner().expect("no holder panicked");
     println!("{}", lines.join("\n"));
     assert_eq!(lines.len() as u64, KILLS);
+}
+
+/// From here on no file of the program grows beyond what its journal has: the
+/// kernel ends it at the next line, as that is to be written.
+fn end_at_the_next_line(app: &App) -> bool {
+    let Some(program) = require("prlimit") else { return false };
+    let journal = std::fs::metadata(app.folder().join("serin-state/journal.jsonl")).expect("a journal");
+    let limit = format!("--fsize={}", journal.len());
+    let status = std::process::Command::new(program).args(["--pid", &app.pid().to_string(), &limit]).status();
+    status.expect("it can be run").success()
+}
+
+#[test]
+fn a_fall_that_was_in_force_is_remembered_where_the_kill_came_before_its_line() {
+    let steps = "rollouts:\n  web:\n    steps: [{weight: 20, for: 60s}, {weight: 70, for: 60s}]\n    \
+                 analysis: {window: 0s, minRequests: 3}\n";
+    for aim in ["rolled_back", "aborted"] {
+        let (primary, canary) = (Origin::start("primary"), Origin::start("canary"));
+        let mut app = App::start(&(pair(primary.address, canary.address, "") + steps));
+        let load = Load::start(app.address(), 2, Duration::from_millis(2), Ask::get("/"));
+        app.command("web", "start");
+        eventually("the canary answers", || canary.requests() > 20);
+        if !end_at_the_next_line(&app) {
+            return;
+        }
+        match aim {
+            "rolled_back" => canary.behave(|_| Answer::status(500)),
+            // Nobody answers: the process ends in the middle of it.
+            _ => drop(Conn::open(app.admin).try_ask(&Ask::post("/rollouts/web/abort", ""))),
+        }
+        app.ended();
+        drop(load.stop());
+        let state =
+            std::fs::read_to_string(app.folder().join("serin-state/journal.jsonl")).expect("a journal");
+        assert!(!state.contains(&format!("\"kind\":\"{aim}\"")), "the journal does not know of it");
+        let asked = canary.requests();
+        canary.behave(|_| Answer::ok());
+        app.restart();
+        assert_eq!((app.phase("web").as_str(), app.canary_percent("web")), (aim, 0.0), "{}", app.log());
+        assert!(app.log().contains("had fallen when the process was killed"), "{}", app.log());
+        assert_eq!(tally(app.address(), 2, 100, &Ask::get("/")).get("canary"), None);
+        assert_eq!(canary.requests(), asked, "not one more request");
+        // From now on the journal knows, and the page beside it is free.
+        app.kill9();
+        let cell = app.folder().join("serin-state/falls.cell");
+        std::fs::write(&cell, b"who knows what").expect("it is ours");
+        app.restart();
+        assert_eq!((app.phase("web").as_str(), app.canary_percent("web")), (aim, 0.0));
+        assert!(app.log().contains("holds no notes of falls"), "{}", app.log());
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::Command;
 use super::EventKind;
 use super::Rollout;
 use super::event::Event;
@@ -84,6 +85,32 @@ impl Rollout {
     pub(super) fn roll_back(&mut self, now: Moment, why: String, events: &mut Vec<Event>) {
         self.end(Place::RolledBack, 0, now, why.clone());
         self.tell(now, EventKind::RolledBack, why, events);
+    }
+
+    /// A fall that was in force when the process was killed, before its reasons
+    /// were written. Whether there was anything to do: only what is lower counts.
+    pub fn fall_again(&mut self, now: Moment, kind: EventKind, parts: u32) -> bool {
+        let active = self.state.place.is_active();
+        if parts >= self.parts() || active == (kind == EventKind::Started) {
+            return false;
+        }
+        let why = |what: &str| {
+            format!("{what} right before the process was killed; the reasons were not written yet")
+        };
+        match kind {
+            EventKind::RolledBack => self.end(Place::RolledBack, 0, now, why("rolled back")),
+            EventKind::Aborted => self.end(Place::Aborted, 0, now, why("aborted")),
+            EventKind::Started => self.obey(now, Command::Start, &mut Vec::new()),
+            EventKind::Suspended => {
+                if let Some(judge) = &mut self.state.judge {
+                    judge.suspect();
+                }
+                self.state.verdict = Verdict::Suspend;
+                self.stop(Why::Suspicion, parts);
+            }
+            _ => return false,
+        }
+        true
     }
 
     /// Lifts the guard; the weight it lowered comes back.

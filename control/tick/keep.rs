@@ -64,6 +64,7 @@ impl Tick {
         let checkpoints = checkpoints(&self.fleet);
         self.journal.append(&everything(&self.fleet, &checkpoints, now))?;
         self.journal.sync()?;
+        self.journal.forget_falls();
         for governed in &mut self.fleet.rollouts {
             governed.kept = now;
         }
