@@ -47,7 +47,7 @@ pub fn write_request(head: &[u8], times: u64, out: &mut Vec<u8>) -> bool {
 /// Reads an answer's head and writes it as the client gets it; `out` ends with one.
 pub fn relay_answer(head: &[u8], times: u64, out: &mut Vec<u8>) -> bool {
     let date = || "Thu, 01 Jan 2026 00:00:00 GMT".to_owned();
-    let additions = Additions { service_time_us: 1_000, set_cookies: &[], close: false, date };
+    let additions = Additions { service_time_us: 1_000, set_cookies: &[], close: false, date, server: None };
     let mut whole = true;
     for _ in 0..times {
         out.clear();
