@@ -209,7 +209,7 @@ fn tell(peer: &Peer, setting: &Setting, places: &Places, way: Way) -> Result<()>
         }
         Kind::Haproxy => {
             let mut socket = UnixStream::connect(places.folder.join("haproxy.sock"))?;
-            write!(socket, "set weight web/primary {primary}; set weight web/canary {canary}\n")?;
+            writeln!(socket, "set weight web/primary {primary}; set weight web/canary {canary}")?;
             let mut told = String::new();
             socket.read_to_string(&mut told)?;
             ensure!(told.trim().is_empty(), "{told}");
