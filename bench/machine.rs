@@ -24,6 +24,16 @@ pub fn facts() -> Vec<String> {
     facts
 }
 
+/// When this is, of which commit, and how busy the machine has been.
+pub fn moment() -> String {
+    format!(
+        "{} UTC, commit {}, load average {}",
+        shell("date", &["-u", "+%F %H:%M"]),
+        commit(),
+        file("/proc/loadavg")
+    )
+}
+
 pub fn today() -> String {
     shell("date", &["-u", "+%F"])
 }

@@ -29,6 +29,8 @@ use crate::workloads;
 use crate::workloads::Case;
 
 const CONNECTIONS: [usize; 2] = [1_000, 5_000];
+/// More than that, and HAProxy wants more descriptors than many machines give.
+const ROOM: usize = 9_900;
 /// Open streams on each of so many HTTP/2 connections; what every peer allows by default.
 const STREAMS: usize = 90;
 const H2_CONNECTIONS: usize = 10;
@@ -85,7 +87,7 @@ fn connections(
     section: &mut Section,
     grid: &mut Grid,
 ) -> Result<()> {
-    let case = Case { setting: Setting { room: 12_000, ..PLAIN }, ..workloads::plain() };
+    let case = Case { setting: Setting { room: ROOM, ..PLAIN }, ..workloads::plain() };
     let mut stage = Stage::new(case, &run.choices, &run.workplace)?;
     if !alone(kind, &mut stage, run, section)? {
         return Ok(());

@@ -29,7 +29,7 @@ use crate::workplace::first_line;
 const START_PATIENCE: Duration = Duration::from_secs(30);
 const MOST_ROUTES_OF_CADDY: usize = 1_000;
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum, serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// No proxy: what the load itself can do
@@ -440,21 +440,32 @@ pub fn ask(admin: SocketAddr, method: &str, path: &str, body: &str) -> Result<St
     ask_as(admin, method, path, "application/json", body)
 }
 
+/// The same, with a body of this kind.
 pub fn ask_as(admin: SocketAddr, method: &str, path: &str, kind: &str, body: &str) -> Result<String> {
+    answer(tell(admin, method, path, kind, body)?).with_context(|| format!("{method} {path}"))
+}
+
+/// Sends a call without waiting for what comes of it.
+pub fn tell(admin: SocketAddr, method: &str, path: &str, kind: &str, body: &str) -> Result<TcpStream> {
     let mut stream = TcpStream::connect_timeout(&admin, ADMIN_TIMEOUT)?;
     stream.set_read_timeout(Some(ADMIN_TIMEOUT))?;
-    write!(
-        stream,
+    let head = format!(
         "{method} {path} HTTP/1.1\r\nhost: {admin}\r\ncontent-type: {kind}\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n{body}",
+         content-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
-    )?;
+    );
+    stream.write_all((head + body).as_bytes())?;
+    Ok(stream)
+}
+
+/// The body of a 2xx answer, or its words as an error.
+pub fn answer(mut stream: TcpStream) -> Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let (head, told) = answer.split_once("\r\n\r\n").context("the admin API's answer has no end of head")?;
     let status = head.lines().next().unwrap_or_default();
     if !status.starts_with("HTTP/1.1 2") {
-        bail!("{method} {path}: {status}: {told}");
+        bail!("{status}: {told}");
     }
     Ok(told.to_owned())
 }

@@ -1,12 +1,13 @@
 //! From what was measured to one page and its data. Medians over rounds, and ratios only within a round:
 //! the machine drifts between rounds by more than the proxies differ.
 
+use serde::Deserialize;
 use serde::Serialize;
 
 use crate::peers::Kind;
 
 /// A whole run.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Report {
     pub date: String,
     pub machine: Vec<String>,
@@ -16,9 +17,11 @@ pub struct Report {
 }
 
 /// One workload.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Section {
     pub workload: String,
+    /// When, of which commit, and how busy the machine was before.
+    pub taken: String,
     pub tables: Vec<Table>,
     /// Whoever does not take part, and why.
     pub missing: Vec<(String, String)>,
@@ -27,7 +30,7 @@ pub struct Section {
     pub configs: Vec<(String, String)>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Table {
     /// What a request costs.
@@ -36,14 +39,14 @@ pub enum Table {
     Grid(Grid),
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Grid {
     pub title: String,
     pub columns: Vec<Column>,
     pub rows: Vec<(String, Vec<Vec<f64>>)>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Column {
     pub name: String,
     pub decimals: usize,
@@ -90,7 +93,7 @@ fn cell((samples, column): (&Vec<f64>, &Column)) -> String {
 
 impl Section {
     pub fn text(&self) -> String {
-        let mut text = format!("\n## {}\n", self.workload);
+        let mut text = format!("\n## {}\n\n{}\n", self.workload, self.taken);
         for table in &self.tables {
             match table {
                 Table::Cost { title, rows } => {
@@ -118,6 +121,19 @@ impl Section {
 }
 
 impl Report {
+    /// Takes over from an earlier page what this one has not measured; `order` is that of the sections.
+    pub fn complete(&mut self, earlier: Report, order: &[String]) {
+        let missing = |section: &Section| !self.sections.iter().any(|own| own.workload == section.workload);
+        let (kept, _): (Vec<_>, Vec<_>) = earlier.sections.into_iter().partition(missing);
+        self.sections.extend(kept);
+        self.sections.sort_by_key(|section| order.iter().position(|name| *name == section.workload));
+        for peer in earlier.peers {
+            if !self.peers.contains(&peer) {
+                self.peers.push(peer);
+            }
+        }
+    }
+
     pub fn text(&self) -> String {
         let mut text = format!("# serin versus, {}\n\n{}\n", self.date, self.method);
         text.push_str("\n## Machine\n\n");
@@ -140,7 +156,7 @@ impl Report {
 }
 
 /// One peer in one round.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Figures {
     /// None where there is no proxy to pay.
     pub cpu: Option<Cpu>,
@@ -150,7 +166,7 @@ pub struct Figures {
     pub asked: [u64; 2],
 }
 
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Cpu {
     pub user_us: f64,
     pub system_us: f64,
@@ -165,7 +181,7 @@ impl Cpu {
 }
 
 /// One peer over all rounds; a round it failed in is None.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Row {
     pub kind: Kind,
     pub rounds: Vec<Option<Figures>>,
@@ -288,6 +304,33 @@ mod tests {
         // 0.5 and 0.75 within rounds; medians over all rounds would have said 1.0.
         assert_eq!(ratio(&own, &rows, Kind::Envoy), Some(0.625));
         assert_eq!(ratio(&own, &rows, Kind::Nginx), None);
+    }
+
+    #[test]
+    fn a_page_is_completed_by_what_it_has_not_measured_itself() {
+        let section = |workload: &str, taken: &str| Section {
+            workload: workload.to_owned(),
+            taken: taken.to_owned(),
+            tables: Vec::new(),
+            missing: Vec::new(),
+            notes: Vec::new(),
+            configs: Vec::new(),
+        };
+        let page = |sections| Report {
+            date: String::new(),
+            machine: Vec::new(),
+            method: String::new(),
+            peers: Vec::new(),
+            sections,
+        };
+        let mut now = page(vec![section("c", "now"), section("a", "now")]);
+        now.complete(
+            page(vec![section("a", "before"), section("b", "before")]),
+            &["a", "b", "c"].map(str::to_owned),
+        );
+        let taken: Vec<_> =
+            now.sections.iter().map(|section| (section.workload.as_str(), section.taken.as_str())).collect();
+        assert_eq!(taken, [("a", "now"), ("b", "before"), ("c", "now")]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::io::Read;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use std::time::Instant;
@@ -162,23 +163,30 @@ fn change(stage: &mut Stage, canary: u32, way: Way) -> Result<[f64; 3]> {
         folder,
     };
     let start = Instant::now();
+    // Told by this thread, which has its core: another would first have to be given one.
+    let told = tell(peer, &setting, &places, way)?;
     let (mut first, mut last) = (None, start);
-    std::thread::scope(|scope| -> Result<()> {
-        let asking = scope.spawn(|| tell(peer, &setting, &places, way));
-        while first.is_none_or(|first: Instant| first.elapsed() < LOOK) {
-            let before = duo.asked();
-            duo.turn(0, Some(peer.address))?;
-            let (now, after) = (Instant::now(), duo.asked());
-            if after[new] > before[new] && first.is_none() {
-                first = Some(now);
-            }
-            if after[old] > before[old] {
-                last = now;
-            }
-            ensure!(now < start + PATIENCE, "not in force within {} s", PATIENCE.as_secs());
+    while first.is_none_or(|first: Instant| first.elapsed() < LOOK) {
+        let before = duo.asked();
+        duo.turn(0, Some(peer.address))?;
+        let (now, after) = (Instant::now(), duo.asked());
+        if after[new] > before[new] && first.is_none() {
+            first = Some(now);
         }
-        asking.join().map_err(|_| anyhow::anyhow!("the change was not told"))?
-    })?;
+        if after[old] > before[old] {
+            last = now;
+        }
+        ensure!(now < start + PATIENCE, "not in force within {} s", PATIENCE.as_secs());
+    }
+    match told {
+        Told::Silently => {}
+        Told::Http(stream) => peers::answer(stream).map(drop)?,
+        Told::Socket(mut socket) => {
+            let mut words = String::new();
+            socket.read_to_string(&mut words)?;
+            ensure!(words.trim().is_empty(), "{words}");
+        }
+    }
     let first = first.context("the loop ended by it")?;
     let failed = (duo.errors() - errors) as f64;
     duo.forget_callers();
@@ -186,59 +194,63 @@ fn change(stage: &mut Stage, canary: u32, way: Way) -> Result<[f64; 3]> {
     Ok([ms(first), ms(last), failed])
 }
 
+/// Where the peer's answer to the change will come, if it gives one.
+enum Told {
+    Silently,
+    Http(TcpStream),
+    Socket(UnixStream),
+}
+
 /// Tells the peer its new weights.
-fn tell(peer: &Peer, setting: &Setting, places: &Places, way: Way) -> Result<()> {
+fn tell(peer: &Peer, setting: &Setting, places: &Places, way: Way) -> Result<Told> {
     let (primary, canary) = (100 - setting.canary, setting.canary);
     let write = |name: &str, text: &str| -> Result<()> {
         // Renamed into place: some watch the file, and must not see half of it.
         std::fs::write(places.folder.join("new"), text)?;
         Ok(std::fs::rename(places.folder.join("new"), places.folder.join(name))?)
     };
-    match peer.kind {
+    let had = "it had a file before";
+    Ok(match peer.kind {
         Kind::Serin | Kind::SerinPlain if way == Way::File => {
             write(&format!("{:?}.yaml", peer.kind), &configs::serin::config(setting, places, false))?;
-            hang_up(peer)
+            hang_up(peer)?;
+            Told::Silently
         }
         Kind::Serin | Kind::SerinPlain => {
             let weights = format!("{{\"primary\": {primary}, \"canary\": {canary}}}");
-            peers::ask(peer.admin, "PUT", "/splits/web/weights", &weights).map(drop)
+            let path = "/splits/web/weights";
+            Told::Http(peers::tell(peer.admin, "PUT", path, "application/json", &weights)?)
         }
         Kind::Envoy => {
             let path = format!("/runtime_modify?split.primary={primary}&split.canary={canary}");
-            peers::ask(peer.admin, "POST", &path, "").map(drop)
+            Told::Http(peers::tell(peer.admin, "POST", &path, "text/plain", "")?)
         }
         Kind::Haproxy => {
             let mut socket = UnixStream::connect(places.folder.join("haproxy.sock"))?;
             writeln!(socket, "set weight web/primary {primary}; set weight web/canary {canary}")?;
-            let mut told = String::new();
-            socket.read_to_string(&mut told)?;
-            ensure!(told.trim().is_empty(), "{told}");
-            Ok(())
+            Told::Socket(socket)
         }
         Kind::Nginx => {
-            write("nginx.conf", &configs::nginx::config(setting, places).context("it had one before")?)?;
-            hang_up(peer)
+            write("nginx.conf", &configs::nginx::config(setting, places).context(had)?)?;
+            hang_up(peer)?;
+            Told::Silently
         }
-        Kind::Traefik => write(
-            "traefik-routes.yaml",
-            &configs::traefik::config(setting, places).context("it had one before")?,
-        ),
+        Kind::Traefik => {
+            write("traefik-routes.yaml", &configs::traefik::config(setting, places).context(had)?)?;
+            Told::Silently
+        }
         Kind::Caddy => {
-            load(peer.admin, &configs::caddy::config(setting, places).context("it had one before")?)
+            let config = configs::caddy::config(setting, places).context(had)?;
+            Told::Http(peers::tell(peer.admin, "POST", "/load", "text/caddyfile", &config)?)
         }
         Kind::Direct | Kind::Relay => bail!("it has no weights"),
-    }
+    })
 }
 
 fn hang_up(peer: &Peer) -> Result<()> {
     let process = peer.process.as_ref().context("it has a process")?;
     process.signal(libc::SIGHUP);
     Ok(())
-}
-
-/// Caddy is told its file by its own API.
-fn load(admin: SocketAddr, config: &str) -> Result<()> {
-    peers::ask_as(admin, "POST", "/load", "text/caddyfile", config).map(drop)
 }
 
 fn scrapes(kinds: &[Kind], run: &Run, section: &mut Section) -> Result<Grid> {

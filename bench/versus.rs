@@ -79,6 +79,9 @@ pub struct Options {
     /// [default: bench/results/DATE-versus.md]
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Keep what the page of the same day has of other workloads
+    #[arg(long)]
+    append: bool,
     /// Draw the costs as bars into this file, too
     #[arg(long)]
     chart: Option<PathBuf>,
@@ -137,7 +140,7 @@ pub fn run(options: &Options) -> Result<()> {
         sections: Vec::new(),
     };
     measure(options, &run, &mut report)?;
-    save(options, &report)
+    save(options, report)
 }
 
 fn measure(options: &Options, run: &Run, report: &mut Report) -> Result<()> {
@@ -161,6 +164,7 @@ fn one(
 ) -> Result<Section> {
     let mut section = Section {
         workload: workload.name(),
+        taken: machine::moment(),
         tables: Vec::new(),
         missing: Vec::new(),
         notes: Vec::new(),
@@ -261,20 +265,24 @@ fn method(run: &Run) -> String {
     )
 }
 
-fn save(options: &Options, report: &Report) -> Result<()> {
-    if let Some(path) = &options.chart {
-        chart::draw(report, path)?;
-        eprintln!("drawn to {}", path.display());
-    }
+fn save(options: &Options, mut report: Report) -> Result<()> {
     let usual = || workplace::repository().join(format!("bench/results/{}-versus.md", machine::today()));
     let path = options.out.clone().unwrap_or_else(usual);
-    if path.as_os_str() == "-" {
-        return Ok(());
-    }
-    fs::write(&path, report.text()).with_context(|| format!("cannot write {}", path.display()))?;
     let data = path.with_extension("json");
-    fs::write(&data, serde_json::to_string(report)? + "\n")
-        .with_context(|| format!("cannot write {}", data.display()))?;
-    eprintln!("written to {} and {}", path.display(), data.display());
+    if options.append && data.is_file() {
+        let earlier = serde_json::from_str(&fs::read_to_string(&data)?)
+            .with_context(|| format!("{} is not a page's data", data.display()))?;
+        report.complete(earlier, &workloads::ALL.map(Workload::name));
+    }
+    if path.as_os_str() != "-" {
+        fs::write(&path, report.text()).with_context(|| format!("cannot write {}", path.display()))?;
+        fs::write(&data, serde_json::to_string(&report)? + "\n")
+            .with_context(|| format!("cannot write {}", data.display()))?;
+        eprintln!("written to {} and {}", path.display(), data.display());
+    }
+    if let Some(path) = &options.chart {
+        chart::draw(&report, path)?;
+        eprintln!("drawn to {}", path.display());
+    }
     Ok(())
 }
