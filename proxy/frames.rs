@@ -6,6 +6,9 @@
 //! bound how often a client may make it work for nothing. So frames are counted
 //! here, before h2 sees them; only their nine bytes of head are looked at.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+
 use crate::clock;
 
 /// What the client says before its first frame.
@@ -102,8 +105,11 @@ impl Frames {
     }
 
     /// The client has sent these bytes.
-    pub fn read(&mut self, mut bytes: &[u8]) -> Result<(), Flood> {
-        let now_us = clock::now_us();
+    pub fn read(&mut self, bytes: &[u8]) -> Result<(), Flood> {
+        self.read_at(bytes, clock::now_us())
+    }
+
+    fn read_at(&mut self, mut bytes: &[u8], now_us: u64) -> Result<(), Flood> {
         while !bytes.is_empty() {
             if self.skip > 0 {
                 let count = self.skip.min(bytes.len());

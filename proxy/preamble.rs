@@ -4,6 +4,9 @@
 //! Nothing is taken from the socket before it is known to be the header's, so
 //! that a connection without one goes on as if nobody had looked.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+
 use std::io;
 use std::io::Read;
 use std::mem::MaybeUninit;

@@ -5,6 +5,8 @@
 
 #![expect(clippy::disallowed_types, reason = "its locks are the control side's; no request waits for them")]
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod generation;
 mod sticky;
 

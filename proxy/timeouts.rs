@@ -1,6 +1,9 @@
 //! How long a request may take, as its route says; in microseconds, and zero
 //! for no bound.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+
 use crate::clock;
 use crate::fault::Kind;
 use crate::model::Route;

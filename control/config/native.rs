@@ -27,6 +27,8 @@ mod hashing;
 
 mod splits;
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod site;
 
 mod health;

@@ -1,5 +1,7 @@
 //! What must hold of the codec for any bytes.
 
+mod heads;
+
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -19,6 +21,8 @@ use crate::h1::response::Additions;
 use crate::h1::strict;
 use crate::model::Limits;
 use crate::rewrite::Peer;
+
+pub use heads::{edited, forwarded};
 
 /// What the relay passes on has one reading, and it is the one the relay had.
 pub fn request_head(bytes: &[u8]) {
