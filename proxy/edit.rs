@@ -5,6 +5,8 @@
 //! that changes nothing has no `Edits` at all, and costs one comparison.
 
 mod fields;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod host;
 mod level;
 mod moment;
@@ -12,6 +14,7 @@ mod path;
 mod template;
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 
 use http::header::HOST;
 use http::header::HeaderName;
@@ -52,6 +55,8 @@ pub struct Kept {
 /// Who asks, over what, and which way.
 pub struct Scene<'a> {
     pub peer: &'a Peer,
+    /// As those before us tell it, where they are believed.
+    pub client: SocketAddr,
     pub protocol: http::Version,
     pub route: &'a str,
     /// `service/version`; empty where none has been chosen.

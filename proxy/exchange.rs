@@ -112,7 +112,14 @@ async fn routed(
     if change.is_some_and(|change| !change.is_allowed(&route.upgrades)) {
         return unrouted(lane, Reply::of_fault(Fault::downstream(Kind::UpgradeRefused)), grpc);
     }
-    let scene = Scene { peer, protocol: parts.version, route: &route.name, version: "", matched };
+    let scene = Scene {
+        peer,
+        client: peer.client(&head),
+        protocol: parts.version,
+        route: &route.name,
+        version: "",
+        matched,
+    };
     if let Some(gates) = &route.gates
         && let Some((reply, edits)) = admission::pass(lane, gates, &head, marks).await
     {

@@ -4,6 +4,8 @@
 //! One set of rules for both codecs. Each field of a client is either believed
 //! and passed on, or replaced by what we know ourselves.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 
 use http::HeaderMap;
@@ -73,6 +75,9 @@ pub struct Peer {
     edge: bool,
     /// What it says of itself is replaced by what we know.
     believed: bool,
+    /// Where in `x-forwarded-for` the first client stands that we believe in,
+    /// counted from the end.
+    client_at: Option<usize>,
     append: bool,
     /// The port that it came to, where that is to be told.
     port: Option<String>,
@@ -132,6 +137,8 @@ impl Peer {
             text: ip.to_string(),
             edge: policy.edge,
             believed: !policy.edge || policy.trusted_hops > 0,
+            // At an edge our own client is the first of the trusted.
+            client_at: (policy.trusted_hops as usize).checked_sub(usize::from(policy.edge)),
             append: policy.append,
             port: local.filter(|_| policy.port).map(|local| local.port().to_string()),
             keeps_id: match (policy.edge && !policy.keep_request_id, is_internal) {
@@ -154,6 +161,24 @@ impl Peer {
         }
     }
 
+    /// Who asks, as far as those who pass it on are believed; their ports nobody tells.
+    pub fn client(&self, head: &Head<'_>) -> SocketAddr {
+        self.told_client(head).map_or(self.remote, |ip| SocketAddr::new(ip, 0))
+    }
+
+    /// Its address without the port.
+    pub fn client_text(&self, head: &Head<'_>) -> Cow<'_, str> {
+        self.told_client(head).map_or(Cow::Borrowed(&self.text), |ip| Cow::Owned(ip.to_string()))
+    }
+
+    fn told_client(&self, head: &Head<'_>) -> Option<IpAddr> {
+        let at = self.client_at?;
+        let name = Field::For.name();
+        let chain = || head.fields(&name).flat_map(|line| line.split(|byte| *byte == b','));
+        let entry = chain().nth(chain().count().checked_sub(1 + at)?)?;
+        std::str::from_utf8(entry).ok()?.trim().parse().ok()
+    }
+
     /// Its own ends of the connection, as it sees them.
     pub fn ends(&self) -> Option<Ends> {
         Some(Ends { client: self.remote, local: self.local? })
@@ -163,11 +188,6 @@ impl Peer {
     pub fn number(&self) -> u64 {
         let local = self.local.map(|local| local.to_string()).unwrap_or_default();
         xxh64(format!("{}{local}", self.remote).as_bytes(), 0)
-    }
-
-    /// Its address without the port.
-    pub fn text(&self) -> &str {
-        &self.text
     }
 
     /// Is this field of the client passed on as it came? `chained` says that it
@@ -343,6 +363,36 @@ mod tests {
         let hops = Forwarded { trusted_hops: 1, ..Forwarded::default() };
         let expected = ["for: 1.1.1.1,2.2.2.2,10.0.0.5", "host: evil", "port: 1", "proto: http", OURS];
         assert_eq!(told(&hops, Shown::Nothing, &CLAIMS), expected);
+    }
+
+    #[test]
+    fn the_client_is_whom_the_trusted_name() {
+        let client = |edge, trusted_hops, chain: &[&'static str]| {
+            let policy = Forwarded { edge, trusted_hops, ..Forwarded::default() };
+            let peer = Peer::known("10.0.0.5:9".parse().unwrap(), None, false, Shown::Nothing, &policy);
+            let mut request = http::Request::builder().header("host", "a");
+            for line in chain {
+                request = request.header("x-forwarded-for", *line);
+            }
+            let parts = request.body(()).unwrap().into_parts().0;
+            let head = Head::of(&parts).unwrap();
+            assert_eq!(peer.client_text(&head), peer.client(&head).ip().to_string());
+            peer.client(&head).to_string()
+        };
+        let chain = ["1.1.1.1, 2.2.2.2", "3.3.3.3"];
+        for (edge, hops, expected) in [
+            (true, 0, "10.0.0.5:9"),
+            (true, 1, "3.3.3.3:0"),
+            (true, 2, "2.2.2.2:0"),
+            (true, 4, "10.0.0.5:9"),
+            (false, 0, "3.3.3.3:0"),
+            (false, 2, "1.1.1.1:0"),
+            (false, 3, "10.0.0.5:9"),
+        ] {
+            assert_eq!(client(edge, hops, &chain), expected, "{edge} {hops}");
+        }
+        assert_eq!(client(false, 0, &["nobody"]), "10.0.0.5:9");
+        assert_eq!(client(false, 0, &[]), "10.0.0.5:9");
     }
 
     #[test]

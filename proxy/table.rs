@@ -136,7 +136,7 @@ impl RoutePlan {
         }
         let issue: Option<&dyn Fn() -> u64> =
             if split.versions[version].hashes() { Some(&|| peer.number()) } else { None };
-        self.hashing.hash(head, peer.text().as_bytes(), issue)
+        self.hashing.hash(head, peer.client_text(head).as_bytes(), issue)
     }
 }
 

@@ -252,6 +252,44 @@ fn grpc_clients_get_grpc_answers() {
 }
 
 #[test]
+fn what_we_hand_out_and_the_date_are_not_taken_off() {
+    let origin = echo();
+    let app = App::start(&format!(
+        "{}services:\n  web: {{primary: {}, sticky: {{issue: sid}}}}\nroutes:\n  - {{service: web, responseHeaders: {{remove: [set-cookie, date]}}}}\n",
+        head(1),
+        origin.address
+    ));
+    origin.behave(|_| Answer::echo().header("set-cookie", "theirs=1").header("date", "long ago"));
+    for (way, reply) in ways(&app, &Ask::get("/")) {
+        let [cookie] = values(&reply, "set-cookie")[..] else { panic!("one cookie by {way}: {reply:?}") };
+        assert!(cookie.starts_with("sid="), "{cookie} by {way}");
+        let [date] = values(&reply, "date")[..] else { panic!("one date by {way}: {reply:?}") };
+        assert!(date.ends_with("GMT"), "{date} by {way}");
+    }
+}
+
+#[test]
+fn the_environment_adds_no_line_to_a_head() {
+    let origin = echo();
+    let yaml = format!(
+        "{}services:\n  web: {{primary: {}}}\nroutes:\n  - {{name: r, service: web, requestHeaders: {{set: {{x-a: \"%ENVIRONMENT(TOLD)%\"}}}}}}\n",
+        head(1),
+        origin.address
+    );
+    let started = |told: &str| {
+        App::try_start_by(&yaml, |_| {
+            let mut command = std::process::Command::new(crate::harness::app::SERIN);
+            command.env("TOLD", told);
+            command
+        })
+    };
+    let app = started("one line").expect("a value");
+    assert!(ways(&app, &Ask::get("/")).iter().all(|(_, reply)| echoed(reply, "x-a") == ["one line"]));
+    let said = started("one\nx-b: 2").err().expect("no value");
+    assert!(said.contains("TOLD holds control characters"), "{said}");
+}
+
+#[test]
 fn edits_that_make_no_sense_are_refused_with_their_place() {
     let origin = echo();
     let app = app(&origin, "  - {service: web}\n");

@@ -28,6 +28,8 @@ enum Part {
 /// What is asked of the request and its ways.
 pub enum Asking {
     Remote(Shown),
+    /// At the other end of the connection, whoever is told of.
+    Direct(Shown),
     Local(Shown),
     Field(Selector),
     Protocol,
@@ -129,7 +131,7 @@ impl Template {
     }
 
     fn read(text: &str, part: &mut dyn FnMut(Operator) -> Result<Part, String>) -> Result<Template, String> {
-        if text.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
+        if text.bytes().any(is_control) {
             return Err("a header's value is one line without control characters".to_owned());
         }
         let mut template = Template { parts: Vec::new() };
@@ -169,9 +171,12 @@ impl Asking {
 
     fn fill(&self, request: &dyn Asked, scene: &Scene<'_>, out: &mut Vec<u8>) {
         match self {
-            Asking::Remote(shown) => address(Some(scene.peer.remote), *shown, out),
+            Asking::Remote(shown) => address(Some(scene.client), *shown, out),
+            Asking::Direct(shown) => address(Some(scene.peer.remote), *shown, out),
             Asking::Local(shown) => address(scene.peer.local, *shown, out),
             Asking::Field(selector) => selector.fill(|name| of_request(request, name), out),
+            // As Envoy writes it.
+            Asking::Protocol if scene.protocol == http::Version::HTTP_2 => out.extend_from_slice(b"HTTP/2"),
             Asking::Protocol => show(&format_args!("{:?}", scene.protocol), out),
             Asking::Route => out.extend_from_slice(scene.route.as_bytes()),
             Asking::Version => out.extend_from_slice(scene.version.as_bytes()),
@@ -310,11 +315,12 @@ fn operator(command: &Command<'_>) -> Result<Operator, String> {
         return Err(format!("%{name}% cannot be cut to a length"));
     }
     Ok(Operator::Asking(match *name {
-        "DOWNSTREAM_REMOTE_ADDRESS" | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => Asking::Remote(Shown::Whole),
-        "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => {
-            Asking::Remote(Shown::WithoutPort)
-        }
-        "DOWNSTREAM_REMOTE_PORT" | "DOWNSTREAM_DIRECT_REMOTE_PORT" => Asking::Remote(Shown::Port),
+        "DOWNSTREAM_REMOTE_ADDRESS" => Asking::Remote(Shown::Whole),
+        "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Asking::Remote(Shown::WithoutPort),
+        "DOWNSTREAM_REMOTE_PORT" => Asking::Remote(Shown::Port),
+        "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => Asking::Direct(Shown::Whole),
+        "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => Asking::Direct(Shown::WithoutPort),
+        "DOWNSTREAM_DIRECT_REMOTE_PORT" => Asking::Direct(Shown::Port),
         "DOWNSTREAM_LOCAL_ADDRESS" => Asking::Local(Shown::Whole),
         "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => Asking::Local(Shown::WithoutPort),
         "DOWNSTREAM_LOCAL_PORT" => Asking::Local(Shown::Port),
@@ -324,7 +330,7 @@ fn operator(command: &Command<'_>) -> Result<Operator, String> {
         "UPSTREAM_CLUSTER" => Asking::Version,
         "START_TIME" => Asking::Moment(Format::read(argument.unwrap_or_default())?),
         "HOSTNAME" => return Ok(Operator::Text(hostname())),
-        "ENVIRONMENT" => return Ok(Operator::Text(std::env::var(needed()?).unwrap_or_default())),
+        "ENVIRONMENT" => return environment(needed()?).map(Operator::Text),
         "RESP" => {
             let length = most.map_or(String::new(), |most| format!(":{most}"));
             return Ok(Operator::Answering(format!("RESP({}){length}", needed()?)));
@@ -342,6 +348,19 @@ fn answering(written: &str) -> Result<Answering, String> {
         "UPSTREAM_HOST" => Answering::Upstream,
         _ => Answering::Field(Selector::read(argument, most.strip_prefix(':').and_then(|m| m.parse().ok()))?),
     })
+}
+
+/// Nobody has checked it, and a value of two lines would be two fields.
+fn environment(name: &str) -> Result<String, String> {
+    let value = std::env::var(name).unwrap_or_default();
+    match value.bytes().any(is_control) {
+        true => Err(format!("the environment's {name} holds control characters")),
+        false => Ok(value),
+    }
+}
+
+fn is_control(byte: u8) -> bool {
+    byte.is_ascii_control() && byte != b'\t'
 }
 
 fn hostname() -> String {

@@ -29,7 +29,8 @@ fn edited(edits: &Edits, target: &str, fields: &[(&str, &str)], matched: Matched
     let mut parts = request.body(()).unwrap().into_parts().0;
     let peer = Peer::new("10.0.0.1:5".parse().unwrap(), "10.0.0.2:80".parse().ok());
     let protocol = http::Version::HTTP_11;
-    let scene = Scene { peer: &peer, protocol, route: "r", version: "web/canary", matched };
+    let scene =
+        Scene { peer: &peer, client: peer.remote, protocol, route: "r", version: "web/canary", matched };
     InForce { version: None, route: Some(edits) }.edit_request(&mut parts, &scene);
     parts
 }
@@ -160,7 +161,14 @@ fn answers_know_their_request() {
     let parts = http::Request::builder().header("x-a", "asked").body(()).unwrap().into_parts().0;
     let peer = Peer::new("10.0.0.1:5".parse().unwrap(), None);
     let protocol = http::Version::HTTP_2;
-    let scene = Scene { peer: &peer, protocol, route: "r", version: "web/canary", matched: Matched::Whole };
+    let scene = Scene {
+        peer: &peer,
+        client: peer.remote,
+        protocol,
+        route: "r",
+        version: "web/canary",
+        matched: Matched::Whole,
+    };
     let kept = force.keep(&parts, &scene);
     let mut headers = HeaderMap::new();
     headers.insert("x-b", HeaderValue::from_static("said"));

@@ -6,11 +6,14 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::task::ready;
 
+use http::header::DATE;
+use http::header::SET_COOKIE;
 use tokio::io::AsyncWrite;
 
 use crate::buffer::Buffer;
 use crate::clock;
 use crate::edit::Answered;
+use crate::edit::Fields as _;
 use crate::edit::InForce;
 use crate::fault::Fault;
 use crate::fault::Kind;
@@ -135,7 +138,8 @@ impl Client<'_> {
             while !input.is_empty() {
                 let additions = Additions {
                     service_time_us: question.flight.age_us(),
-                    set_cookies: &question.set_cookies,
+                    // What edits may take off is not theirs to take.
+                    set_cookies: if question.is_edited() { &[] } else { &question.set_cookies },
                     close: question.close || self.connection.is_ending(),
                     date: clock::http_date,
                     server: self.manners.and_then(|manners| manners.server.as_ref()),
@@ -219,17 +223,33 @@ impl Client<'_> {
 }
 
 impl Question {
-    /// The edits of the route and of the version that has answered.
-    fn edit_answer(&self, head: &ResponseHead, links: &Links, out: &mut Vec<u8>) {
+    fn edits(&self) -> (InForce<'_>, &str) {
         let table = &self.flight.view.table;
         let version = &table.splits[self.split].versions[self.tries.version];
         let route = table.route(self.tries.route).edits.as_deref();
-        let edits = InForce { version: version.edits.as_deref(), route };
-        if !edits.is_none() {
-            let status = head.status.as_u16();
-            let upstream = Some(links.location() as &dyn std::fmt::Display);
-            let answered = Answered { status, version: &version.label, upstream };
-            edits.edit_answer(&mut Lines(out), &self.kept, &answered);
+        (InForce { version: version.edits.as_deref(), route }, &version.label)
+    }
+
+    fn is_edited(&self) -> bool {
+        !self.edits().0.is_none()
+    }
+
+    /// The edits of the route and of the version that has answered.
+    fn edit_answer(&self, head: &ResponseHead, links: &Links, out: &mut Vec<u8>) {
+        let (edits, version) = self.edits();
+        if edits.is_none() {
+            return;
+        }
+        let status = head.status.as_u16();
+        let upstream = Some(links.location() as &dyn std::fmt::Display);
+        let mut lines = Lines(out);
+        edits.edit_answer(&mut lines, &self.kept, &Answered { status, version, upstream });
+        // As on every other way: these are ours, and every answer has a date.
+        for cookie in &self.set_cookies {
+            lines.append(&SET_COOKIE, cookie.as_bytes());
+        }
+        if lines.first(&DATE).is_none() {
+            lines.append(&DATE, clock::http_date().as_bytes());
         }
     }
 

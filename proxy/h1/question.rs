@@ -97,7 +97,8 @@ impl Client<'_> {
             return Err(Unfit::Irregular);
         }
         let (peer, protocol) = (self.peer, http::Version::HTTP_11);
-        let scene = Scene { peer, protocol, route: &route.name, version: "", matched };
+        let scene =
+            Scene { peer, client: peer.client(&head), protocol, route: &route.name, version: "", matched };
         if let Some(reply) = route.reply(&head, &scene) {
             return Ok(self.answer_locally(request, reply, length));
         }
