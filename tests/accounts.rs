@@ -5,7 +5,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::harness::app::{pair, quiet};
+use crate::harness::app::{head, pair, quiet};
+use crate::harness::dns::{NameServer, Says};
 use crate::harness::h2::H2;
 use crate::harness::load::Report;
 use crate::harness::nginx::Nginx;
@@ -87,6 +88,53 @@ fn an_upstream_that_freezes_thaws_and_is_killed_loses_no_request() {
     let report = load.stop();
     assert_eq!(report.broken, 0, "{:?}", report.words);
     balance(&app, &report, 0, "frozen, thawed and killed");
+}
+
+#[test]
+fn a_name_that_flaps_loses_no_request() {
+    let server = NameServer::start();
+    let origins = Origin::twins(&["one", "two"]);
+    server.say("web.test", Says::loopback(&[1], 0));
+    let app = App::start(&format!(
+        "{}dns: {{servers: [\"{}\"], refresh: 20ms}}\nservices:\n  web: {{primary: \"web.test:{}\"}}\n{ROUTES}",
+        head(1),
+        server.address,
+        origins[0].address.port()
+    ));
+    eventually("the name is known", || app.metric("serin_endpoints", &[]) == 1.0);
+    let load = Load::start(app.address(), 4, Duration::from_millis(1), Ask::get("/"));
+    let ended = |result: &str| app.metric("serin_dns_resolutions_total", &[("result", result)]);
+    for turn in 0..8 {
+        let endpoints = match turn % 4 {
+            0 => server_says(&server, &[1, 2]),
+            1 => {
+                let failed = ended("failed");
+                server.say("web.test", Says::Failure);
+                eventually("failures are seen", || ended("failed") > failed + 1.0);
+                2
+            }
+            2 => {
+                server.say("web.test", Says::NoSuchName);
+                0
+            }
+            _ => server_says(&server, &[2]),
+        };
+        eventually("what the name server says is in force", || {
+            app.metric("serin_endpoints", &[]) == f64::from(endpoints)
+        });
+        load.pass(40);
+    }
+    let report = load.stop();
+    assert_eq!(report.broken, 0, "{:?}", report.words);
+    assert!(report.statuses.keys().all(|status| [200, 503].contains(status)), "{:?}", report.statuses);
+    assert!(report.by("one") > 0 && report.by("two") > 0, "{:?}", report.origins);
+    balance(&app, &report, 0, "a name that flaps");
+}
+
+/// Answers with how many there are.
+fn server_says(server: &NameServer, last: &[u8]) -> u32 {
+    server.say("web.test", Says::loopback(last, 0));
+    last.len() as u32
 }
 
 impl Nginx {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::harness::app::single;
+use crate::harness::app::{quiet, single};
 use crate::harness::h2::H2;
 use crate::harness::{Answer, App, Ask, Conn, Load, Origin, eventually};
 
@@ -197,6 +197,8 @@ fn twenty_thousand_idle_connections_cost_little_and_hold_nobody_up() {
     load.pass(2_000);
     let report = load.stop();
     assert_eq!(report.failures(), 0, "{:?} {:?}", report.statuses, report.words);
+    quiet(&app);
+    assert_eq!(app.requests(&[]), report.requests + 1, "each is counted once");
     drop(idle);
     eventually("all are gone", || app.metric("serin_connections", &[]) < 10.0);
 }

@@ -76,6 +76,7 @@ fn a_client_that_never_reads_is_given_up() {
     eventually("it is under way", || app.metric("serin_requests_in_flight", &[]) == 1.0);
     eventually("it is given up", || app.metric("serin_connections", &[]) == 0.0);
     assert_eq!(app.requests(&[("outcome", "failure")]), 0, "no version is to blame");
+    assert_eq!(app.requests(&[]), 1, "and it is counted");
 }
 
 #[test]

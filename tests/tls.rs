@@ -213,6 +213,7 @@ fn a_renewed_certificate_is_shown_at_once_and_no_request_fails() {
         let mut conn =
             connect(app.address(), "web.example", &authority.client(None, &[])).expect("it listens");
         assert_eq!(conn.get("/").status, 200);
+        asked.fetch_add(1, Ordering::Relaxed);
         conn.stream.conn.peer_certificates().expect("a server shows one")[0].to_vec()
     };
     std::thread::scope(|scope| {
@@ -243,6 +244,8 @@ fn a_renewed_certificate_is_shown_at_once_and_no_request_fails() {
         pass(50);
         stop.store(true, Ordering::Relaxed);
     });
+    quiet(&app);
+    assert_eq!(app.requests(&[]), asked.load(Ordering::Relaxed), "each request is counted once");
 }
 
 #[test]
