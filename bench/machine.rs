@@ -1,6 +1,7 @@
 //! What a figure is worth depends on where it was taken: the machine, the day, the commit.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use crate::workplace::first_line;
@@ -32,6 +33,11 @@ pub fn moment() -> String {
         commit(),
         file("/proc/loadavg")
     )
+}
+
+/// When a file was written.
+pub fn written(path: &Path) -> String {
+    shell("date", &["-u", "-r", &path.display().to_string(), "+%F %H:%M UTC"])
 }
 
 pub fn today() -> String {

@@ -15,6 +15,7 @@ use anyhow::Result;
 use anyhow::bail;
 
 use crate::configs;
+use crate::machine;
 use crate::process::Priority;
 use crate::process::Process;
 use crate::setting::Places;
@@ -262,7 +263,8 @@ fn serin(
     let config = configs::serin::config(setting, places, kind == Kind::Serin);
     let path = workplace.write(&format!("{kind:?}.yaml"), &config)?;
     Ok(Some(Recipe {
-        version: version(&program, "--version"),
+        // Its version does not change from commit to commit.
+        version: format!("{}, built {}", version(&program, "--version"), machine::written(&program)),
         program,
         arguments: words(&["run", "-c", &path.display().to_string()]),
         config: Some(config),

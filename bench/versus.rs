@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 
 use anyhow::Context;
 use anyhow::Result;
@@ -52,7 +53,7 @@ pub struct Options {
     /// Rounds; each measures every proxy once, in rotated order [default: 5; quick: 2]
     #[arg(long)]
     rounds: Option<usize>,
-    /// Seconds measured of each proxy in a round [default: 1; quick: 0.4]
+    /// Seconds measured of each proxy in a round [default: 1; quick: 0.3]
     #[arg(long)]
     seconds: Option<f64>,
     /// Seconds of load before each measurement [default: 0.3; quick: 0.1]
@@ -111,6 +112,7 @@ pub fn run(options: &Options) -> Result<()> {
             bail!("{program} is not installed");
         }
     }
+    let start = Instant::now();
     let machine = machine::facts();
     let kinds = if options.only.is_empty() { peers::USUAL.to_vec() } else { options.only.clone() };
     let priority = if options.real_time { Priority::RealTime } else { Priority::Ordinary };
@@ -120,7 +122,7 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let choices =
         Choices { serin, envoy: options.envoy.clone(), priority, under: Vec::new(), cores: vec![PROXY_CORE] };
-    let usual = if options.quick { (2, 0.4, 0.1) } else { (5, 1.0, 0.3) };
+    let usual = if options.quick { (2, 0.3, 0.1) } else { (5, 1.0, 0.3) };
     let pace = Pace {
         rounds: options.rounds.unwrap_or(usual.0),
         seconds: options.seconds.unwrap_or(usual.1),
@@ -140,6 +142,7 @@ pub fn run(options: &Options) -> Result<()> {
         sections: Vec::new(),
     };
     measure(options, &run, &mut report)?;
+    eprintln!("measured in {:.0} s", start.elapsed().as_secs_f64());
     save(options, report)
 }
 

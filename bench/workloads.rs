@@ -181,7 +181,10 @@ fn routes(count: usize, by: By) -> Case {
         By::Path => "by path prefix",
         By::Host => "by host",
     };
-    let title = format!("{count} routes {told}, each to its own cluster; 64 of them asked");
+    let title = match count {
+        1 => format!("1 route {told}"),
+        _ => format!("{count} routes {told}, each to its own cluster; 64 of them asked"),
+    };
     let setting = Setting { split: Split::Routes(count, by), ..PLAIN };
     case(&title, setting, jobs::routes(count, by))
 }
