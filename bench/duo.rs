@@ -28,7 +28,7 @@ const SOURCES: usize = 200;
 
 /// What is asked, and what must come of it.
 pub struct Job {
-    /// The requests, sent in turn, each with its head and body.
+    /// The requests, sent in an order without pattern, each with its head and body.
     pub requests: Vec<Vec<u8>>,
     /// The body that each request has.
     pub upload: Vec<u8>,
@@ -293,7 +293,7 @@ impl Duo {
     /// Sends the next request on this caller's connection. False: it is lost.
     pub fn ask(&mut self, token: usize) -> bool {
         let Slot::Caller(caller) = &mut self.slots[token] else { return false };
-        let request = self.begun % self.job.requests.len();
+        let request = (mixed(self.begun as u64) % self.job.requests.len() as u64) as usize;
         self.begun += 1;
         let sent = caller.send(request, &self.job.requests).is_ok();
         if caller.blocked(&self.job.requests) {
@@ -406,6 +406,15 @@ impl Duo {
         self.slots[token] = Slot::Upstream(connection);
         Ok(())
     }
+}
+
+/// Numbers in a row made to look like chance (SplitMix64): were the requests sent in turn, some would
+/// always come together, and a user's latency would be that of his neighbours.
+fn mixed(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 impl Length {

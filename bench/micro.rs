@@ -190,7 +190,7 @@ fn routing(kind: &str, size: usize) -> Result<Routing> {
         routes.push_str(&format!("  - {{{host}{wanted}service: web}}\n"));
     }
     services.push_str("routes:\n");
-    let config = format!("listen: 127.0.0.1:1\n{services}{routes}");
+    let config = format!("listen: 127.0.0.1:8080\n{services}{routes}");
     let host =
         if kind == "host" { format!("shop-{asked}.example.com") } else { "shop.example.com".to_owned() };
     let head = format!(
@@ -208,7 +208,7 @@ fn split(kind: &str) -> Result<(String, Vec<u8>)> {
         _ => bail!("no version is chosen by {kind}"),
     };
     let config = format!(
-        "listen: 127.0.0.1:1\nservices:\n  web:\n    primary: 127.0.0.1:1\n    canary: 127.0.0.1:2\n    \
+        "listen: 127.0.0.1:8080\nservices:\n  web:\n    primary: 127.0.0.1:1\n    canary: 127.0.0.1:2\n    \
          weights: {{primary: 90, canary: 10}}\n{more}"
     );
     // Forced asks for the field and does not find it, as nearly all requests do.
