@@ -135,6 +135,8 @@ mod tests {
             shadow: false,
             counts: Counts { success, failure, ..Counts::default() },
             latency,
+            codes: Vec::new(),
+            exemplars: Vec::new(),
         };
         Reading { versions: vec![version], ..Reading::default() }
     }

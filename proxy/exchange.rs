@@ -220,7 +220,10 @@ impl Outgoing {
         let (lane, view) = (&flight.lane, &flight.view);
         let has_body = (!incoming.is_end_stream()).then(|| incoming.size_hint().exact());
         let grpc = outcome::is_grpc(&parts.headers);
-        rewrite::request(&mut parts, scene.peer, || [lane.random(), lane.random()]);
+        rewrite::request(&mut parts, scene.peer, || {
+            flight.id.set([lane.random(), lane.random()]);
+            flight.id.get()
+        });
         if view.table.splits[split].versions.iter().any(|version| version.carriage.proxy_header.is_some())
             && let Some(ends) = scene.peer.ends()
         {

@@ -19,6 +19,7 @@ use crate::flights::Toss;
 use crate::lane::Lane;
 use crate::lane::View;
 use crate::outcome::Outcome;
+use crate::outcome::Verdict;
 use crate::split::Choice;
 use crate::table::VersionPlan;
 use crate::tally::Shard;
@@ -35,6 +36,8 @@ pub struct Flight {
     pub timeouts: Timeouts,
     /// Of the request, where its route makes one and a version chooses by it.
     pub hash: Option<u64>,
+    /// What its id was made of, where it has none of its own.
+    pub id: Cell<[u64; 2]>,
     /// Counts at the endpoint that is asked.
     busy: RefCell<Option<Busy>>,
     settled: Cell<bool>,
@@ -64,6 +67,7 @@ impl Flight {
             started_us,
             timeouts,
             hash: None,
+            id: Cell::default(),
             busy: RefCell::default(),
             settled: Cell::new(false),
         };
@@ -125,8 +129,12 @@ impl Flight {
     /// Counts the request, once; later calls change nothing.
     pub fn settle(&self, outcome: Outcome) {
         if !self.settled.replace(true) {
-            let age_us = self.age_us();
+            let now_us = clock::now_us();
+            let age_us = now_us.saturating_sub(self.started_us);
             self.shard().end(outcome, age_us);
+            if outcome.verdict != Verdict::Uncounted {
+                self.shard().exemplify(self.id.get(), age_us, now_us);
+            }
             self.lane.flights.settle(self.key, outcome.verdict, age_us);
         }
     }

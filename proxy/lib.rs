@@ -68,6 +68,9 @@ pub mod model;
 mod outcome;
 mod head;
 mod local;
+pub mod codes;
+pub mod exemplars;
+mod count;
 pub mod histogram;
 pub mod weights;
 mod clock;
@@ -76,6 +79,7 @@ mod alarm;
 mod location;
 mod wire;
 
+pub use forwarded::request_id;
 pub use handle::{
     Bound, Ceilings, Handle, Inherited, Legacy, Marks, Options, Pace, Problem, ShiftError, StartError,
 };

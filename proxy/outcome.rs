@@ -22,16 +22,16 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub verdict: Verdict,
-    /// Class of the status that the version answered with, or that we gave in
-    /// its place, 1 to 5; 0 for none.
-    pub class: u8,
+    /// The status that the version answered with, or that we gave in its place;
+    /// 0 for none.
+    pub code: u16,
 }
 
 impl Outcome {
     pub fn of_fault(fault: Fault) -> Outcome {
         match fault.at {
-            At::Upstream => Outcome { verdict: Verdict::Failure, class: class_of(fault.status()) },
-            At::Downstream | At::Proxy => Outcome { verdict: Verdict::Uncounted, class: 0 },
+            At::Upstream => Outcome { verdict: Verdict::Failure, code: fault.status().as_u16() },
+            At::Downstream | At::Proxy => Outcome { verdict: Verdict::Uncounted, code: 0 },
         }
     }
 
@@ -42,7 +42,12 @@ impl Outcome {
     /// The same for a status that is only a number.
     pub fn of_code(status: u16) -> Outcome {
         let verdict = if status >= 500 { Verdict::Failure } else { Verdict::Success };
-        Outcome { verdict, class: (status / 100).min(5) as u8 }
+        Outcome { verdict, code: status }
+    }
+
+    /// 1 to 5, 0 for none.
+    pub fn class(self) -> u8 {
+        (self.code / 100).min(5) as u8
     }
 
     /// The same answer, seen to be a failure for another reason.
@@ -53,10 +58,6 @@ impl Outcome {
     pub fn uncounted(self) -> Outcome {
         Outcome { verdict: Verdict::Uncounted, ..self }
     }
-}
-
-fn class_of(status: StatusCode) -> u8 {
-    (status.as_u16() / 100).min(5) as u8
 }
 
 /// gRPC puts its status into trailers, or into the head where there is no body.

@@ -6,6 +6,10 @@ mod health;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codes;
+use crate::codes::CodeReading;
+use crate::exemplars;
+use crate::exemplars::ExemplarReading;
 use crate::histogram::Histogram;
 use crate::model::Role;
 use crate::weights::Weights;
@@ -53,6 +57,11 @@ pub struct VersionReading {
     pub counts: Counts,
     /// Time to the last byte of every counted answer.
     pub latency: Histogram,
+    /// All answers by status code, those that count against nobody too.
+    #[serde(default)]
+    pub codes: Vec<CodeReading>,
+    #[serde(default)]
+    pub exemplars: Vec<ExemplarReading>,
 }
 
 /// The endpoints of one version.
@@ -226,6 +235,12 @@ impl Reading {
                 Some(mine) => {
                     mine.counts.add(&theirs.counts);
                     mine.latency.add(&theirs.latency);
+                    for code in &theirs.codes {
+                        codes::add(&mut mine.codes, code);
+                    }
+                    for exemplar in &theirs.exemplars {
+                        exemplars::add(&mut mine.exemplars, *exemplar);
+                    }
                 }
                 // Counters never go back: what is no longer routed stays readable.
                 None => self.versions.push(theirs.clone()),

@@ -8,8 +8,9 @@
 
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::codes::Codes;
+use crate::exemplars::Exemplars;
 use crate::histogram;
 use crate::histogram::BUCKETS;
 use crate::histogram::Histogram;
@@ -20,20 +21,7 @@ use crate::reading::Attempt;
 use crate::reading::Counts;
 use crate::reading::VersionReading;
 
-/// A count with a single writer. Whoever reads one sees all that its worker
-/// counted before; on x86 that costs nothing.
-#[derive(Default)]
-pub struct Count(AtomicU64);
-
-impl Count {
-    pub fn add(&self, n: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Release);
-    }
-
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
-    }
-}
+pub use crate::count::Count;
 
 /// A histogram with a single writer; takes its memory at the first value.
 #[derive(Default)]
@@ -97,6 +85,8 @@ pub struct Shard {
     pub bytes_in: Count,
     pub bytes_out: Count,
     latency: Latency,
+    codes: Codes,
+    exemplars: Exemplars,
 }
 
 impl Shard {
@@ -110,10 +100,16 @@ impl Shard {
             Verdict::Failure => self.failure.add(1),
             Verdict::Uncounted => self.uncounted.add(1),
         }
-        self.classes[usize::from(outcome.class)].add(1);
+        self.classes[usize::from(outcome.class())].add(1);
+        self.codes.record(outcome.code, age_us);
         if outcome.verdict != Verdict::Uncounted {
             self.latency.record(age_us);
         }
+    }
+
+    /// A counted request by its id, where it was given one here.
+    pub fn exemplify(&self, id: [u64; 2], age_us: u64, now_us: u64) {
+        self.exemplars.record(id, age_us, now_us);
     }
 
     pub fn attempt(&self, result: Attempt) {
@@ -149,6 +145,8 @@ impl Shard {
         counts.bytes_in += self.bytes_in.get();
         counts.bytes_out += self.bytes_out.get();
         self.latency.add_to(&mut sum.latency);
+        self.codes.add_to(&mut sum.codes);
+        self.exemplars.add_to(&mut sum.exemplars);
     }
 }
 
@@ -174,6 +172,8 @@ impl Slot {
             shadow: self.key.shadow,
             counts: Counts::default(),
             latency: Histogram::default(),
+            codes: Vec::new(),
+            exemplars: Vec::new(),
         };
         for shard in &self.shards {
             shard.add_to(&mut sum);

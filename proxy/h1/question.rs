@@ -22,6 +22,7 @@ use crate::h1::request;
 use crate::h1::request::RequestHead;
 use crate::h1::request::Unfit;
 use crate::head::Head;
+use crate::lane::Lane;
 use crate::model::Limits;
 use crate::model::Tell;
 use crate::reply::Reply;
@@ -105,8 +106,7 @@ impl Client<'_> {
         let Action::Split(split) = route.action else { return Err(Unfit::Irregular) };
         let plan = &view.table.splits[split];
         let (idempotent, has_body) = (is_idempotent(request.method), !request.framing.is_done());
-        let succeeded = route.retry.as_ref().is_some_and(|retry| retry.then.is_some());
-        let edited = succeeded && plan.versions.iter().any(|version| version.edits.is_some());
+        let edited = has_successor(route) && plan.versions.iter().any(|version| version.edits.is_some());
         if !view.splits[split].plain || edited || !is_plain(route, &head) {
             return Err(Unfit::Irregular);
         }
@@ -115,14 +115,15 @@ impl Client<'_> {
             split::choose(&toss.generation, &plan.force, plan.sticky.as_ref(), &head, lane.random());
         let tries = Tries::new(&view, route, split, choice.version, idempotent, &head);
         let mut out = lane.texts.take();
-        request.write(self.peer, || [lane.random(), lane.random()], &mut out);
+        let mut id = [0, 0];
+        request.write(self.peer, || random_id(lane, &mut id), &mut out);
         let kept = edit(&mut out, route, &plan.versions[choice.version], scene);
         let tell = route.tell;
         let told = (tell.attempts_up || tell.time_left).then(|| out.len() - 2..out.len() - 2);
         let hashed = route.hash(plan, choice.version, &head, self.peer);
         choice.set_cookies.extend(hashed.set_cookies);
         let mut flight = Flight::begin(lane, view.clone(), split, toss, &choice, route.timeouts, has_body);
-        flight.hash = hashed.hash;
+        (flight.hash, *flight.id.get_mut()) = (hashed.hash, id);
         view.splits[split].budget.earn();
         let keep = if has_body { tries.body_kept(&view) } else { 0 };
         let mut upload = Upload::new(request.framing, keep);
@@ -169,6 +170,17 @@ fn edit(out: &mut Vec<u8>, route: &RoutePlan, version: &VersionPlan, scene: Scen
         return Kept::default();
     }
     edits.edit_request(&mut Lines(out), &Scene { version: &version.label, ..scene })
+}
+
+/// After its version another may be asked.
+fn has_successor(route: &RoutePlan) -> bool {
+    route.retry.as_ref().is_some_and(|retry| retry.then.is_some())
+}
+
+/// Drawn only for a request that has no id yet.
+fn random_id(lane: &Lane, id: &mut [u64; 2]) -> [u64; 2] {
+    *id = [lane.random(), lane.random()];
+    *id
 }
 
 fn is_idempotent(method: &str) -> bool {
