@@ -10,6 +10,7 @@ pub mod events;
 pub mod inspect;
 pub mod metrics;
 pub mod openapi;
+pub mod prometheus;
 pub mod rollouts;
 
 use std::net::SocketAddr;
@@ -25,10 +26,11 @@ use axum::routing::{get, post, put};
 use serde::{Deserialize, Serialize};
 use serin_proxy::Handle;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use utoipa::ToSchema;
 
 use crate::clock::{Clock, Moment};
+use crate::series::Store;
 use crate::tick::ask::{Desk, Refusal};
 
 /// Where in its life the process is.
@@ -67,6 +69,21 @@ pub struct Admin {
     pub facts: Arc<Facts>,
     pub life: watch::Receiver<Life>,
     pub demands: mpsc::Sender<Demand>,
+    pub history: Arc<Store>,
+    /// A permit for each query that may run.
+    pub queries: Arc<Semaphore>,
+}
+
+impl Admin {
+    pub fn new(
+        desk: Desk,
+        facts: Facts,
+        life: watch::Receiver<Life>,
+        demands: mpsc::Sender<Demand>,
+    ) -> Admin {
+        let queries = Arc::new(Semaphore::new(prometheus::AT_ONCE));
+        Admin { desk, facts: Arc::new(facts), life, demands, history: Arc::default(), queries }
+    }
 }
 
 /// An error as every endpoint writes it.
@@ -106,6 +123,17 @@ fn router(admin: Admin) -> Router {
         .route("/clusters", get(clusters::clusters))
         .route("/events", get(events::events))
         .route("/openapi.json", get(openapi::document))
+        .route("/api/v1/query", get(prometheus::query).post(prometheus::query))
+        .route("/api/v1/query_range", get(prometheus::query_range).post(prometheus::query_range))
+        .route("/api/v1/series", get(prometheus::series).post(prometheus::series))
+        .route("/api/v1/labels", get(prometheus::labels).post(prometheus::labels))
+        .route("/api/v1/label/{name}/values", get(prometheus::values))
+        .route("/api/v1/metadata", get(prometheus::metadata))
+        .route("/api/v1/status/buildinfo", get(prometheus::buildinfo))
+        .route("/api/v1/status/tsdb", get(prometheus::tsdb))
+        .route("/api/v1/query_exemplars", get(prometheus::exemplars).post(prometheus::exemplars))
+        .route("/federate", get(prometheus::federate))
+        .route("/-/healthy", get(prometheus::healthy))
         .fallback(nowhere)
         .method_not_allowed_fallback(not_so)
         .layer(axum::middleware::from_fn(same_origin))

@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serin_proxy::weights::percent;
 use serin_proxy::{Bound, Handle, Inherited, Legacy, Model};
@@ -140,7 +139,7 @@ impl App {
         let begun = Begun { handle: handle.clone(), clock, fleet, journal, model, reloads, drain };
         let (tick, changes) = begun.into_tick(&options.config, read)?;
         let (demand, demands) = mpsc::channel(1);
-        let server = Admin { desk, facts: Arc::new(facts), life: living, demands: demand };
+        let server = Admin::new(desk, facts, living, demand);
         let ticking = Some(Ticking { tick, asks, changes });
         let (drain, stop_at, following) = (drains, None, None);
         Ok(App {
@@ -198,6 +197,7 @@ impl Begun {
             watch,
             fixed: Fixed { admin: loaded.admin, workers: loaded.workers, state: loaded.state },
             drain,
+            metrics: loaded.metrics,
             reloads,
             warnings: loaded.warnings.iter().map(Problem::to_string).collect(),
         });

@@ -16,7 +16,7 @@ pub mod files;
 pub mod problem;
 
 pub use files::{Files, Referenced};
-pub use loaded::{Drain, Loaded};
+pub use loaded::{Dialect, Drain, Loaded, Metrics};
 pub use problem::{Problem, Severity};
 
 use fields::Spot;

@@ -17,6 +17,8 @@ pub mod falls;
 pub mod certificates;
 pub mod figures;
 pub mod window;
+pub mod query;
+pub mod series;
 pub mod source;
 pub mod config;
 pub mod rehearse;

@@ -78,3 +78,36 @@ pub mod label {
 pub const ROLE_SHADOW: &str = "shadow";
 /// The `class` label by index of `Counts::classes`.
 pub const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The names that other proxies and libraries give to what we count, too.
+pub mod foreign {
+    pub const ISTIO_REQUESTS_TOTAL: &str = "istio_requests_total";
+    pub const ISTIO_REQUEST_DURATION_MILLISECONDS: &str = "istio_request_duration_milliseconds";
+    pub const ENVOY_CLUSTER_UPSTREAM_RQ: &str = "envoy_cluster_upstream_rq";
+    pub const ENVOY_CLUSTER_UPSTREAM_RQ_XX: &str = "envoy_cluster_upstream_rq_xx";
+    pub const ENVOY_CLUSTER_UPSTREAM_RQ_TIME: &str = "envoy_cluster_upstream_rq_time";
+    pub const ENVOY_CLUSTER_UPSTREAM_RQ_COMPLETED: &str = "envoy_cluster_upstream_rq_completed";
+    pub const ENVOY_CLUSTER_UPSTREAM_RQ_TOTAL: &str = "envoy_cluster_upstream_rq_total";
+    pub const ENVOY_CLUSTER_UPSTREAM_RQ_ACTIVE: &str = "envoy_cluster_upstream_rq_active";
+    pub const ENVOY_CLUSTER_UPSTREAM_RQ_TIMEOUT: &str = "envoy_cluster_upstream_rq_timeout";
+    pub const ENVOY_CLUSTER_UPSTREAM_RQ_PER_TRY_TIMEOUT: &str = "envoy_cluster_upstream_rq_per_try_timeout";
+    pub const ENVOY_CLUSTER_UPSTREAM_RQ_RX_RESET: &str = "envoy_cluster_upstream_rq_rx_reset";
+    pub const ENVOY_CLUSTER_UPSTREAM_RQ_PENDING_OVERFLOW: &str = "envoy_cluster_upstream_rq_pending_overflow";
+    pub const ENVOY_CLUSTER_UPSTREAM_CX_CONNECT_FAIL: &str = "envoy_cluster_upstream_cx_connect_fail";
+    pub const ENVOY_CLUSTER_UPSTREAM_RQ_RETRY: &str = "envoy_cluster_upstream_rq_retry";
+    pub const ENVOY_CLUSTER_UPSTREAM_RQ_RETRY_SUCCESS: &str = "envoy_cluster_upstream_rq_retry_success";
+    pub const ENVOY_CLUSTER_UPSTREAM_RQ_RETRY_LIMIT_EXCEEDED: &str =
+        "envoy_cluster_upstream_rq_retry_limit_exceeded";
+    pub const ENVOY_CLUSTER_UPSTREAM_RQ_RETRY_OVERFLOW: &str = "envoy_cluster_upstream_rq_retry_overflow";
+    pub const ENVOY_CLUSTER_MEMBERSHIP_TOTAL: &str = "envoy_cluster_membership_total";
+    pub const ENVOY_CLUSTER_MEMBERSHIP_HEALTHY: &str = "envoy_cluster_membership_healthy";
+    pub const HTTP_REQUEST_DURATION_SECONDS: &str = "http_request_duration_seconds";
+    pub const NGINX_INGRESS_CONTROLLER_REQUESTS: &str = "nginx_ingress_controller_requests";
+    pub const NGINX_INGRESS_CONTROLLER_RESPONSE_DURATION_SECONDS: &str =
+        "nginx_ingress_controller_response_duration_seconds";
+    pub const OSM_REQUEST_TOTAL: &str = "osm_request_total";
+    pub const OSM_REQUEST_DURATION_MS: &str = "osm_request_duration_ms";
+    pub const RESPONSE_TOTAL: &str = "response_total";
+    pub const RESPONSE_LATENCY_MS: &str = "response_latency_ms";
+    pub const TRAEFIK_SERVICE_REQUEST_DURATION_SECONDS: &str = "traefik_service_request_duration_seconds";
+}

@@ -21,8 +21,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::act::{self, Plan, Shift};
+use crate::certificates;
+use crate::certificates::Certificate;
 use crate::clock::{Clock, Moment};
-use crate::config::{Drain, Loaded, Referenced};
+use crate::config::{Drain, Loaded, Metrics, Referenced};
 use crate::events::{Events, word};
 use crate::falls::Fall;
 use crate::figures::Ring;
@@ -63,6 +65,9 @@ pub struct Tick {
     fixed: Fixed,
     /// What the file says of an end, for those who bring it about.
     drain: watch::Sender<Drain>,
+    metrics: Metrics,
+    /// Of the model in force; reading them again takes its time.
+    certificates: Vec<Certificate>,
     reloads: Reloads,
     last_reload: Reload,
 }
@@ -87,6 +92,7 @@ pub struct Parts {
     pub watch: Watch,
     pub fixed: Fixed,
     pub drain: watch::Sender<Drain>,
+    pub metrics: Metrics,
     pub reloads: Reloads,
     pub warnings: Vec<String>,
 }
@@ -127,6 +133,7 @@ impl Tick {
             down: None,
             events: Events::new(now),
             ring: Ring::default(),
+            certificates: certificates::in_use(&parts.model),
             model: parts.model,
             path: parts.path,
             text: parts.text,
@@ -134,6 +141,7 @@ impl Tick {
             watch: parts.watch,
             fixed: parts.fixed,
             drain: parts.drain,
+            metrics: parts.metrics,
             reloads: parts.reloads,
             last_reload,
         };

@@ -30,6 +30,10 @@ fn the_text_is_well_formed_and_every_family_is_described() {
         assert!(scrape.types.contains_key(family), "{} has no TYPE", sample.name);
         assert!(!scrape.helps.get(family).is_none_or(String::is_empty), "{} has no HELP", sample.name);
         let counter = scrape.types[family] == "counter";
+        // Others have their own ways.
+        if !family.starts_with("serin_") && !family.starts_with("process_") {
+            continue;
+        }
         assert_eq!(counter, family.ends_with("_total"), "{family} is a {}", scrape.types[family]);
     }
     assert_eq!(app.get("/stats/prometheus").status, 200);

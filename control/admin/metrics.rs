@@ -4,15 +4,10 @@
 //! shown with far fewer bounds than they are kept with, each a true edge of a
 //! fine bucket, so that no count is a guess.
 
-use std::collections::BTreeMap;
-
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
-use prometheus::{TEXT_FORMAT, TextEncoder};
 use serin_proxy::Reading;
-use serin_proxy::histogram::{self, index};
 use serin_proxy::reading::{Attempt, BreakerReading, Counts, VersionReading};
 use serin_proxy::weights::percent;
 
@@ -23,22 +18,45 @@ use crate::names::label;
 use crate::rollout::Status;
 use crate::tick::ask::Ask;
 use crate::tick::view::{MetricsView, PHASES, phase_word};
+use page::Page;
+use protobuf::{PROTOBUF, Protobuf};
+use text::{OPEN_METRICS, PROMETHEUS, Text};
 
 mod endpoints;
+mod foreign;
 mod health;
+pub mod history;
+mod page;
 mod process;
+mod protobuf;
+pub mod text;
 
-/// Metrics in Prometheus text.
+/// Metrics, in the format that the reader likes best: Prometheus text,
+/// OpenMetrics, or protobuf with native histograms.
 #[utoipa::path(
     get, path = "/metrics", tag = "process",
     responses((status = 200, content_type = "text/plain; version=0.0.4", body = String)),
 )]
-pub async fn metrics(State(admin): State<Admin>) -> Result<Response, Refused> {
+pub async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Result<Response, Refused> {
     let (reading, view) = admin.desk.ask(|reply| Ask::Metrics { reply }).await?;
-    let text = render(&reading, &view).map_err(|cause| {
-        Refused(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot encode metrics: {cause}"))
-    })?;
-    Ok(([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response())
+    let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    Ok(match preferred(accepted) {
+        Format::Prometheus => {
+            let mut text = Text::default();
+            fill(&mut Page(&mut text), &reading, &view);
+            ([(header::CONTENT_TYPE, PROMETHEUS)], text.into_prometheus()).into_response()
+        }
+        Format::OpenMetrics => {
+            let mut text = Text::with_exemplars();
+            fill(&mut Page(&mut text), &reading, &view);
+            ([(header::CONTENT_TYPE, OPEN_METRICS)], text.into_open_metrics()).into_response()
+        }
+        Format::Protobuf => {
+            let mut protobuf = Protobuf::default();
+            fill(&mut Page(&mut protobuf), &reading, &view);
+            ([(header::CONTENT_TYPE, PROTOBUF)], protobuf.into_bytes()).into_response()
+        }
+    })
 }
 
 /// The same under the path that Envoy has them.
@@ -46,14 +64,40 @@ pub async fn metrics(State(admin): State<Admin>) -> Result<Response, Refused> {
     get, path = "/stats/prometheus", tag = "process",
     responses((status = 200, content_type = "text/plain; version=0.0.4", body = String)),
 )]
-pub async fn stats_prometheus(state: State<Admin>) -> Result<Response, Refused> {
-    metrics(state).await
+pub async fn stats_prometheus(state: State<Admin>, headers: HeaderMap) -> Result<Response, Refused> {
+    metrics(state, headers).await
 }
 
-pub fn render(reading: &Reading, view: &MetricsView) -> prometheus::Result<String> {
-    let mut page = Page::default();
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Prometheus,
+    OpenMetrics,
+    Protobuf,
+}
+
+/// The format of the greatest weight; of equals the first that is named.
+fn preferred(accepted: &str) -> Format {
+    let mut best = (0.0, Format::Prometheus);
+    for range in accepted.split(',') {
+        let mut parts = range.split(';').map(str::trim);
+        let format = match parts.next().unwrap_or_default() {
+            "application/openmetrics-text" => Format::OpenMetrics,
+            "application/vnd.google.protobuf" if range.contains("encoding=delimited") => Format::Protobuf,
+            "text/plain" | "*/*" => Format::Prometheus,
+            _ => continue,
+        };
+        let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0);
+        if weight > best.0 {
+            best = (weight, format);
+        }
+    }
+    best.1
+}
+
+/// All that there is to tell, value by value.
+pub fn fill(page: &mut Page<'_>, reading: &Reading, view: &MetricsView) {
     for version in reading.versions.iter().filter(|version| !is_unused_shadow(version)) {
-        version_of(&mut page, version);
+        version_of(page, version);
     }
     for split in &reading.splits {
         for (version, parts) in split.weights.iter() {
@@ -67,16 +111,16 @@ pub fn render(reading: &Reading, view: &MetricsView) -> prometheus::Result<Strin
         }
     }
     for endpoints in &reading.endpoints {
-        endpoints::of(&mut page, endpoints);
+        endpoints::of(page, endpoints);
     }
     for version in &reading.health {
-        health::of_version(&mut page, version);
+        health::of_version(page, version);
     }
     for breaker in &reading.breakers {
-        breaker_of(&mut page, breaker);
+        breaker_of(page, breaker);
     }
     for status in &view.rollouts {
-        rollout_of(&mut page, status);
+        rollout_of(page, status);
     }
     page.gauge(names::CONNECTIONS, "Client connections open.", &[], reading.connections as f64);
     let stage = f64::from(reading.overload.stage);
@@ -100,7 +144,7 @@ pub fn render(reading: &Reading, view: &MetricsView) -> prometheus::Result<Strin
         page.counter(names::FAULTS_INJECTED_TOTAL, help, &[("kind", kind)], count);
     }
     for certificate in &view.certificates {
-        certificate_of(&mut page, certificate);
+        certificate_of(page, certificate);
     }
     for (result, count) in [("success", reading.handshakes), ("failure", reading.handshakes_failed)] {
         let help = "TLS handshakes of clients.";
@@ -114,12 +158,11 @@ pub fn render(reading: &Reading, view: &MetricsView) -> prometheus::Result<Strin
     page.gauge(names::JOURNAL_WRITABLE, "Whether rising weights can be recorded.", &[], writable);
     let build = [(label::VERSION, env!("CARGO_PKG_VERSION"))];
     page.gauge(names::BUILD_INFO, "Always 1, labelled by version.", &build, 1.0);
-    process::read(&mut page);
-    let families: Vec<MetricFamily> = page.families.into_values().collect();
-    TextEncoder::new().encode_to_string(&families)
+    process::read(page);
+    foreign::of(page, reading, &view.metrics);
 }
 
-fn certificate_of(page: &mut Page, certificate: &Certificate) {
+fn certificate_of(page: &mut Page<'_>, certificate: &Certificate) {
     let labels = [
         (label::PLACE, certificate.place.as_str()),
         (label::PART, certificate.part),
@@ -135,7 +178,7 @@ fn is_unused_shadow(version: &VersionReading) -> bool {
     version.shadow && version.counts == Counts::default()
 }
 
-fn version_of(page: &mut Page, version: &VersionReading) {
+fn version_of(page: &mut Page<'_>, version: &VersionReading) {
     let role = if version.shadow { names::ROLE_SHADOW } else { version.role.as_str() };
     let common: [(&str, &str); 3] =
         [(label::SERVICE, &version.service), (label::VERSION, &version.version), (label::ROLE, role)];
@@ -181,10 +224,11 @@ fn version_of(page: &mut Page, version: &VersionReading) {
         "Time to the last byte of counted answers.",
         &common,
         &version.latency,
+        &version.exemplars,
     );
 }
 
-fn breaker_of(page: &mut Page, breaker: &BreakerReading) {
+fn breaker_of(page: &mut Page<'_>, breaker: &BreakerReading) {
     let labels = [
         (label::SERVICE, breaker.service.as_str()),
         (label::VERSION, breaker.version.as_str()),
@@ -197,7 +241,7 @@ fn breaker_of(page: &mut Page, breaker: &BreakerReading) {
     page.gauge(names::CIRCUIT_BREAKER_OPEN, open, &labels, is_open);
 }
 
-fn rollout_of(page: &mut Page, status: &Status) {
+fn rollout_of(page: &mut Page<'_>, status: &Status) {
     for phase in PHASES {
         let labels = [(label::ROLLOUT, status.name.as_str()), (label::PHASE, phase_word(phase))];
         let is_now = if phase == status.phase { 1.0 } else { 0.0 };
@@ -223,97 +267,14 @@ fn rollout_of(page: &mut Page, status: &Status) {
     }
 }
 
-/// Bounds in microseconds: every doubling and the middle between two, from 128 us
-/// to 67 s. All are edges of fine buckets; those are exclusive above, `le` is
-/// inclusive, and a duration is whole microseconds rounded down, so the two differ
-/// by less than a microsecond.
-fn bounds_us() -> impl Iterator<Item = u64> {
-    (7..26).flat_map(|doubling| [1 << doubling, 3 << (doubling - 1)]).chain([1 << 26])
-}
-
-/// Families by name, so that each appears once.
-#[derive(Default)]
-struct Page {
-    families: BTreeMap<&'static str, MetricFamily>,
-}
-
-impl Page {
-    fn counter(&mut self, name: &'static str, help: &str, labels: &[(&str, &str)], value: u64) {
-        self.counter_seconds(name, help, labels, value as f64);
-    }
-
-    fn counter_seconds(&mut self, name: &'static str, help: &str, labels: &[(&str, &str)], value: f64) {
-        let mut counter = Counter::default();
-        counter.set_value(value);
-        let mut metric = Metric::from_label(pairs(labels));
-        metric.set_counter(counter);
-        self.add(name, help, MetricType::COUNTER, metric);
-    }
-
-    fn gauge(&mut self, name: &'static str, help: &str, labels: &[(&str, &str)], value: f64) {
-        let mut gauge = Gauge::default();
-        gauge.set_value(value);
-        let mut metric = Metric::from_label(pairs(labels));
-        metric.set_gauge(gauge);
-        self.add(name, help, MetricType::GAUGE, metric);
-    }
-
-    fn histogram(
-        &mut self,
-        name: &'static str,
-        help: &str,
-        labels: &[(&str, &str)],
-        kept: &histogram::Histogram,
-    ) {
-        let counts = kept.counts();
-        let (mut below, mut next) = (0, 0);
-        let mut buckets = Vec::new();
-        for bound_us in bounds_us() {
-            let edge = index(bound_us);
-            below += counts[next..edge].iter().sum::<u64>();
-            next = edge;
-            let mut bucket = Bucket::default();
-            bucket.set_upper_bound(bound_us as f64 / 1e6);
-            bucket.set_cumulative_count(below);
-            buckets.push(bucket);
-        }
-        let mut histogram = Histogram::default();
-        histogram.set_bucket(buckets);
-        histogram.set_sample_count(kept.count());
-        histogram.set_sample_sum(kept.sum_us() as f64 / 1e6);
-        let mut metric = Metric::from_label(pairs(labels));
-        metric.set_histogram(histogram);
-        self.add(name, help, MetricType::HISTOGRAM, metric);
-    }
-
-    fn add(&mut self, name: &'static str, help: &str, kind: MetricType, metric: Metric) {
-        let family = self.families.entry(name).or_insert_with(|| {
-            let mut family = MetricFamily::default();
-            family.set_name(name.to_owned());
-            family.set_help(help.to_owned());
-            family.set_field_type(kind);
-            family
-        });
-        family.mut_metric().push(metric);
-    }
-}
-
-fn pairs(labels: &[(&str, &str)]) -> Vec<LabelPair> {
-    let pair = |(name, value): &(&str, &str)| {
-        let mut pair = LabelPair::default();
-        pair.set_name((*name).to_owned());
-        pair.set_value((*value).to_owned());
-        pair
-    };
-    labels.iter().map(pair).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use serin_proxy::histogram::lower_us;
+    use serin_proxy::codes::CodeReading;
+    use serin_proxy::histogram;
     use serin_proxy::model::Role;
 
     use super::*;
+    use crate::config::Metrics;
     use crate::tick::view::Reloads;
 
     fn reading() -> Reading {
@@ -321,6 +282,9 @@ mod tests {
         for us in [100, 1000, 1023, 1024, 90_000_000] {
             latency.record(us);
         }
+        let mut codes: Vec<CodeReading> =
+            [200, 503].map(|code| CodeReading { code, ..CodeReading::default() }).into();
+        (codes[0].buckets[2], codes[0].sum_us, codes[1].buckets[18]) = (4, 3_147, 1);
         let version = VersionReading {
             service: "web".into(),
             version: "v\"2".into(),
@@ -328,27 +292,29 @@ mod tests {
             shadow: false,
             counts: Counts { success: 4, failure: 1, classes: [0, 0, 4, 0, 0, 1], ..Counts::default() },
             latency,
+            codes: codes.clone(),
+            exemplars: Vec::new(),
         };
         let shadow = VersionReading { shadow: true, ..version.clone() };
         Reading { versions: vec![version, shadow], ..Reading::default() }
     }
 
     fn text() -> String {
+        text_of(&reading())
+    }
+
+    fn text_of(reading: &Reading) -> String {
         let reloads = Reloads { accepted: 2, rejected: 1 };
         let view = MetricsView {
             rollouts: Vec::new(),
             reloads,
             is_journal_writable: true,
             certificates: Vec::new(),
+            metrics: Metrics::default(),
         };
-        render(&reading(), &view).unwrap()
-    }
-
-    #[test]
-    fn every_bound_is_an_edge_of_a_fine_bucket_and_they_grow() {
-        let bounds: Vec<u64> = bounds_us().collect();
-        assert!(bounds.windows(2).all(|pair| pair[0] < pair[1]), "{bounds:?}");
-        assert!(bounds.iter().all(|us| lower_us(index(*us)) == *us), "{bounds:?}");
+        let mut text = Text::default();
+        fill(&mut Page(&mut text), reading, &view);
+        text.into_prometheus()
     }
 
     #[test]
@@ -395,5 +361,53 @@ mod tests {
         let wall = crate::clock::Clock::start(crate::clock::Moment::default()).now().0 as f64 / 1000.0;
         let age = wall - value("process_start_time_seconds ");
         assert!((-2.0..86_400.0).contains(&age), "{age}");
+    }
+
+    #[test]
+    fn every_version_has_its_200_before_its_first_answer() {
+        let mut reading = reading();
+        reading.versions.truncate(1);
+        reading.versions[0].codes.clear();
+        let text = text_of(&reading);
+        for line in [
+            "envoy_cluster_upstream_rq{envoy_cluster_name=\"default_web-v\\\"2_80\",kubernetes_namespace=\"default\",kubernetes_pod_name=\"web-serin-0\",envoy_response_code=\"200\"} 0\n",
+            "http_request_duration_seconds_count{kubernetes_namespace=\"default\",kubernetes_pod_name=\"web-serin-0\",namespace=\"default\",app=\"web\",status=\"200\"} 0\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+        let istio = text.lines().filter(|line| line.starts_with("istio_requests_total{")).count();
+        assert_eq!(istio, 2, "one for each reporter");
+    }
+
+    /// The page has a bound: so much for each version, however many requests.
+    #[test]
+    fn the_size_of_the_page_is_known() {
+        let of = |versions: usize, codes: usize| {
+            let mut reading = reading();
+            let mut version = reading.versions.remove(0);
+            let code = |code| CodeReading { code: 200 + code as u16, ..CodeReading::default() };
+            version.codes = (0..codes).map(code).collect();
+            let named =
+                |number| VersionReading { version: format!("version-{number:02}"), ..version.clone() };
+            reading.versions = (0..versions).map(named).collect();
+            text_of(&reading).len() / 1024
+        };
+        let (one, two) = (of(1, 1), of(2, 1));
+        let most = of(2, 22) - of(1, 22);
+        println!("a page of one version {one} KiB, each more {} KiB, at most {most} KiB", two - one);
+        assert!(one < 50 && two - one < 45 && most < 700, "{one} {two} {most}");
+    }
+
+    #[test]
+    fn the_format_is_the_one_that_is_liked_best() {
+        let prometheus = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,application/openmetrics-text;version=1.0.0;q=0.8,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        assert_eq!(preferred(prometheus), Format::Protobuf);
+        assert_eq!(
+            preferred("application/openmetrics-text;version=1.0.0,text/plain;q=0.5"),
+            Format::OpenMetrics
+        );
+        assert_eq!(preferred("text/plain, application/openmetrics-text;q=0.5"), Format::Prometheus);
+        assert_eq!(preferred(""), Format::Prometheus);
+        assert_eq!(preferred("text/html"), Format::Prometheus);
     }
 }

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{clusters, drain, events, inspect, metrics, rollouts};
+use super::{clusters, drain, events, inspect, metrics, prometheus, rollouts};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -27,6 +27,17 @@ use super::{clusters, drain, events, inspect, metrics, rollouts};
         rollouts::weights,
         clusters::clusters,
         events::events,
+        prometheus::query,
+        prometheus::query_range,
+        prometheus::series,
+        prometheus::labels,
+        prometheus::values,
+        prometheus::metadata,
+        prometheus::buildinfo,
+        prometheus::tsdb,
+        prometheus::exemplars,
+        prometheus::federate,
+        prometheus::healthy,
         document,
     )
 )]

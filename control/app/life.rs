@@ -50,6 +50,9 @@ impl App {
         self.life.send_replace(Life::Live);
         tracing::info!(admin = %self.admin, listeners = listed(&self.bound), "serin is live");
         systemd::ready();
+        if let Err(cause) = admin::metrics::history::begin(&self.server) {
+            tracing::error!(%cause, "no history of metrics is kept");
+        }
         let watchdog = tokio::spawn(systemd::keep_watch(self.server.desk.clone()));
         let mut ticking = self.ticking.take().expect("a started serin has its tick");
         loop {

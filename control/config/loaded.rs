@@ -26,6 +26,43 @@ impl Default for Drain {
     }
 }
 
+/// Whose words are spoken of what we count, beside our own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Dialect {
+    Istio,
+    Envoy,
+    Http,
+    Nginx,
+    Osm,
+    Linkerd,
+    Traefik,
+}
+
+/// Which metrics there are, and for how long they are remembered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Metrics {
+    pub dialects: Vec<Dialect>,
+    /// What the others call a namespace.
+    pub namespace: String,
+    /// A cluster's name in Envoy's words, of `{namespace}`, `{service}` and `{version}`.
+    pub cluster: String,
+    /// None is kept where this is zero.
+    pub history: Duration,
+    pub memory_bytes: usize,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics {
+            dialects: vec![Dialect::Istio, Dialect::Envoy, Dialect::Http],
+            namespace: "default".to_owned(),
+            cluster: "{namespace}_{service}-{version}_80".to_owned(),
+            history: Duration::from_secs(6 * 3600),
+            memory_bytes: 64 << 20,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
     pub model: Model,
@@ -36,5 +73,6 @@ pub struct Loaded {
     /// Directory of the rollout journal, as written.
     pub state: Option<PathBuf>,
     pub drain: Drain,
+    pub metrics: Metrics,
     pub warnings: Vec<Problem>,
 }

@@ -48,6 +48,7 @@ mod http2;
 mod matching;
 
 mod drain;
+mod metrics;
 mod gates;
 
 mod edits;
@@ -68,7 +69,7 @@ use crate::config::loaded::Loaded;
 use crate::rollout::Spec;
 use site::Site;
 
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 14] = [
     "listen",
     "listeners",
     "admin",
@@ -76,6 +77,7 @@ const FIELDS: [&str; 13] = [
     "state",
     "drain",
     "overload",
+    "metrics",
     "dns",
     "services",
     "routes",
@@ -124,6 +126,7 @@ pub fn read(root: &Spot) -> Option<Loaded> {
         workers: workers.and_then(|workers| usize::try_from(workers).ok()),
         state: fields.get("state").and_then(|spot| spot.parsed(units::directory)),
         drain: drain::read(&fields),
+        metrics: metrics::read(&fields),
         warnings: Vec::new(),
     })
 }

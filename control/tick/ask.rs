@@ -91,6 +91,13 @@ impl Desk {
         answer.await.map_err(|_| Refusal::Stopping)
     }
 
+    /// For a thread that is none of the runtime's.
+    pub fn ask_blocking<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.asks.blocking_send(ask(reply)).map_err(|_| Refusal::Stopping)?;
+        answer.blocking_recv().map_err(|_| Refusal::Stopping)
+    }
+
     pub async fn command(&self, rollout: String, command: Command) -> Result<Detail, Refusal> {
         self.ask(|reply| Ask::Command { rollout, command, reply }).await?
     }

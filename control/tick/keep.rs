@@ -155,6 +155,7 @@ mod tests {
             watch,
             fixed,
             drain: tokio::sync::watch::channel(loaded.drain).0,
+            metrics: loaded.metrics,
             reloads: crate::tick::view::Reloads::default(),
             warnings: Vec::new(),
         };

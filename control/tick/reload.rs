@@ -60,6 +60,8 @@ impl Tick {
             tracing::info!(rollout, "rollout is no longer configured");
         }
         self.model = model;
+        self.certificates = certificates::in_use(&self.model);
+        self.metrics = loaded.metrics.clone();
         self.mark_all();
         self.record_adopted(&adopted.dropped, &adopted.changed);
         self.accept(&loaded)

@@ -10,9 +10,9 @@ use utoipa::ToSchema;
 
 use super::Tick;
 use super::ask::Refusal;
-use crate::certificates;
 use crate::certificates::Certificate;
 use crate::clock::Moment;
+use crate::config::Metrics;
 use crate::figures::Figures;
 use crate::fleet::Governed;
 use crate::rollout::{Phase, Spec, Status};
@@ -82,6 +82,7 @@ pub struct MetricsView {
     pub reloads: Reloads,
     pub is_journal_writable: bool,
     pub certificates: Vec<Certificate>,
+    pub metrics: Metrics,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -162,7 +163,8 @@ impl Tick {
             rollouts: self.fleet.rollouts.iter().map(|governed| governed.rollout.status(now)).collect(),
             reloads: self.reloads,
             is_journal_writable: self.down.is_none(),
-            certificates: certificates::in_use(&self.model),
+            certificates: self.certificates.clone(),
+            metrics: self.metrics.clone(),
         };
         (self.handle.readings(), view)
     }

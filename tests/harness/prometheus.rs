@@ -19,22 +19,31 @@ pub struct Prometheus {
 
 impl Prometheus {
     pub fn start(program: &Path, target: SocketAddr) -> Prometheus {
+        let scraped = format!("- job_name: serin\n    static_configs: [{{targets: [\"{target}\"]}}]\n");
+        Prometheus::start_with(program, &scraped, &[], |_| {})
+    }
+
+    /// With these scrape configs and arguments; `prepare` may put data where it
+    /// is to be found.
+    pub fn start_with(
+        program: &Path,
+        scraped: &str,
+        arguments: &[&str],
+        prepare: impl Fn(&Path),
+    ) -> Prometheus {
         for _ in 0..10 {
             let folder = tempfile::tempdir().expect("a temporary folder can be made");
             let config = folder.path().join("prometheus.yml");
-            std::fs::write(
-                &config,
-                format!(
-                    "global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}\n\
-                     scrape_configs:\n  - job_name: serin\n    static_configs: [{{targets: [\"{target}\"]}}]\n"
-                ),
-            )
-            .expect("the folder is ours");
+            let global = "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\nscrape_configs:\n";
+            std::fs::write(&config, format!("{global}  {scraped}")).expect("the folder is ours");
+            let data = folder.path().join("data");
+            prepare(&data);
             let address = free();
             let mut child = Command::new(program)
                 .arg(format!("--config.file={}", config.display()))
-                .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
+                .arg(format!("--storage.tsdb.path={}", data.display()))
                 .arg(format!("--web.listen-address={address}"))
+                .args(arguments)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
@@ -56,8 +65,7 @@ impl Prometheus {
 
     /// The value of an instant query that gives one number, if it gives any yet.
     pub fn query(&self, expression: &str) -> Option<f64> {
-        let encoded: String = expression.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let answer = self.json(&format!("/api/v1/query?query={encoded}"));
+        let answer = self.json(&format!("/api/v1/query?query={}", encoded(expression)));
         answer["data"]["result"][0]["value"][1].as_str().and_then(|text| text.parse().ok())
     }
 
@@ -68,9 +76,14 @@ impl Prometheus {
         (text("health"), text("lastError"))
     }
 
-    fn json(&self, path: &str) -> Value {
+    pub fn json(&self, path: &str) -> Value {
         once(self.address, &Ask::get(path)).json()
     }
+}
+
+/// As a part of a path's query.
+pub fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
 impl Drop for Prometheus {

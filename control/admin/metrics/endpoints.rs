@@ -6,7 +6,7 @@ use super::Page;
 use crate::names;
 use crate::names::label;
 
-pub fn of(page: &mut Page, reading: &EndpointsReading) {
+pub fn of(page: &mut Page<'_>, reading: &EndpointsReading) {
     let common: [(&str, &str); 2] = [(label::SERVICE, &reading.service), (label::VERSION, &reading.version)];
     let with = |name: &'static str, value: &'static str| [common[0], common[1], (name, value)];
     for (health, count) in [("healthy", reading.healthy), ("unhealthy", reading.total - reading.healthy)] {

@@ -6,7 +6,7 @@ use super::Page;
 use crate::names;
 use crate::names::label;
 
-pub fn of_version(page: &mut Page, health: &HealthReading) {
+pub fn of_version(page: &mut Page<'_>, health: &HealthReading) {
     let version = [(label::SERVICE, health.service.as_str()), (label::VERSION, health.version.as_str())];
     let panics = if health.panics { 1.0 } else { 0.0 };
     let help = "1 where so few endpoints are healthy that all are asked.";
@@ -30,7 +30,7 @@ pub fn of_version(page: &mut Page, health: &HealthReading) {
     }
 }
 
-fn of_endpoint(page: &mut Page, version: &[(&'static str, &str); 2], endpoint: &EndpointReading) {
+fn of_endpoint(page: &mut Page<'_>, version: &[(&'static str, &str); 2], endpoint: &EndpointReading) {
     let labels = [version[0], version[1], (label::ENDPOINT, endpoint.address.as_str())];
     let healthy = if endpoint.healthy { 1.0 } else { 0.0 };
     page.gauge(names::ENDPOINT_HEALTHY, "1 for an endpoint that gets requests.", &labels, healthy);

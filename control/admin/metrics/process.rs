@@ -9,7 +9,7 @@ use crate::names;
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Adds what can be read; elsewhere than on Linux that is nothing.
-pub fn read(page: &mut Page) {
+pub fn read(page: &mut Page<'_>) {
     if let Some(bytes) = resident_bytes() {
         page.gauge(names::PROCESS_RESIDENT_MEMORY_BYTES, "Resident memory.", &[], bytes);
     }
