@@ -3,11 +3,12 @@
 //! Decisions never use these. A bounded ring of past readings, one a second, is
 //! subtracted from the present one.
 
+use std::collections::BTreeMap;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serin_proxy::Reading;
 use serin_proxy::histogram::Histogram;
 use serin_proxy::reading::{Counts, VersionReading};
 
@@ -41,39 +42,46 @@ pub struct Figures {
     pub p99_ms: Option<f64>,
 }
 
-/// Past readings of the services that are watched.
+/// Past readings of the versions that have traffic.
 #[derive(Default)]
 pub struct Ring {
-    past: VecDeque<(Moment, Vec<Sample>)>,
+    past: VecDeque<(Moment, Samples)>,
 }
 
+/// By service and version. Of one that had no traffic meanwhile the sample before
+/// is kept once more, not a copy of it.
+type Samples = BTreeMap<(Arc<str>, Arc<str>), Arc<Sample>>;
+
+#[derive(Debug, Default, PartialEq)]
 struct Sample {
-    service: String,
-    version: String,
     counts: Counts,
     latency: Histogram,
 }
 
 impl Ring {
-    /// Keeps the reading when the last kept one is old enough.
-    pub fn keep(&mut self, now: Moment, reading: &Reading, watched: impl Fn(&str) -> bool) {
-        if self.past.back().is_some_and(|(at, _)| now.since(*at) < INTERVAL) {
-            return;
-        }
+    /// Whether the last kept reading is old enough for another.
+    pub fn is_due(&self, now: Moment) -> bool {
+        self.past.back().is_none_or(|(at, _)| now.since(*at) >= INTERVAL)
+    }
+
+    pub fn keep(&mut self, now: Moment, versions: &[VersionReading]) {
         if self.past.len() == KEPT {
             self.past.pop_front();
         }
-        let samples = reading
-            .versions
-            .iter()
-            .filter(|version| !version.shadow && watched(&version.service))
-            .map(|version| Sample {
-                service: version.service.clone(),
-                version: version.version.clone(),
-                counts: version.counts,
-                latency: version.latency.clone(),
-            })
-            .collect();
+        let before = self.past.back().map(|(_, samples)| samples);
+        let mut samples = Samples::new();
+        for version in versions.iter().filter(|version| !version.shadow) {
+            let name = (Arc::from(version.service.as_str()), Arc::from(version.version.as_str()));
+            let known = before.and_then(|before| before.get_key_value(&name));
+            let (name, sample) = match known {
+                Some((name, sample)) if sample.counts == version.counts => (name.clone(), sample.clone()),
+                _ => {
+                    let latency = version.latency.clone();
+                    (name, Arc::new(Sample { counts: version.counts, latency }))
+                }
+            };
+            samples.insert(name, sample);
+        }
         self.past.push_back((now, samples));
     }
 
@@ -101,15 +109,14 @@ impl Ring {
         figures
     }
 
-    /// The youngest sample that is at least `age` old, or else the oldest.
-    fn before(&self, now: Moment, age: Duration, version: &VersionReading) -> Option<(Moment, &Sample)> {
+    /// The youngest sample that is at least `age` old, or else the oldest. One that
+    /// is not there was of a version without traffic.
+    fn before(&self, now: Moment, age: Duration, version: &VersionReading) -> Option<(Moment, Arc<Sample>)> {
         let past = self.past.iter().filter(|(at, _)| *at < now);
         let (at, samples) =
             past.clone().rev().find(|(at, _)| now.since(*at) >= age).or_else(|| past.clone().next())?;
-        let sample = samples
-            .iter()
-            .find(|sample| sample.service == version.service && sample.version == version.version)?;
-        Some((*at, sample))
+        let name = (Arc::from(version.service.as_str()), Arc::from(version.version.as_str()));
+        Some((*at, samples.get(&name).cloned().unwrap_or_default()))
     }
 }
 
@@ -123,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    fn reading(success: u64, failure: u64, us: u64) -> Reading {
+    fn reading(success: u64, failure: u64, us: u64) -> Vec<VersionReading> {
         let mut latency = Histogram::default();
         for _ in 0..success {
             latency.record(us);
@@ -138,16 +145,16 @@ mod tests {
             codes: Vec::new(),
             exemplars: Vec::new(),
         };
-        Reading { versions: vec![version], ..Reading::default() }
+        vec![version]
     }
 
     #[test]
     fn rate_and_quantiles_are_of_the_last_seconds_only() {
         let mut ring = Ring::default();
         for second in 0..60 {
-            ring.keep(Moment(second * 1000), &reading(100 * second, 0, 1000), |_| true);
+            ring.keep(Moment(second * 1000), &reading(100 * second, 0, 1000));
         }
-        let figures = ring.of(Moment(60_000), &reading(5900, 100, 1000).versions[0]);
+        let figures = ring.of(Moment(60_000), &reading(5900, 100, 1000)[0]);
         assert_eq!(figures.requests, 6000);
         assert!((figures.rps - 100.0).abs() < 1.0, "{figures:?}");
         assert!((figures.failure_share.unwrap() - 0.1).abs() < 0.01, "{figures:?}");
@@ -158,8 +165,8 @@ mod tests {
     #[test]
     fn without_requests_there_is_no_quantile() {
         let mut ring = Ring::default();
-        ring.keep(Moment(0), &reading(5, 0, 10), |_| true);
-        let figures = ring.of(Moment(1000), &reading(5, 0, 10).versions[0]);
+        ring.keep(Moment(0), &reading(5, 0, 10));
+        let figures = ring.of(Moment(1000), &reading(5, 0, 10)[0]);
         assert_eq!((figures.p50_ms, figures.failure_share, figures.rps), (None, None, 0.0));
     }
 }

@@ -7,7 +7,7 @@
 //! answers at none of the addresses it had before, it is another release, and what
 //! was decided about the old one does not count for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serin_proxy::model::{Model, Split, Version};
 use serin_proxy::reading::SplitReading;
@@ -253,6 +253,11 @@ impl Fleet {
         self.asked = asked(&loaded.model);
         self.manual.retain(|split, manual| self.asked.get(split) == Some(&manual.asked));
         adopted
+    }
+
+    /// The splits whose evidence some rollout wants to hear of.
+    pub fn watched(&self) -> HashSet<&str> {
+        self.rollouts.iter().map(|governed| governed.spec().split.as_str()).collect()
     }
 
     pub fn governing(&self, split: &str) -> Option<&Governed> {

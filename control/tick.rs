@@ -188,8 +188,9 @@ impl Tick {
     fn pace(&mut self) {
         self.evaluate(None);
         let now = self.clock.now();
-        let reading = self.handle.readings();
-        self.ring.keep(now, &reading, |_| true);
+        if self.ring.is_due(now) {
+            self.ring.keep(now, &self.handle.used_versions());
+        }
         self.keep_active(now);
         if self.down.as_ref().is_some_and(|down| now.since(down.retried) >= RETRY) {
             self.retry_journal();
@@ -233,7 +234,8 @@ impl Tick {
     fn evaluate(&mut self, asked: Option<(&str, Command)>) -> Vec<Event> {
         let started = Instant::now();
         let now = self.clock.now();
-        let live = self.handle.evidence();
+        let watched = self.fleet.watched();
+        let live = self.handle.evidence(|split| watched.contains(split));
         self.evaluate_on(&live, now, started, asked)
     }
 

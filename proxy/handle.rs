@@ -22,6 +22,7 @@ use crate::reading;
 use crate::reading::OverloadReading;
 use crate::reading::Reading;
 use crate::reading::SplitReading;
+use crate::reading::VersionReading;
 use crate::sockets::Refused;
 use crate::sockets::Sockets;
 use crate::split;
@@ -242,7 +243,7 @@ impl Handle {
         let count = |of: fn(&LaneCounts) -> u64| self.0.lanes.iter().map(|lane| of(lane)).sum::<u64>();
         let mut reading = Reading {
             versions: table.slots.iter().map(|slot| slot.read()).collect(),
-            splits: self.evidence_of(&table),
+            splits: self.evidence_of(&table, |_| true),
             breakers: table.breakers(),
             endpoints: table.endpoints.iter().map(|hosts| hosts.read()).collect(),
             health: table.endpoints.iter().map(|hosts| hosts.health()).collect(),
@@ -262,6 +263,15 @@ impl Handle {
         reading
     }
 
+    /// The counters of the versions that have ever had a request.
+    pub fn used_versions(&self) -> Vec<VersionReading> {
+        if self.before().is_some() {
+            return self.readings().versions;
+        }
+        let table = self.0.table.load_full();
+        table.slots.iter().filter(|slot| slot.is_used()).map(|slot| slot.read()).collect()
+    }
+
     fn overload(&self) -> OverloadReading {
         let overload = &self.0.overload;
         let [refused_requests, refused_connections] = overload.refused();
@@ -276,9 +286,9 @@ impl Handle {
         table.splits.iter().map(weights).collect()
     }
 
-    /// The splits' evidence alone: what a judge needs at every look.
-    pub fn evidence(&self) -> Vec<SplitReading> {
-        let mut evidence = self.evidence_of(&self.0.table.load_full());
+    /// The evidence of these splits alone: what a judge needs at every look.
+    pub fn evidence(&self, wanted: impl Fn(&str) -> bool) -> Vec<SplitReading> {
+        let mut evidence = self.evidence_of(&self.0.table.load_full(), wanted);
         if let Some(before) = &*self.before() {
             reading::precede(&mut evidence, &before.splits);
         }
@@ -307,11 +317,10 @@ impl Handle {
         self.0.before.lock().expect("no holder of this lock panics")
     }
 
-    fn evidence_of(&self, table: &Table) -> Vec<SplitReading> {
-        table
-            .splits
-            .iter()
-            .zip(&table.model.splits)
+    fn evidence_of(&self, table: &Table, wanted: impl Fn(&str) -> bool) -> Vec<SplitReading> {
+        let splits = table.splits.iter().zip(&table.model.splits);
+        splits
+            .filter(|(_, split)| wanted(&split.name))
             .map(|(plan, split)| {
                 let generations = plan.cell.read();
                 let newest = generations.last().expect("a split always has its present generation");

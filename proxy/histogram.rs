@@ -35,13 +35,16 @@ pub const fn lower_us(index: usize) -> u64 {
     (STEPS + index % STEPS) << exponent
 }
 
-/// Counts per bucket. Cumulative, addable, subtractable.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Counts per bucket. Cumulative, addable, subtractable. Takes its memory at the
+/// first value: most versions of a large fleet are idle.
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(from = "Sparse", into = "Sparse")]
 pub struct Histogram {
-    counts: Box<[u64; BUCKETS]>,
+    counts: Option<Box<[u64; BUCKETS]>>,
     sum_us: u64,
 }
+
+static NOTHING: [u64; BUCKETS] = [0; BUCKETS];
 
 /// As it is written: most buckets are empty.
 #[derive(Serialize, Deserialize)]
@@ -52,7 +55,7 @@ struct Sparse {
 
 impl From<Histogram> for Sparse {
     fn from(histogram: Histogram) -> Sparse {
-        let counts = (0..).zip(histogram.counts.iter().copied()).filter(|(_, count)| *count > 0).collect();
+        let counts = (0..).zip(histogram.counts().iter().copied()).filter(|(_, count)| *count > 0).collect();
         Sparse { counts, sum_us: histogram.sum_us }
     }
 }
@@ -62,18 +65,20 @@ impl From<Sparse> for Histogram {
     fn from(sparse: Sparse) -> Histogram {
         let mut histogram = Histogram::default();
         for (bucket, count) in sparse.counts {
-            histogram.counts[(bucket as usize).min(BUCKETS - 1)] += count;
+            histogram.add_count((bucket as usize).min(BUCKETS - 1), count);
         }
         histogram.sum_us = sparse.sum_us;
         histogram
     }
 }
 
-impl Default for Histogram {
-    fn default() -> Self {
-        Histogram { counts: Box::new([0; BUCKETS]), sum_us: 0 }
+impl PartialEq for Histogram {
+    fn eq(&self, other: &Histogram) -> bool {
+        self.sum_us == other.sum_us && self.counts() == other.counts()
     }
 }
+
+impl Eq for Histogram {}
 
 impl std::fmt::Debug for Histogram {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -83,13 +88,17 @@ impl std::fmt::Debug for Histogram {
 
 impl Histogram {
     pub fn record(&mut self, us: u64) {
-        self.counts[index(us)] += 1;
+        self.add_count(index(us), 1);
         self.sum_us += us;
     }
 
     /// Adds `n` observations to bucket `index` without touching the sum.
     pub fn add_count(&mut self, index: usize, n: u64) {
-        self.counts[index] += n;
+        self.own()[index] += n;
+    }
+
+    fn own(&mut self) -> &mut [u64; BUCKETS] {
+        self.counts.get_or_insert_with(|| Box::new(NOTHING))
     }
 
     pub fn add_sum(&mut self, us: u64) {
@@ -97,11 +106,11 @@ impl Histogram {
     }
 
     pub fn counts(&self) -> &[u64; BUCKETS] {
-        &self.counts
+        self.counts.as_deref().unwrap_or(&NOTHING)
     }
 
     pub fn count(&self) -> u64 {
-        self.counts.iter().sum()
+        self.counts.as_ref().map_or(0, |counts| counts.iter().sum())
     }
 
     pub fn sum_us(&self) -> u64 {
@@ -109,8 +118,10 @@ impl Histogram {
     }
 
     pub fn add(&mut self, other: &Histogram) {
-        for (mine, theirs) in self.counts.iter_mut().zip(other.counts.iter()) {
-            *mine += theirs;
+        if let Some(counts) = &other.counts {
+            for (mine, theirs) in self.own().iter_mut().zip(counts.iter()) {
+                *mine += theirs;
+            }
         }
         self.sum_us += other.sum_us;
     }
@@ -118,8 +129,10 @@ impl Histogram {
     /// What came since `earlier`, a previous reading of the same histogram.
     pub fn since(&self, earlier: &Histogram) -> Histogram {
         let mut difference = self.clone();
-        for (mine, theirs) in difference.counts.iter_mut().zip(earlier.counts.iter()) {
-            *mine = mine.saturating_sub(*theirs);
+        if let (Some(mine), Some(theirs)) = (&mut difference.counts, &earlier.counts) {
+            for (mine, theirs) in mine.iter_mut().zip(theirs.iter()) {
+                *mine = mine.saturating_sub(*theirs);
+            }
         }
         difference.sum_us = self.sum_us.saturating_sub(earlier.sum_us);
         difference
@@ -134,7 +147,7 @@ impl Histogram {
         }
         let rank = ((q * count as f64).ceil() as u64).clamp(1, count);
         let mut seen = 0;
-        for (i, n) in self.counts.iter().enumerate() {
+        for (i, n) in self.counts().iter().enumerate() {
             seen += n;
             if seen >= rank {
                 let next = if i + 1 < BUCKETS { lower_us(i + 1) } else { lower_us(i) };

@@ -159,6 +159,11 @@ impl Slot {
         &self.shards[worker]
     }
 
+    /// Has there ever been a request?
+    pub fn is_used(&self) -> bool {
+        self.shards.iter().any(|shard| shard.begun.get() > 0)
+    }
+
     /// Requests under way, over all workers.
     pub fn in_flight(&self) -> u64 {
         self.shards.iter().map(Shard::in_flight).sum()

@@ -72,7 +72,10 @@ pub async fn see_out(
 ) {
     let own = handle.clone();
     draining.obey(move |split, weights| {
-        let stands = own.evidence().iter().any(|live| live.split == split && live.weights == *weights);
+        let stands = own
+            .evidence(|live| live == split)
+            .iter()
+            .any(|live| live.split == split && live.weights == *weights);
         if !stands && let Err(cause) = own.shift(split, weights) {
             tracing::debug!(split, %cause, "the successor has other splits");
         }

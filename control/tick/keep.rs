@@ -163,7 +163,7 @@ mod tests {
     }
 
     fn canary(tick: &Tick) -> u32 {
-        tick.handle.evidence()[0].weights.of("canary")
+        tick.handle.evidence(|_| true)[0].weights.of("canary")
     }
 
     #[test]
