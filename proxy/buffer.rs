@@ -13,13 +13,16 @@ use tokio::io::{AsyncRead, ReadBuf};
 /// Room for a head and the beginning of a body.
 pub const SMALL: usize = 16 * 1024;
 /// What a buffer grows to while a body flows.
-const LARGE: usize = 256 * 1024;
-/// Buffers a worker keeps for the next user.
+pub const LARGE: usize = 256 * 1024;
+/// Buffers a worker keeps for the next user: small ones, and large ones. Memory of
+/// that size comes from the system page by page, which costs more than to fill it.
 const KEPT: usize = 256;
+const KEPT_LARGE: usize = 16;
 
 #[derive(Default)]
 pub struct Buffers {
     free: RefCell<Vec<Box<[u8]>>>,
+    large: RefCell<Vec<Box<[u8]>>>,
 }
 
 impl Buffers {
@@ -28,9 +31,25 @@ impl Buffers {
         free.unwrap_or_else(|| vec![0; SMALL].into_boxed_slice())
     }
 
+    fn take_large(&self) -> Box<[u8]> {
+        let large = self.large.borrow_mut().pop();
+        large.unwrap_or_else(|| vec![0; LARGE].into_boxed_slice())
+    }
+
+    /// Keeps nothing any longer: memory is short.
+    pub fn shed(&self) {
+        self.free.take();
+        self.large.take();
+    }
+
     fn give(&self, bytes: Box<[u8]>) {
-        let mut free = self.free.borrow_mut();
-        if bytes.len() == SMALL && free.len() < KEPT {
+        let (pool, most) = match bytes.len() {
+            SMALL => (&self.free, KEPT),
+            LARGE => (&self.large, KEPT_LARGE),
+            _ => return,
+        };
+        let mut free = pool.borrow_mut();
+        if free.len() < most {
             free.push(bytes);
         }
     }
@@ -124,8 +143,21 @@ impl Buffer {
         buffers: &Buffers,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        if self.bytes.is_empty() {
-            self.bytes = buffers.take();
+        self.poll_fill_room(SMALL, reader, buffers, cx)
+    }
+
+    /// The same with as much room as is said, [`SMALL`] or [`LARGE`], where nothing
+    /// is in the buffer yet.
+    pub fn poll_fill_room<R: AsyncRead + Unpin>(
+        &mut self,
+        room: usize,
+        reader: &mut R,
+        buffers: &Buffers,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if self.is_empty() && self.bytes.len() < room {
+            let other = if room > SMALL { buffers.take_large() } else { buffers.take() };
+            buffers.give(std::mem::replace(&mut self.bytes, other));
         }
         debug_assert!(self.end < self.bytes.len(), "no room to read into");
         let mut room = ReadBuf::new(&mut self.bytes[self.end..]);
@@ -139,11 +171,9 @@ impl Buffer {
         Poll::Ready(Ok(count))
     }
 
-    /// After a read that used all room there was: more next time.
-    pub fn grow_with_body(&mut self) {
-        if self.end == self.bytes.len() && self.start == 0 {
-            self.grow(LARGE);
-        }
+    /// Has the last read used all room there was?
+    pub fn is_full(&self) -> bool {
+        self.end == self.bytes.len()
     }
 
     pub fn into_bytes(self) -> Vec<u8> {

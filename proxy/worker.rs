@@ -196,6 +196,9 @@ async fn keep_within(lane: Rc<Lane>, connections: Rc<Connections>) {
         if now || pressed {
             connections.press(now, clock::now_us());
         }
+        if now {
+            lane.buffers.shed();
+        }
         pressed = now;
         looks = looks.wrapping_add(1);
         if is_first && now && looks.is_multiple_of(LOOKS_PER_SHRINK) {

@@ -9,6 +9,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::buffer::Buffer;
+use crate::buffer::LARGE;
+use crate::buffer::SMALL;
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::flight::Flight;
@@ -21,6 +23,8 @@ pub struct Upload {
     ready: usize,
     pub bytes: u64,
     waiting: bool,
+    /// The last read used all its room.
+    flows: bool,
     ended: bool,
     /// It broke the rules before it was ever waited for.
     bad: bool,
@@ -36,7 +40,7 @@ impl Upload {
     pub fn new(framing: Framing, keep: usize) -> Upload {
         let ended = framing.is_done();
         let kept = Some(Vec::new());
-        Upload { framing, ready: 0, bytes: 0, waiting: false, ended, bad: false, kept, keep }
+        Upload { framing, ready: 0, bytes: 0, waiting: false, flows: false, ended, bad: false, kept, keep }
     }
 
     /// Can it be sent from its beginning?
@@ -122,7 +126,8 @@ impl Upload {
                 self.ready = self.framing.advance(buffer.filled()).map_err(bad)?;
                 continue;
             }
-            match buffer.poll_fill(from, &flight.lane.buffers, cx) {
+            let room = room(&self.framing, self.flows);
+            match buffer.poll_fill_room(room, from, &flight.lane.buffers, cx) {
                 Poll::Pending => {
                     self.waiting = true;
                     flight.lane.flights.hand_over(flight.key);
@@ -133,7 +138,7 @@ impl Upload {
                         flight.lane.flights.take_back(flight.key);
                     }
                     flight.lane.flights.progress(flight.key);
-                    buffer.grow_with_body();
+                    self.flows = buffer.is_full();
                 }
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(gone)),
             }
@@ -147,7 +152,14 @@ pub struct Download {
     sent: usize,
     pub framing: Framing,
     ready: usize,
+    flows: bool,
     handed: bool,
+}
+
+/// Room for the next read of a body: much where much is known to come, or where
+/// the read before found more than it had room for.
+fn room(framing: &Framing, flows: bool) -> usize {
+    if flows || framing.exceeds(SMALL) { LARGE } else { SMALL }
 }
 
 /// Body bytes up to this many ride along with the head in one write.
@@ -164,7 +176,7 @@ impl Download {
         let count = framing.advance(rest).map_err(Fault::upstream)?;
         head.extend_from_slice(&rest[..count]);
         buffer.consume(count);
-        Ok((Download { head, sent: 0, framing, ready: 0, handed: false }, count))
+        Ok((Download { head, sent: 0, framing, ready: 0, flows: false, handed: false }, count))
     }
 
     pub fn into_memory(self) -> Vec<u8> {
@@ -205,10 +217,11 @@ impl Download {
                 flight.shard().bytes_out.add(self.ready as u64);
                 continue;
             }
-            let count = ready!(buffer.poll_fill(from, &flight.lane.buffers, cx));
+            let room = room(&self.framing, self.flows);
+            let count = ready!(buffer.poll_fill_room(room, from, &flight.lane.buffers, cx));
             flight.lane.flights.progress(flight.key);
             match count {
-                Ok(1..) => buffer.grow_with_body(),
+                Ok(1..) => self.flows = buffer.is_full(),
                 Ok(0) if matches!(self.framing, Framing::UntilClose) => return Poll::Ready(Ok(())),
                 Ok(0) | Err(_) => return Poll::Ready(Err(Fault::upstream(Kind::Reset))),
             }

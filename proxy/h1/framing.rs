@@ -69,6 +69,11 @@ impl Framing {
         }
     }
 
+    /// Are more bytes than this known to come?
+    pub fn exceeds(&self, bytes: usize) -> bool {
+        matches!(self, Framing::Length(left) if *left > bytes as u64)
+    }
+
     pub fn is_done(&self) -> bool {
         match self {
             Framing::None => true,
