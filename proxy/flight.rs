@@ -128,12 +128,17 @@ impl Flight {
 
     /// Counts the request, once; later calls change nothing.
     pub fn settle(&self, outcome: Outcome) {
+        if !self.settled.get() {
+            self.settle_at(outcome, self.age_us());
+        }
+    }
+
+    /// The same for who knows how old the request is.
+    pub fn settle_at(&self, outcome: Outcome, age_us: u64) {
         if !self.settled.replace(true) {
-            let now_us = clock::now_us();
-            let age_us = now_us.saturating_sub(self.started_us);
             self.shard().end(outcome, age_us);
             if outcome.verdict != Verdict::Uncounted {
-                self.shard().exemplify(self.id.get(), age_us, now_us);
+                self.shard().exemplify(self.id.get(), age_us, self.started_us + age_us);
             }
             self.lane.flights.settle(self.key, outcome.verdict, age_us);
         }

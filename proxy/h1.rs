@@ -23,6 +23,7 @@ mod strict;
 mod request;
 mod framing;
 mod lines;
+mod scan;
 mod field;
 
 pub use guard::Guard;

@@ -4,9 +4,9 @@
 //! so another codec can stand behind it.
 
 use http::HeaderMap;
+use http::header;
 use http::header::COOKIE;
 use http::header::GetAll;
-use http::header::HOST;
 use http::header::HeaderName;
 use http::header::HeaderValue;
 use http::request::Parts;
@@ -34,7 +34,7 @@ impl<'a> Head<'a> {
     /// Refuses a head whose meaning another server could read differently.
     pub fn of(parts: &'a Parts) -> Result<Head<'a>, Fault> {
         let bad = Fault::downstream(Kind::BadRequest);
-        let mut hosts = parts.headers.get_all(HOST).iter();
+        let mut hosts = parts.headers.get_all(header::HOST).iter();
         let host = hosts.next();
         if hosts.next().is_some() {
             return Err(bad);
@@ -50,7 +50,7 @@ impl<'a> Head<'a> {
             {
                 return Err(bad);
             }
-            (Some(authority), _) if !is_authority(authority.as_str()) => return Err(bad),
+            (Some(authority), _) if !is_authority(authority.as_str().as_bytes()) => return Err(bad),
             (Some(authority), _) => authority.as_str(),
             (None, Some(host)) if host.is_empty() => "",
             (None, Some(host)) => {
@@ -87,8 +87,8 @@ impl<'a> Head<'a> {
         authority: &'a str,
         fields: &'a [httparse::Header<'a>],
     ) -> Head<'a> {
-        let (path, query) = match target.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
+        let (path, query) = match memchr::memchr(b'?', target.as_bytes()) {
+            Some(at) => (&target[..at], Some(&target[at + 1..])),
             None => (target, None),
         };
         Head { method, authority, target, path, query, fields: Fields::List(fields) }
@@ -118,7 +118,7 @@ impl<'a> Head<'a> {
     /// The authority without its port.
     pub fn host(&self) -> &'a str {
         let authority = self.authority;
-        match authority.rfind(':') {
+        match memchr::memrchr(b':', authority.as_bytes()) {
             Some(colon) if !authority.ends_with(']') => &authority[..colon],
             _ => authority,
         }
@@ -171,17 +171,39 @@ pub fn is_grpc(content_type: &[u8]) -> bool {
 }
 
 /// A host that every reader reads alike: a name or address and perhaps a port.
-pub fn is_authority(value: &str) -> bool {
-    let (host, port) = match value.rsplit_once(':') {
-        Some((host, port)) if !value.ends_with(']') => (host, port),
-        _ => (value, "0"),
-    };
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    let fits = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && host.bytes().all(plain),
-    };
-    fits && port.parse::<u16>().is_ok() && port.bytes().all(|byte| byte.is_ascii_digit())
+pub fn is_authority(value: &[u8]) -> bool {
+    if let Some(bracketed) = value.strip_prefix(b"[") {
+        let Some(end) = memchr::memchr(b']', bracketed) else { return false };
+        let address = std::str::from_utf8(&bracketed[..end]).ok();
+        return address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
+            && is_port(&bracketed[end + 1..]);
+    }
+    let end = value.iter().position(|byte| !HOST[usize::from(*byte)]).unwrap_or(value.len());
+    end > 0 && is_port(&value[end..])
+}
+
+/// Bytes of a host's name.
+static HOST: [bool; 256] = {
+    let mut host = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let letter = byte as u8;
+        host[byte] = letter.is_ascii_alphanumeric() || matches!(letter, b'.' | b'-' | b'_');
+        byte += 1;
+    }
+    host
+};
+
+/// `:` and a number, or nothing.
+fn is_port(rest: &[u8]) -> bool {
+    match rest {
+        [] => true,
+        [b':', digits @ ..] if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => {
+            let add = |sum: u32, digit: &u8| sum.saturating_mul(10).saturating_add(u32::from(digit - b'0'));
+            digits.iter().fold(0, add) <= u32::from(u16::MAX)
+        }
+        _ => false,
+    }
 }
 
 /// The values of one field, line by line.

@@ -133,6 +133,6 @@ pub fn target(text: &str) -> Result<&str, String> {
 }
 
 /// Characters that every reader takes for part of a target.
-pub fn is_target(byte: u8) -> bool {
+pub const fn is_target(byte: u8) -> bool {
     matches!(byte, b'!' | b'$'..=b';' | b'=' | b'?'..=b'[' | b']' | b'_' | b'a'..=b'z' | b'~')
 }

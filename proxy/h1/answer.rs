@@ -43,6 +43,8 @@ const MAX_HEAD: usize = 256 * 1024;
 /// An upstream's head, passed on into `out`, and its connection.
 pub struct Answer {
     pub head: ResponseHead,
+    /// How old the request was when it came.
+    pub age_us: u64,
     pub out: Vec<u8>,
     pub link: Link,
     pub links: Rc<Links>,
@@ -136,8 +138,9 @@ impl Client<'_> {
                 Ok(_) => {}
             }
             while !input.is_empty() {
+                let age_us = question.flight.age_us();
                 let additions = Additions {
-                    service_time_us: question.flight.age_us(),
+                    service_time_us: age_us,
                     // What edits may take off is not theirs to take.
                     set_cookies: if question.is_edited() { &[] } else { &question.set_cookies },
                     close: question.close || self.connection.is_ending(),
@@ -159,7 +162,7 @@ impl Client<'_> {
                     let signs = question.signs(head.status.as_u16(), &input.filled()[..head.length]);
                     input.consume(head.length);
                     question.edit_answer(&head, links, &mut out);
-                    return Ok(Answer { head, out, link, links: links.clone(), input, signs });
+                    return Ok(Answer { head, age_us, out, link, links: links.clone(), input, signs });
                 }
             }
         }

@@ -36,7 +36,7 @@ pub struct Client<'a> {
 }
 
 impl Client<'_> {
-    /// The length of the next head; `None` when there is none to come.
+    /// Within how many bytes the next head ends; `None` when there is none to come.
     pub async fn next_head(&mut self, limits: &Limits) -> Option<Result<usize, Unfit>> {
         let (mut seen, most) = (0, limits.max_header_bytes);
         if !self.input.is_empty() {
@@ -44,6 +44,9 @@ impl Client<'_> {
         }
         loop {
             let filled = self.input.filled();
+            if filled.len() <= most && request::is_whole(filled) {
+                return Some(Ok(filled.len()));
+            }
             match request::extent(filled, seen) {
                 Extent::Whole(length) if length <= most => return Some(Ok(length)),
                 Extent::Whole(_) => return Some(Err(Unfit::Irregular)),

@@ -49,7 +49,7 @@ struct Passing<'a> {
 impl Client<'_> {
     /// Passes the answer on and counts it by how it ends.
     pub async fn deliver(&mut self, mut question: Question, answer: Answer) -> Turn {
-        let Answer { head, out, mut link, links, mut input, .. } = answer;
+        let Answer { head, age_us, out, mut link, links, mut input, .. } = answer;
         let (lane, flight) = (self.lane, &question.flight);
         flight.lane.flights.head_came(flight.key);
         question.upload.forget();
@@ -63,7 +63,7 @@ impl Client<'_> {
             Err(fault) => return self.fail(question, fault).await,
         };
         if outcome.verdict == Verdict::Failure || download.framing.is_done() {
-            flight.settle(outcome);
+            flight.settle_at(outcome, age_us);
         }
         flight.shard().bytes_out.add(count as u64);
         let passing =
@@ -175,9 +175,9 @@ impl Client<'_> {
     }
 
     /// There is too much already for this request to be looked at.
-    pub async fn shed(&mut self, length: usize) -> Turn {
+    pub async fn shed(&mut self) -> Turn {
         self.lane.overload.seats(self.lane.index).refused_requests.add(1);
-        let head_only = self.input.filled()[..length].starts_with(b"HEAD ");
+        let head_only = self.input.filled().starts_with(b"HEAD ");
         let mut reply = Reply::of_fault(Fault { at: At::Proxy, kind: Kind::Overloaded });
         self.sign(&mut reply);
         let mut out = self.lane.texts.take();

@@ -54,11 +54,21 @@ pub fn role(name: &str) -> Role {
         (29, b'x') => ("x-envoy-upstream-service-time", Role::ServiceTime),
         _ => return Role::Plain,
     };
-    if name.eq_ignore_ascii_case(candidate) { role } else { Role::Plain }
+    if is_same(name.as_bytes(), candidate.as_bytes()) { role } else { Role::Plain }
 }
 
-/// The roles of a head's fields, in their order.
-pub type Roles = [Role; MAX_FIELDS];
+/// Compares a name with one of the same length in small letters and hyphens.
+/// Setting the bit that tells small letters from capitals changes no other
+/// character of a name into one of these.
+fn is_same(name: &[u8], small: &[u8]) -> bool {
+    const SMALL: u64 = u64::MAX / 255 * 0x20;
+    let word = |bytes: &[u8], at: usize| bytes[at..].first_chunk().map(|word| u64::from_le_bytes(*word));
+    let Some(last) = name.len().checked_sub(8) else {
+        return name.iter().zip(small).all(|(a, b)| a | 0x20 == *b);
+    };
+    // The last word overlaps the one before it, where the length is no multiple.
+    (0..last).step_by(8).chain([last]).all(|at| word(name, at).map(|word| word | SMALL) == word(small, at))
+}
 
 /// Fields that a head may have here; more are irregular.
 pub const MAX_FIELDS: usize = 128;

@@ -3,7 +3,6 @@
 mod heads;
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -18,6 +17,8 @@ use crate::h1::request::Extent;
 use crate::h1::request::Unfit;
 use crate::h1::response;
 use crate::h1::response::Additions;
+use crate::h1::scan;
+use crate::h1::scan::Fields;
 use crate::h1::strict;
 use crate::model::Limits;
 use crate::rewrite::Peer;
@@ -27,7 +28,7 @@ pub use heads::{edited, forwarded};
 /// What the relay passes on has one reading, and it is the one the relay had.
 pub fn request_head(bytes: &[u8]) {
     let Extent::Whole(length) = request::extent(bytes, 0) else { return };
-    let mut memory = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut memory = Fields::new();
     let strictly = strict::inspect(&bytes[..length]);
     let head = match request::parse(&bytes[..length], &mut memory) {
         Ok(head) => head,
@@ -38,6 +39,11 @@ pub fn request_head(bytes: &[u8]) {
         Err(Unfit::Irregular) => return,
     };
     let strictly = strictly.expect("the relay is no kinder than the guard");
+    let mut theirs = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut other = httparse::Request::new(&mut theirs);
+    assert_eq!(other.parse(&bytes[..length]), Ok(httparse::Status::Complete(length)));
+    assert_eq!((other.method, other.path, other.version), (Some(head.method), Some(head.target), Some(1)));
+    assert_eq!(other.headers, head.fields.list(), "the fields are read alike");
     assert_eq!(format!("{:?}", head.framing), format!("{:?}", strictly.framing));
     let (peer, mut out) = (Peer::new(([127, 0, 0, 1], 1).into(), None), Vec::new());
     head.write(&peer, || [1, 2], &mut out);
@@ -46,8 +52,21 @@ pub fn request_head(bytes: &[u8]) {
     assert_eq!(format!("{:?}", head.framing), format!("{:?}", written.framing));
 }
 
+/// What is read in one pass of an answer's head, httparse reads alike.
+fn scanned_answer(bytes: &[u8]) {
+    let Some(first) = scan::status_line(bytes) else { return };
+    let mut fields = Fields::new();
+    let Some(length) = fields.read(bytes, first.end) else { return };
+    let mut theirs = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut other = httparse::Response::new(&mut theirs);
+    assert_eq!(other.parse(bytes), Ok(httparse::Status::Complete(length)));
+    assert_eq!((other.version, other.code), (Some(1), Some(first.code)));
+    assert_eq!(other.headers, fields.list(), "the fields are read alike");
+}
+
 /// An answer's head is passed on as one head.
 pub fn answer_head(bytes: &[u8]) {
+    scanned_answer(bytes);
     let additions = Additions {
         service_time_us: 1,
         set_cookies: &["a=b".to_owned()],

@@ -1,6 +1,5 @@
 //! A request that has passed: routed, tossed, and written for the upstream.
 
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use http::Method;
@@ -16,11 +15,11 @@ use crate::fault::Kind;
 use crate::flight::Flight;
 use crate::h1::client::Client;
 use crate::h1::converse::Upload;
-use crate::h1::field::MAX_FIELDS;
 use crate::h1::lines::Lines;
 use crate::h1::request;
 use crate::h1::request::RequestHead;
 use crate::h1::request::Unfit;
+use crate::h1::scan::Fields;
 use crate::head::Head;
 use crate::lane::Lane;
 use crate::model::Limits;
@@ -76,17 +75,19 @@ impl Client<'_> {
     /// Whether a request is irregular may not depend on the coin: it would be
     /// tossed once more.
     /// Answers also with how many bytes of the input are dealt with.
-    pub fn ask(&self, length: usize, limits: &Limits) -> Result<(Asked, usize), Unfit> {
-        let mut memory = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-        let (bytes, rest) = self.input.filled().split_at(length);
-        let request = request::parse(bytes, &mut memory)?;
+    pub fn ask(&self, most: usize, limits: &Limits) -> Result<(Asked, usize), Unfit> {
+        let mut memory = Fields::new();
+        let filled = self.input.filled();
+        let request = request::parse(&filled[..most], &mut memory)?;
+        let (length, rest) = (request.length, &filled[request.length..]);
+        let fields = request.fields.list();
         let concerned = self.manners.is_some_and(|manners| manners.concern(request.target));
-        if concerned || request.fields.len() > limits.max_headers {
+        if concerned || fields.len() > limits.max_headers {
             return Err(Unfit::Irregular);
         }
         let lane = self.lane;
         let view = lane.view();
-        let head = Head::of_list(request.method, request.target, request.host, request.fields);
+        let head = Head::of_list(request.method, request.target, request.host, fields);
         if view.table.is_random(&head) {
             return Err(Unfit::Irregular);
         }

@@ -9,6 +9,8 @@ use crate::fault::Kind;
 use crate::h1::client::Client;
 use crate::h1::deliver::Turn;
 use crate::h1::question::Asked;
+use crate::h1::request;
+use crate::h1::request::Extent;
 use crate::h1::request::Unfit;
 use crate::h1::strict;
 use crate::lane::Lane;
@@ -44,8 +46,8 @@ pub async fn relay(
     let ended = loop {
         let Some(length) = client.next_head(limits).await else { break Turn::Close };
         let turn = match length {
-            Ok(length) if fresh && client.input.filled()[..length] == *PREFACE => Turn::Irregular,
-            Ok(length) => client.turn(length, limits).await,
+            Ok(_) if fresh && client.input.filled().starts_with(PREFACE) => Turn::Irregular,
+            Ok(most) => client.turn(most, limits).await,
             Err(Unfit::Irregular) => Turn::Irregular,
             Err(Unfit::Ambiguous) => client.refuse().await,
         };
@@ -69,13 +71,22 @@ pub async fn relay(
 }
 
 impl Client<'_> {
+    /// Is the next head one that hyper may read?
+    fn has_one_reading(&self) -> bool {
+        let filled = self.input.filled();
+        match request::extent(filled, 0) {
+            Extent::Whole(length) => strict::inspect(&filled[..length]).is_ok(),
+            Extent::Partial | Extent::Irregular => false,
+        }
+    }
+
     /// One request and its answer.
-    async fn turn(&mut self, length: usize, limits: &Limits) -> Turn {
+    async fn turn(&mut self, most: usize, limits: &Limits) -> Turn {
         let busy = self.connection.begin();
         if self.lane.overload.refuses_requests() || self.connection.is_surplus() {
-            return self.shed(length).await;
+            return self.shed().await;
         }
-        let mut question = match self.ask(length, limits) {
+        let mut question = match self.ask(most, limits) {
             Ok((asked, taken)) => {
                 self.input.consume(taken);
                 match asked {
@@ -83,9 +94,7 @@ impl Client<'_> {
                     Asked::Local(local) => return self.answer_ourselves(local).await,
                 }
             }
-            Err(Unfit::Irregular) if strict::inspect(&self.input.filled()[..length]).is_ok() => {
-                return Turn::Irregular;
-            }
+            Err(Unfit::Irregular) if self.has_one_reading() => return Turn::Irregular,
             Err(_) => return self.refuse().await,
         };
         let turn = match self.answer(&mut question).await {

@@ -3,26 +3,32 @@
 //! Whatever is unusual is not judged here. It is called irregular, and hyper
 //! reads the same bytes again.
 
+use crate::forwarded;
 use crate::forwarded::Field;
-use crate::forwarded::Fields;
 use crate::forwarded::Peer;
 use crate::h1::field;
-use crate::h1::field::MAX_FIELDS;
 use crate::h1::field::Persistence;
 use crate::h1::field::Role;
-use crate::h1::field::Roles;
 use crate::h1::framing::Framing;
+use crate::h1::scan;
+use crate::h1::scan::Asks;
+use crate::h1::scan::Fields;
 use crate::head;
 use crate::head::is_authority;
-use crate::text;
 
 /// A head that has passed, and what its fields say of the message.
 pub struct RequestHead<'h> {
     pub method: &'h str,
     pub target: &'h str,
     pub host: &'h str,
-    pub fields: &'h [httparse::Header<'h>],
-    roles: Roles,
+    pub fields: &'h Fields<'h>,
+    bytes: &'h [u8],
+    /// Bytes of the head.
+    pub length: usize,
+    /// Where the first line ends.
+    begin: usize,
+    /// The client has sent an `x-forwarded-for`.
+    chained: bool,
     pub framing: Framing,
     pub close: bool,
     pub grpc: bool,
@@ -38,49 +44,53 @@ pub enum Unfit {
     Ambiguous,
 }
 
-/// Reads a head that `extent` has found whole. `fields` lends the memory.
-pub fn parse<'h>(
-    bytes: &'h [u8],
-    fields: &'h mut [std::mem::MaybeUninit<httparse::Header<'h>>],
-) -> Result<RequestHead<'h>, Unfit> {
-    let mut request = httparse::Request::new(&mut []);
-    let parsed =
-        httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut request, bytes, fields);
-    let Ok(httparse::Status::Complete(_)) = parsed else { return Err(Unfit::Irregular) };
-    let (Some(method), Some(target)) = (request.method, request.path) else { return Err(Unfit::Irregular) };
-    let fields: &'h [httparse::Header<'h>] = request.headers;
-    let mut regular = request.version == Some(1)
-        && method != "CONNECT"
-        && target.starts_with('/')
-        && target.bytes().all(text::is_target);
-    let (mut host, mut length, mut chunked, mut grpc) = (None, None, false, false);
+/// Reads the head at the front of `bytes`. `fields` lends the memory.
+pub fn parse<'h>(bytes: &'h [u8], fields: &'h mut Fields<'h>) -> Result<RequestHead<'h>, Unfit> {
+    let Asks { method, target, end: begin } = scan::request_line(bytes).ok_or(Unfit::Irregular)?;
+    let length = fields.read(bytes, begin).ok_or(Unfit::Irregular)?;
+    let fields: &'h Fields<'h> = fields;
+    let mut regular = method != "CONNECT";
+    let (mut host, mut body, mut chunked, mut chained, mut grpc) = (None, None, false, false, false);
     let mut persistence = Persistence::default();
-    let mut roles = [Role::Plain; MAX_FIELDS];
-    for (field, role) in fields.iter().zip(&mut roles) {
-        *role = field::role(field.name);
-        match *role {
+    for (field, role) in fields.iter() {
+        match role {
+            Role::Plain => {}
             Role::Host if host.is_none() => host = authority(field.value),
-            Role::ContentLength if length.is_none() => length = Some(field::content_length(field.value)),
+            Role::ContentLength if body.is_none() => body = Some(field::content_length(field.value)),
             Role::TransferEncoding if !chunked && field.value.eq_ignore_ascii_case(b"chunked") => {
                 chunked = true;
             }
             Role::TransferEncoding => return Err(Unfit::Ambiguous),
             Role::Connection => persistence.read(field.value),
             Role::ContentType => grpc = head::is_grpc(field.value),
+            Role::Forwarded(Field::For) => chained = true,
             Role::Host | Role::ContentLength | Role::Irregular => regular = false,
             _ => {}
         }
     }
-    let framing = match (length, chunked) {
+    let framing = match (body, chunked) {
         (None, false) | (Some(Some(0)), false) => Framing::None,
-        (Some(Some(length)), false) => Framing::Length(length),
+        (Some(Some(body)), false) => Framing::Length(body),
         (None, true) => Framing::chunked(),
         (Some(_), true) => return Err(Unfit::Ambiguous),
         (Some(None), false) => return Err(Unfit::Irregular),
     };
     match host {
         Some(host) if regular && !persistence.names_fields => {
-            Ok(RequestHead { method, target, host, fields, roles, framing, close: persistence.close, grpc })
+            let close = persistence.close;
+            Ok(RequestHead {
+                method,
+                target,
+                host,
+                fields,
+                bytes,
+                length,
+                begin,
+                chained,
+                framing,
+                close,
+                grpc,
+            })
         }
         _ => Err(Unfit::Irregular),
     }
@@ -89,20 +99,18 @@ pub fn parse<'h>(
 impl RequestHead<'_> {
     /// The head as the upstream gets it.
     pub fn write(&self, peer: &Peer, random: impl FnOnce() -> [u64; 2], out: &mut Vec<u8>) {
-        for part in [self.method.as_bytes(), b" ", self.target.as_bytes(), b" HTTP/1.1\r\n"] {
-            out.extend_from_slice(part);
-        }
-        let chained = self.roles[..self.fields.len()].contains(&Role::Forwarded(Field::For));
-        let mut kept = Fields::default();
-        for (header, role) in self.fields.iter().zip(&self.roles) {
-            match role {
-                Role::Connection | Role::Drop => continue,
-                Role::Forwarded(field) if !peer.keeps(*field, chained) => continue,
-                Role::Forwarded(field) => kept.add(*field),
-                _ => {}
+        let mut kept = forwarded::Fields::default();
+        self.fields.pass(self.bytes, 0, self.begin, out, |_, role| match role {
+            Role::Connection | Role::Drop => false,
+            Role::Forwarded(field) => {
+                let keeps = peer.keeps(field, self.chained);
+                if keeps {
+                    kept.add(field);
+                }
+                keeps
             }
-            field::push(out, header.name, header.value);
-        }
+            _ => true,
+        });
         peer.says(kept, Some(self.host.as_bytes()), random, |field, word| {
             out.extend_from_slice(field.as_str().as_bytes());
             out.extend_from_slice(b": ");
@@ -117,8 +125,8 @@ impl RequestHead<'_> {
 
     /// What the client says in this field, for our own word to follow.
     fn chain(&self, field: Field, out: &mut Vec<u8>) {
-        for (header, role) in self.fields.iter().zip(&self.roles) {
-            if *role == Role::Forwarded(field) {
+        for (header, role) in self.fields.iter() {
+            if role == Role::Forwarded(field) {
                 out.extend_from_slice(header.value);
                 out.push(b',');
             }
@@ -128,7 +136,13 @@ impl RequestHead<'_> {
 
 /// A host that every reader reads alike: a name or address and perhaps a port.
 fn authority(value: &[u8]) -> Option<&str> {
-    std::str::from_utf8(value).ok().filter(|value| is_authority(value))
+    is_authority(value).then(|| scan::ascii(value))
+}
+
+/// Do these bytes surely hold a whole head? One that has come alone does so by
+/// how it ends; where the head ends is then for `parse` to find.
+pub fn is_whole(bytes: &[u8]) -> bool {
+    bytes.ends_with(b"\r\n\r\n")
 }
 
 /// What is known of a head by its line ends.
@@ -162,7 +176,7 @@ mod tests {
     fn read(bytes: &str) -> Result<String, Unfit> {
         let Extent::Whole(length) = extent(bytes.as_bytes(), 0) else { return Err(Unfit::Irregular) };
         assert_eq!(length, bytes.len());
-        let mut fields = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut fields = Fields::new();
         let head = parse(bytes.as_bytes(), &mut fields)?;
         let mut out = Vec::new();
         let peer = Peer::new("10.0.0.1:5".parse().unwrap(), None);

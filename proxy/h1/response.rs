@@ -1,13 +1,17 @@
 //! An upstream's head: read strictly, and written anew for the client.
 
+use std::mem::MaybeUninit;
+
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::h1::field;
 use crate::h1::field::MAX_FIELDS;
 use crate::h1::field::Persistence;
 use crate::h1::field::Role;
-use crate::h1::field::Roles;
 use crate::h1::framing::Framing;
+use crate::h1::scan;
+use crate::h1::scan::Fields;
+use crate::h1::scan::Says;
 use crate::interim;
 use crate::manners::Server;
 use crate::outcome;
@@ -48,28 +52,23 @@ pub fn relay(
     out: &mut Vec<u8>,
 ) -> Result<Option<ResponseHead>, Fault> {
     let bad = Fault::upstream(Kind::Garbage);
-    let mut fields = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
-    let mut response = httparse::Response::new(&mut []);
-    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
-        &mut response,
-        bytes,
-        &mut fields,
-    );
-    let length = match parsed {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(_) => return Err(bad),
+    let mut fields = Fields::new();
+    let first = match FirstLine::read(bytes, &mut fields) {
+        Some(first) => first,
+        None => match FirstLine::read_odd(bytes, &mut fields)? {
+            Some(first) => first,
+            None => return Ok(None),
+        },
     };
-    let (Some(version), Some(code)) = (response.version, response.code) else { return Err(bad) };
+    let FirstLine { version, code, length, .. } = first;
     let status = http::StatusCode::from_u16(code).map_err(|_| bad)?;
     if status == http::StatusCode::SWITCHING_PROTOCOLS {
         return Err(bad);
     }
-    let meaning = Meaning::read(response.headers, version, status, head_only)?;
+    let meaning = Meaning::read(&fields, version, status, head_only)?;
     if status.is_informational() {
         if interim::is_for_client(status) {
-            write_line(&response, code, out);
-            write_fields(&response, &meaning, false, out);
+            first.pass(bytes, &fields, &meaning, false, out);
             out.extend_from_slice(b"\r\n");
         }
         let framing = Framing::None;
@@ -84,13 +83,75 @@ pub fn relay(
         }));
     }
     let close_client = additions.close || matches!(meaning.framing, Framing::UntilClose);
-    write(&response, code, &meaning, additions, close_client, out);
+    let unsigned = additions.server.is_some_and(|server| server.overwrite);
+    first.pass(bytes, &fields, &meaning, unsigned, out);
+    add(additions, &meaning, close_client, out);
     let Meaning { framing, keep, failed, resigns, .. } = meaning;
     Ok(Some(ResponseHead { status, length, framing, keep, close_client, failed, resigns }))
 }
 
+/// How the answer begins, and how long its head is.
+struct FirstLine<'h> {
+    version: u8,
+    code: u16,
+    length: usize,
+    /// Where the line ends, if it is spelled as we would spell it.
+    plain: Option<usize>,
+    reason: &'h str,
+}
+
+impl<'h> FirstLine<'h> {
+    fn read(bytes: &'h [u8], fields: &mut Fields<'h>) -> Option<FirstLine<'h>> {
+        let Says { code, end } = scan::status_line(bytes)?;
+        let length = fields.read(bytes, end)?;
+        Some(FirstLine { version: 1, code, length, plain: Some(end), reason: "" })
+    }
+
+    /// Reads what is no worse than odd; `None` where the head has not ended yet.
+    fn read_odd(bytes: &'h [u8], fields: &mut Fields<'h>) -> Result<Option<FirstLine<'h>>, Fault> {
+        let bad = Fault::upstream(Kind::Garbage);
+        let mut memory = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut response = httparse::Response::new(&mut []);
+        let config = httparse::ParserConfig::default();
+        let parsed = config.parse_response_with_uninit_headers(&mut response, bytes, &mut memory);
+        let length = match parsed {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(_) => return Err(bad),
+        };
+        let (Some(version), Some(code)) = (response.version, response.code) else { return Err(bad) };
+        fields.adopt(response.headers).ok_or(bad)?;
+        let reason = response.reason.unwrap_or("");
+        Ok(Some(FirstLine { version, code, length, plain: None, reason }))
+    }
+
+    /// Passes the line on, and the fields that are not of this connection alone;
+    /// `unsigned` without `server`.
+    fn pass(&self, bytes: &[u8], fields: &Fields<'_>, meaning: &Meaning, unsigned: bool, out: &mut Vec<u8>) {
+        if self.plain.is_none() {
+            for part in ["HTTP/1.1 ", itoa::Buffer::new().format(self.code), " ", self.reason, "\r\n"] {
+                out.extend_from_slice(part.as_bytes());
+            }
+        }
+        let named = |name: &str| {
+            meaning.persistence.names_fields
+                && fields.iter().filter(|(_, role)| *role == Role::Connection).any(|(header, _)| {
+                    let mut tokens = header.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+                    tokens.any(|token| token.eq_ignore_ascii_case(name.as_bytes()))
+                })
+        };
+        let mut has_length = false;
+        fields.pass(bytes, 0, self.plain.unwrap_or(0), out, |header, role| match role {
+            Role::ContentLength => !meaning.bare && !std::mem::replace(&mut has_length, true),
+            Role::TransferEncoding => !meaning.bare,
+            Role::Server => !unsigned,
+            Role::Connection | Role::Drop | Role::Irregular | Role::ServiceTime => false,
+            _ => !named(header.name),
+        });
+    }
+}
+
 struct Meaning {
-    roles: Roles,
     framing: Framing,
     keep: bool,
     persistence: Persistence,
@@ -104,7 +165,7 @@ struct Meaning {
 
 impl Meaning {
     fn read(
-        fields: &[httparse::Header<'_>],
+        fields: &Fields<'_>,
         version: u8,
         status: http::StatusCode,
         head_only: bool,
@@ -113,10 +174,9 @@ impl Meaning {
         let (mut length, mut chunked, mut has_date) = (None, false, false);
         let (mut failed, mut resigns, mut has_server) = (false, false, false);
         let mut persistence = Persistence::default();
-        let mut roles = [Role::Plain; MAX_FIELDS];
-        for (header, role) in fields.iter().zip(&mut roles) {
-            *role = field::role(header.name);
-            match *role {
+        for (header, role) in fields.iter() {
+            match role {
+                Role::Plain => {}
                 Role::ContentLength => {
                     let known = field::content_length(header.value).ok_or(bad)?;
                     // The same length said twice is odd and harmless.
@@ -152,20 +212,12 @@ impl Meaning {
         let bare = status == http::StatusCode::NO_CONTENT || status.is_informational();
         let unannounced = bare && (chunked || length.is_some_and(|length| length > 0));
         let keep = lasting && !unannounced && !matches!(framing, Framing::UntilClose);
-        Ok(Meaning { roles, framing, keep, persistence, has_date, has_server, bare, failed, resigns })
+        Ok(Meaning { framing, keep, persistence, has_date, has_server, bare, failed, resigns })
     }
 }
 
-fn write(
-    response: &httparse::Response<'_, '_>,
-    code: u16,
-    meaning: &Meaning,
-    additions: &Additions<'_>,
-    close: bool,
-    out: &mut Vec<u8>,
-) {
-    write_line(response, code, out);
-    write_fields(response, meaning, additions.server.is_some_and(|server| server.overwrite), out);
+/// What we say ourselves, and the end of the head.
+fn add(additions: &Additions<'_>, meaning: &Meaning, close: bool, out: &mut Vec<u8>) {
     if let Some(server) = additions.server.filter(|server| server.overwrite || !meaning.has_server) {
         field::push(out, "server", server.value.as_bytes());
     }
@@ -182,43 +234,6 @@ fn write(
         field::push(out, "connection", b"close");
     }
     out.extend_from_slice(b"\r\n");
-}
-
-fn write_line(response: &httparse::Response<'_, '_>, code: u16, out: &mut Vec<u8>) {
-    let mut digits = itoa::Buffer::new();
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(digits.format(code).as_bytes());
-    out.extend_from_slice(b" ");
-    out.extend_from_slice(response.reason.unwrap_or("").as_bytes());
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Those that are not of this connection alone; `unsigned` without `server`.
-fn write_fields(response: &httparse::Response<'_, '_>, meaning: &Meaning, unsigned: bool, out: &mut Vec<u8>) {
-    let named = |name: &str| {
-        meaning.persistence.names_fields
-            && response.headers.iter().filter(|header| field::role(header.name) == Role::Connection).any(
-                |header| {
-                    header
-                        .value
-                        .split(|byte| *byte == b',')
-                        .any(|token| token.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
-                },
-            )
-    };
-    let mut has_length = false;
-    for (header, role) in response.headers.iter().zip(&meaning.roles) {
-        let drop = match role {
-            Role::ContentLength => meaning.bare || std::mem::replace(&mut has_length, true),
-            Role::TransferEncoding => meaning.bare,
-            Role::Server => unsigned,
-            Role::Connection | Role::Drop | Role::Irregular | Role::ServiceTime => true,
-            _ => named(header.name),
-        };
-        if !drop {
-            field::push(out, header.name, header.value);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ pub fn inspect(head: &[u8]) -> Result<Passed, Ambiguous> {
 fn names_one(method: &str, target: &str, host: Option<&str>, version: u8) -> bool {
     match host {
         None if version == 1 => return false,
-        Some(host) if !host.is_empty() && !is_authority(host) => return false,
+        Some(host) if !host.is_empty() && !is_authority(host.as_bytes()) => return false,
         _ => {}
     }
     // Ours are heads, not documents: a fragment never leaves the user's browser.
@@ -83,7 +83,7 @@ fn names_one(method: &str, target: &str, host: Option<&str>, version: u8) -> boo
         return false;
     }
     if method == "CONNECT" {
-        return is_authority(target) && target.contains(':');
+        return is_authority(target.as_bytes()) && target.contains(':');
     }
     if target == "*" {
         return method == "OPTIONS";
@@ -93,7 +93,7 @@ fn names_one(method: &str, target: &str, host: Option<&str>, version: u8) -> boo
     }
     let Some(rest) = without_scheme(target) else { return false };
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    is_authority(authority) && host.is_none_or(|host| host.eq_ignore_ascii_case(authority))
+    is_authority(authority.as_bytes()) && host.is_none_or(|host| host.eq_ignore_ascii_case(authority))
 }
 
 fn without_scheme(target: &str) -> Option<&str> {

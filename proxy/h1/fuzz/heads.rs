@@ -1,8 +1,6 @@
 //! What must hold of a head on its way, for any bytes: what a version is told
 //! does not depend on which codec has read it.
 
-use std::mem::MaybeUninit;
-
 use http::HeaderMap;
 use http::header::HeaderName;
 use http::header::HeaderValue;
@@ -18,6 +16,7 @@ use crate::h1::lines::Lines;
 use crate::h1::request;
 use crate::h1::request::Extent;
 use crate::h1::request::RequestHead;
+use crate::h1::scan::Fields;
 use crate::head::Head;
 use crate::model;
 use crate::model::ClientCertificateField;
@@ -73,7 +72,7 @@ fn told(
     edit: impl Fn(&mut Vec<u8>, &mut Parts, Matched),
 ) -> Option<(Vec<u8>, Parts)> {
     let Extent::Whole(length) = request::extent(bytes, 0) else { return None };
-    let mut memory = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut memory = Fields::new();
     let head = request::parse(&bytes[..length], &mut memory).ok()?;
     let mut parts = parts(&head)?;
     Head::of(&parts).ok()?;
@@ -89,7 +88,7 @@ fn told(
 fn parts(head: &RequestHead<'_>) -> Option<Parts> {
     let mut parts =
         http::Request::builder().method(head.method).uri(head.target).body(()).ok()?.into_parts().0;
-    for field in head.fields {
+    for field in head.fields.list() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
         parts.headers.append(name, HeaderValue::from_bytes(field.value).ok()?);
     }
