@@ -2,6 +2,7 @@
 
 mod client;
 mod command;
+mod rehearse;
 mod run;
 mod status;
 
@@ -36,6 +37,19 @@ const DEMO: &str = "\
 It takes half a minute. Two servers, their users and serin run on free loopback
 ports; nothing else is needed and nothing is left behind.";
 
+const SCENARIOS: &str = "\
+A scenario is a list of:
+  rps=50          requests per second to both versions
+  baseline=0.1%   share of the primary's answers that fail
+  p50=50ms, p99=200ms
+                  how long the primary's answers take
+  errors=2%       share of the canary's answers that fail
+  latency=x1.5    all of the canary's answers take so much longer
+  tail=x2         its p99 alone does
+  onset=10m       how long after the start it begins
+The engine and the judge are those that run; the traffic is independent requests
+with log-normal times, and each ends in the second in which it began.";
+
 #[derive(Parser)]
 #[command(name = "serin", version, about = "A traffic-splitting HTTP proxy with canary analysis built in", after_help = EXITS)]
 struct Cli {
@@ -66,6 +80,9 @@ enum Verb {
     Retry(Named),
     /// Set the weights of a split that no rollout holds
     Weights(Weights),
+    /// Play a rollout's plan on synthetic traffic: what it would catch, when, and at what cost
+    #[command(after_help = SCENARIOS)]
+    Rehearse(Rehearse),
     /// Watch a good release being promoted and two bad ones being rolled back
     #[command(after_help = DEMO)]
     Demo(Demo),
@@ -150,6 +167,26 @@ struct Weights {
 }
 
 #[derive(Args)]
+struct Rehearse {
+    /// The rollout; without it all of them
+    name: Option<String>,
+    #[command(flatten)]
+    config: Config,
+    /// What to suppose; may be given several times. Without a fault the usual ones
+    #[arg(long, value_name = "KEY=VALUE,...")]
+    scenario: Vec<String>,
+    /// Runs of each scenario
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    runs: u32,
+    /// The first seed; the same seed gives the same runs
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print the figures as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
 struct Demo {
     /// Keep everything running at the end
     #[arg(long)]
@@ -198,6 +235,7 @@ fn obey(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Resume(named) => command::command(&named, "resume"),
         Verb::Retry(named) => command::command(&named, "retry"),
         Verb::Weights(weights) => command::weights(&weights),
+        Verb::Rehearse(options) => rehearse::rehearse(&options),
         Verb::Demo(options) => demo::run(options.keep, options.json).map(|()| Exit::Done),
     }
 }

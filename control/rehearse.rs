@@ -6,6 +6,12 @@
 //! and belong to the generation whose coin assigned them, as the real proxy
 //! counts them. What is not here: connections, retries, sticky users.
 
+pub mod advice;
+pub mod crowd;
+pub mod play;
+pub mod report;
+pub mod scenario;
+
 use std::f64::consts::TAU;
 
 use rand::RngExt;

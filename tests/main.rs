@@ -43,6 +43,7 @@ mod query;
 mod ratelimit;
 mod redirect;
 mod proxy_protocol;
+mod rehearse;
 mod reload;
 mod restart;
 mod retry;

@@ -1,0 +1,248 @@
+//! One rollout from its start to its end on a crowd's traffic, and what became of
+//! it. The engine is the one that runs in production; the clock is a number.
+
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::Xoshiro256PlusPlus;
+
+use super::World;
+use super::crowd;
+use super::crowd::Ages;
+use super::crowd::Marks;
+use super::scenario::Scenario;
+use crate::clock::Moment;
+use crate::judge::evidence::Evidence;
+use crate::judge::evidence::GenerationDelta;
+use crate::rollout::Action;
+use crate::rollout::Command;
+use crate::rollout::Phase;
+use crate::rollout::Rollout;
+use crate::rollout::Spec;
+use serin_proxy::weights::WHOLE;
+
+/// Watching the primary before the start.
+const HISTORY: Duration = Duration::from_secs(600);
+/// A look while nothing fails, and how many there are in a second when it does.
+const CALM_MS: u64 = 1_000;
+const LOOKS: u64 = 10;
+const START: Moment = Moment(1_700_000_000_000);
+
+/// How a rollout ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It has all traffic for good, or would have had at the end of the bake.
+    Promoted,
+    RolledBack,
+    /// Neither, within three times its plan and an hour more.
+    Undecided,
+}
+
+/// What had happened when something did: since the release began to differ, or
+/// since the start where it never does.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    pub seconds: f64,
+    pub requests: u64,
+    pub failures: u64,
+}
+
+/// One run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Run {
+    pub end: End,
+    /// When the canary's weight first fell.
+    pub cut: Option<Cost>,
+    pub ended: Cost,
+    /// From the start to the promotion.
+    pub promoted_after: Option<f64>,
+}
+
+/// Plays `spec` once. The same seed gives the same run.
+pub fn play(spec: &Spec, scenario: &Scenario, seed: u64) -> Run {
+    let mut player = Player::new(spec, scenario, seed);
+    player.watch_primary();
+    player.run()
+}
+
+struct Player<'s> {
+    rollout: Rollout,
+    scenario: &'s Scenario,
+    random: Xoshiro256PlusPlus,
+    now: Moment,
+    started: Option<Moment>,
+    /// Of the primary and of the canary.
+    ages: [Ages; 2],
+    generation: u64,
+    parts: u32,
+    marks: Marks,
+    cost: Cost,
+    cut: Option<Cost>,
+    promoted_after: Option<f64>,
+}
+
+impl<'s> Player<'s> {
+    fn new(spec: &Spec, scenario: &'s Scenario, seed: u64) -> Player<'s> {
+        let rollout = Rollout::new(spec.clone());
+        let (slow_us, reveal_us) = rollout.marks();
+        let ages = Ages::of(scenario.primary());
+        Player {
+            parts: rollout.weights().of(&spec.canary),
+            rollout,
+            scenario,
+            random: Xoshiro256PlusPlus::seed_from_u64(seed),
+            now: START,
+            started: None,
+            ages: [ages.clone(), ages],
+            generation: 1,
+            marks: Marks { slow_us, reveal_us },
+            cost: Cost::default(),
+            cut: None,
+            promoted_after: None,
+        }
+    }
+
+    fn watch_primary(&mut self) {
+        let until = START.after(HISTORY);
+        while self.now < until {
+            self.live(CALM_MS * 10, &[]);
+        }
+    }
+
+    fn run(&mut self) -> Run {
+        let planned = self.rollout.spec().planned() + self.rollout.spec().bake;
+        let most = 3 * planned + Duration::from_secs(3600);
+        self.started = Some(self.now);
+        self.live(0, &[Command::Start]);
+        while self.since_start() < most {
+            // Whoever would end a pause by hand does it at once.
+            let resume = [Command::Resume];
+            let commands: &[Command] = if self.rollout.phase() == Phase::Paused { &resume } else { &[] };
+            self.second(commands);
+            let end = match self.rollout.phase() {
+                Phase::RolledBack | Phase::Aborted => End::RolledBack,
+                Phase::Succeeded => End::Promoted,
+                _ => continue,
+            };
+            return self.over(end);
+        }
+        self.over(End::Undecided)
+    }
+
+    fn over(&self, end: End) -> Run {
+        Run { end, cut: self.cut, ended: self.cost, promoted_after: self.promoted_after }
+    }
+
+    fn since_start(&self) -> Duration {
+        self.started.map_or(Duration::ZERO, |started| self.now.since(started))
+    }
+
+    /// A second: one look, or ten where the canary fails. After a shift the rest
+    /// of it is drawn anew.
+    fn second(&mut self, commands: &[Command]) {
+        let world = self.world();
+        let w = self.share();
+        let (canary, primary) = crowd::arrivals(&world, w, CALM_MS as f64 / 1000.0, &mut self.random);
+        let failed = crowd::binomial(canary, world.canary.failure, &mut self.random);
+        if failed == 0 {
+            return self.look(CALM_MS, world, (canary, 0), primary, commands);
+        }
+        let (mut canary, mut failed, mut primary) = (canary - failed, failed, primary);
+        let generation = self.generation;
+        for looks in (1..=LOOKS).rev() {
+            let chance = 1.0 / looks as f64;
+            let [good, bad, others] =
+                [canary, failed, primary].map(|left| crowd::binomial(left, chance, &mut self.random));
+            (canary, failed, primary) = (canary - good, failed - bad, primary - others);
+            self.look(CALM_MS / LOOKS, world, (good + bad, bad), others, commands);
+            if self.generation != generation || self.rollout.phase().is_final() {
+                return;
+            }
+        }
+    }
+
+    /// Time passes, and so many requests with it; then one look.
+    fn live(&mut self, ms: u64, commands: &[Command]) {
+        let (world, w) = (self.world(), self.share());
+        let (canary, primary) = crowd::arrivals(&world, w, ms as f64 / 1000.0, &mut self.random);
+        let failed = crowd::binomial(canary, world.canary.failure, &mut self.random);
+        self.look(ms, world, (canary, failed), primary, commands);
+    }
+
+    fn look(
+        &mut self,
+        ms: u64,
+        world: World,
+        (canary, failed): (u64, u64),
+        primary: u64,
+        commands: &[Command],
+    ) {
+        self.now = self.now.after(Duration::from_millis(ms));
+        let w = self.share();
+        let primary_failed = crowd::binomial(primary, world.primary.failure, &mut self.random);
+        for (ages, version) in self.ages.iter_mut().zip([world.primary, world.canary]) {
+            if !ages.is_of(version) {
+                *ages = Ages::of(version);
+            }
+        }
+        let delta = GenerationDelta {
+            id: self.generation,
+            w,
+            canary: crowd::counted(canary, failed, &self.ages[1], self.marks, &mut self.random),
+            primary: crowd::counted(primary, primary_failed, &self.ages[0], self.marks, &mut self.random),
+            ..GenerationDelta::default()
+        };
+        self.pay(ms, canary, failed);
+        let evidence = Evidence { generations: vec![delta], ..Evidence::default() };
+        for action in self.rollout.step(self.now, &evidence, commands) {
+            self.act(&action);
+        }
+        let promoted = matches!(self.rollout.phase(), Phase::Baking | Phase::Succeeded);
+        if promoted && self.promoted_after.is_none() {
+            self.promoted_after = Some(self.since_start().as_secs_f64());
+        }
+    }
+
+    fn pay(&mut self, ms: u64, canary: u64, failed: u64) {
+        let differs = self.started.is_some() && self.since_start() > self.scenario.onset;
+        if differs {
+            self.cost.seconds += ms as f64 / 1000.0;
+            self.cost.requests += canary;
+            self.cost.failures += failed;
+        }
+    }
+
+    fn act(&mut self, action: &Action) {
+        match action {
+            Action::Shift { weights } => {
+                let parts = weights.of(&self.rollout.spec().canary);
+                if parts < self.parts && self.cut.is_none() && self.started.is_some() {
+                    self.cut = Some(self.cost);
+                }
+                if parts != self.parts {
+                    self.parts = parts;
+                    self.generation += 1;
+                }
+            }
+            Action::Mark { slow_us, reveal_us } => {
+                self.marks = Marks { slow_us: *slow_us, reveal_us: *reveal_us };
+            }
+            _ => {}
+        }
+    }
+
+    fn share(&self) -> f64 {
+        f64::from(self.parts) / f64::from(WHOLE)
+    }
+
+    /// Before the start the canary has no traffic and is like the primary.
+    fn world(&self) -> World {
+        match self.started {
+            Some(_) => self.scenario.world(self.since_start()),
+            None => {
+                let primary = self.scenario.primary();
+                World { requests_per_second: self.scenario.rps, primary, canary: primary }
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! `serin rehearse`, as somebody calls it before a release.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::harness::app::SERIN;
+
+fn rehearse(more: &[&str]) -> Output {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/examples/minimal.yaml");
+    Command::new(SERIN).args(["rehearse", "-c", example]).args(more).output().expect("serin can be run")
+}
+
+fn reports(more: &[&str]) -> Value {
+    let told = rehearse(&[more, &["--json"]].concat());
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    serde_json::from_slice(&told.stdout).expect("it says JSON")
+}
+
+#[test]
+fn a_plan_lets_good_releases_through_and_stops_those_that_fail() {
+    let told = reports(&["--runs", "40", "--scenario", "rps=200", "--scenario", "errors=100%"]);
+    let [healthy, broken] = [0, 1].map(|at| &told[0]["reports"][at]);
+    assert_eq!(told[0]["rollout"], "web");
+    assert!(healthy["rolled_back"].as_u64() <= Some(1), "{healthy}");
+    assert_eq!(broken["rolled_back"], 40, "{broken}");
+    assert_eq!(broken["promoted"], 0, "{broken}");
+    let cut = &broken["cut"];
+    assert!(cut["failures"].as_f64() < Some(10.0) && cut["seconds"].as_f64() < Some(10.0), "{broken}");
+    assert!(broken["rollback"]["seconds"].as_f64() >= cut["seconds"].as_f64(), "{broken}");
+}
+
+#[test]
+fn the_same_seed_rehearses_the_same() {
+    let ask = ["--runs", "5", "--scenario", "errors=3%,onset=30s"];
+    assert_eq!(reports(&ask), reports(&ask));
+    let other = [&ask[..], &["--seed", "99"]].concat();
+    assert_ne!(reports(&ask), reports(&other));
+}
+
+#[test]
+fn a_fault_that_slips_through_is_told_with_what_would_catch_it() {
+    let told = reports(&["--runs", "20", "--scenario", "rps=2", "--scenario", "errors=3%"]);
+    let advice = &told[0]["advice"][0];
+    assert_eq!(advice["scenario"], "errors 0.1 -> 3 %", "{told}");
+    assert!(advice["caught"].is_number() && advice["planned_seconds"].is_number(), "{advice}");
+}
+
+#[test]
+fn what_is_asked_wrongly_is_said_by_name() {
+    for (more, named) in [
+        (&["--scenario", "errors=200%"][..], "errors=200%"),
+        (&["--scenario", "colour=blue"], "colour"),
+        (&["nobody"], "nobody"),
+    ] {
+        let told = rehearse(more);
+        let said = String::from_utf8_lossy(&told.stderr);
+        assert_eq!(told.status.code(), Some(1), "{said}");
+        assert!(said.contains(named), "{said}");
+    }
+}
