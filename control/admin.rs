@@ -4,13 +4,17 @@
 //! no state of its own. Only POST and PUT change anything, and a browser page of
 //! another origin cannot send those.
 
+pub mod alerts;
+pub mod audit;
 pub mod clusters;
 pub mod drain;
 pub mod events;
+pub mod gates;
 pub mod inspect;
 pub mod metrics;
 pub mod openapi;
 pub mod prometheus;
+pub mod providers;
 pub mod rollouts;
 
 use std::net::SocketAddr;
@@ -29,7 +33,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use utoipa::ToSchema;
 
+use crate::audit::Audit;
 use crate::clock::{Clock, Moment};
+use crate::outward::Outward;
 use crate::series::Store;
 use crate::tick::ask::{Desk, Refusal};
 
@@ -72,6 +78,8 @@ pub struct Admin {
     pub history: Arc<Store>,
     /// A permit for each query that may run.
     pub queries: Arc<Semaphore>,
+    pub outward: Outward,
+    pub audit: Audit,
 }
 
 impl Admin {
@@ -80,9 +88,20 @@ impl Admin {
         facts: Facts,
         life: watch::Receiver<Life>,
         demands: mpsc::Sender<Demand>,
+        outward: Outward,
+        audit: Audit,
     ) -> Admin {
         let queries = Arc::new(Semaphore::new(prometheus::AT_ONCE));
-        Admin { desk, facts: Arc::new(facts), life, demands, history: Arc::default(), queries }
+        Admin {
+            desk,
+            facts: Arc::new(facts),
+            life,
+            demands,
+            history: Arc::default(),
+            queries,
+            outward,
+            audit,
+        }
     }
 }
 
@@ -102,7 +121,8 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: oneshot::Receiver<
         // Whoever drops the sender means the same.
         let _ = stop.await;
     };
-    axum::serve(listener, router(admin)).with_graceful_shutdown(stopped).await
+    let service = router(admin).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).with_graceful_shutdown(stopped).await
 }
 
 fn router(admin: Admin) -> Router {
@@ -122,6 +142,19 @@ fn router(admin: Admin) -> Router {
         .route("/splits/{name}/weights", put(rollouts::weights))
         .route("/clusters", get(clusters::clusters))
         .route("/events", get(events::events))
+        .route("/history", get(events::history))
+        .route("/gate/approve", post(gates::approve))
+        .route("/gate/halt", post(gates::halt))
+        .route("/gate/check", post(gates::check))
+        .route("/gate/open", post(gates::open))
+        .route("/gate/close", post(gates::close))
+        .route("/rollback/check", post(gates::rollback_check))
+        .route("/rollback/open", post(gates::rollback_open))
+        .route("/rollback/close", post(gates::rollback_close))
+        .route("/alerts/test", post(alerts::test))
+        .route("/providers/{name}/query", post(providers::query))
+        .route("/dead-letters", get(alerts::dead_letters))
+        .route("/dead-letters/{id}/resend", post(alerts::resend))
         .route("/openapi.json", get(openapi::document))
         .route("/api/v1/query", get(prometheus::query).post(prometheus::query))
         .route("/api/v1/query_range", get(prometheus::query_range).post(prometheus::query_range))
@@ -137,6 +170,7 @@ fn router(admin: Admin) -> Router {
         .fallback(nowhere)
         .method_not_allowed_fallback(not_so)
         .layer(axum::middleware::from_fn(same_origin))
+        .layer(axum::middleware::from_fn_with_state(admin.clone(), audit::audit))
         .with_state(admin)
 }
 

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serin_proxy::weights::percent;
 use serin_proxy::{Bound, Handle, Inherited, Legacy, Model};
@@ -22,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::admin::{Admin, Demand, Facts, Life};
+use crate::audit::Audit;
 use crate::clock::{Clock, Moment};
 use crate::config::problem::Problem;
 use crate::config::{self, Drain, Files, Loaded, Referenced};
@@ -29,6 +31,7 @@ use crate::fleet::Fleet;
 use crate::handover::{Doorstep, Succession};
 use crate::journal::{Entry, Journal, OpenError, Past, PastRollout};
 use crate::limits;
+use crate::outward::Outward;
 use crate::source;
 use crate::source::Change;
 use crate::source::file::WatchError;
@@ -70,6 +73,8 @@ pub enum StartError {
     Inherited(#[source] std::io::Error),
     #[error("cannot take over from the running serin")]
     Elder(#[source] std::io::Error),
+    #[error("cannot begin to speak to others")]
+    Outward(#[source] std::io::Error),
     #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
 }
@@ -124,6 +129,7 @@ impl App {
         let started = start_proxy(&model, proxy).await;
         let (handle, bound) = started.map_err(|cause| proxy_error(&options.config, cause))?;
         let doorstep = if journal.is_somewhere() { open_doorstep(&state) } else { None };
+        let kept = journal.is_somewhere().then(|| state.clone());
         let (desk, asks) = Desk::new();
         let (life, living) = watch::channel(Life::Starting);
         let facts = Facts {
@@ -136,10 +142,15 @@ impl App {
             handle: handle.clone(),
         };
         let (drain, drains) = watch::channel(loaded.drain);
-        let begun = Begun { handle: handle.clone(), clock, fleet, journal, model, reloads, drain };
+        let (in_force, configured) = watch::channel(Arc::new(loaded.clone()));
+        let begun =
+            Begun { handle: handle.clone(), clock, fleet, journal, model, reloads, drain, loaded: in_force };
         let (tick, changes) = begun.into_tick(&options.config, read)?;
         let (demand, demands) = mpsc::channel(1);
-        let server = Admin::new(desk, facts, living, demand);
+        let outward =
+            Outward::start(&desk, configured, kept.as_deref(), admin).map_err(StartError::Outward)?;
+        let audit = Audit::new(kept.as_deref());
+        let server = Admin::new(desk, facts, living, demand, outward, audit);
         let ticking = Some(Ticking { tick, asks, changes });
         let (drain, stop_at, following) = (drains, None, None);
         Ok(App {
@@ -177,11 +188,12 @@ struct Begun {
     model: Model,
     reloads: Reloads,
     drain: watch::Sender<Drain>,
+    loaded: watch::Sender<Arc<Loaded>>,
 }
 
 impl Begun {
     fn into_tick(self, path: &Path, read: Read) -> Result<(Tick, mpsc::Receiver<Change>), StartError> {
-        let Begun { handle, clock, fleet, journal, model, reloads, drain } = self;
+        let Begun { handle, clock, fleet, journal, model, reloads, drain, loaded: in_force } = self;
         let Read { loaded, text, referenced } = read;
         let (noticed, changes) = mpsc::channel(1);
         let watch = source::file::watch(path, text.clone(), referenced.clone(), noticed)?;
@@ -198,6 +210,7 @@ impl Begun {
             fixed: Fixed { admin: loaded.admin, workers: loaded.workers, state: loaded.state },
             drain,
             metrics: loaded.metrics,
+            loaded: in_force,
             reloads,
             warnings: loaded.warnings.iter().map(Problem::to_string).collect(),
         });

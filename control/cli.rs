@@ -83,6 +83,9 @@ enum Verb {
     /// Play a rollout's plan on synthetic traffic: what it would catch, when, and at what cost
     #[command(after_help = SCENARIOS)]
     Rehearse(Rehearse),
+    /// Try what tells people of events
+    #[command(subcommand)]
+    Alerts(Alerts),
     /// Watch a good release being promoted and two bad ones being rolled back
     #[command(after_help = DEMO)]
     Demo(Demo),
@@ -166,6 +169,23 @@ struct Weights {
     ask: Ask,
 }
 
+#[derive(Subcommand)]
+enum Alerts {
+    /// Send a test to all receivers of alerts, or to one
+    Test(TestAlerts),
+}
+
+#[derive(Args)]
+struct TestAlerts {
+    /// The receiver; without it all of them
+    receiver: Option<String>,
+    /// How bad it pretends to be
+    #[arg(long, value_name = "SEVERITY", default_value = "info", value_parser = ["info", "warn", "error"])]
+    severity: String,
+    #[command(flatten)]
+    ask: Ask,
+}
+
 #[derive(Args)]
 struct Rehearse {
     /// The rollout; without it all of them
@@ -236,6 +256,7 @@ fn obey(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Retry(named) => command::command(&named, "retry"),
         Verb::Weights(weights) => command::weights(&weights),
         Verb::Rehearse(options) => rehearse::rehearse(&options),
+        Verb::Alerts(Alerts::Test(test)) => command::test_alerts(&test),
         Verb::Demo(options) => demo::run(options.keep, options.json).map(|()| Exit::Done),
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use utoipa::ToSchema;
 
@@ -38,6 +38,7 @@ pub fn word(kind: EventKind) -> &'static str {
         EventKind::Step => "step",
         EventKind::Paused => "paused",
         EventKind::Resumed => "resumed",
+        EventKind::Waiting => "waiting",
         EventKind::Suspended => "suspended",
         EventKind::Probed => "probed",
         EventKind::Held => "held",
@@ -49,6 +50,25 @@ pub fn word(kind: EventKind) -> &'static str {
         EventKind::RolledBack => "rolled_back",
         EventKind::Aborted => "aborted",
         EventKind::Refused => "refused",
+    }
+}
+
+/// Which of what was told is wanted; what is not said is no condition.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Filter {
+    pub rollout: Option<String>,
+    pub kind: Option<EventKind>,
+    /// Told at this moment or later.
+    pub since: Option<Moment>,
+    pub limit: Option<usize>,
+}
+
+impl Filter {
+    pub fn fits(&self, told: &Told) -> bool {
+        let event = &told.event;
+        self.rollout.as_ref().is_none_or(|rollout| *rollout == event.rollout)
+            && self.kind.is_none_or(|kind| kind == event.kind)
+            && self.since.is_none_or(|since| event.at >= since)
     }
 }
 
@@ -78,6 +98,14 @@ impl Events {
         self.ring.push_back(Arc::clone(&told));
         // An error only says that nobody listens.
         let _ = self.listeners.send(told);
+    }
+
+    /// What fits, as far as it is kept, oldest first; of more than wanted the newest.
+    pub fn list(&self, filter: &Filter) -> Vec<Arc<Told>> {
+        let mut found: Vec<_> = self.ring.iter().filter(|told| filter.fits(told)).cloned().collect();
+        let most = filter.limit.unwrap_or(KEPT);
+        found.drain(..found.len().saturating_sub(most));
+        found
     }
 
     /// Everything after `last`, as far as it is kept; without it only what comes.
@@ -114,6 +142,23 @@ mod tests {
         assert_eq!(ids(Some(102)), [103, 104]);
         assert!(ids(None).is_empty());
         assert_eq!(ids(Some(0)).len(), 5);
+    }
+
+    #[test]
+    fn a_list_holds_what_fits_and_of_more_the_newest() {
+        let mut events = Events::new(Moment(0));
+        for i in 0..6 {
+            let rollout = if i % 2 == 0 { "web" } else { "shop" };
+            events.tell(Event { at: Moment(i), rollout: rollout.into(), ..event(0) }, None);
+        }
+        let ats =
+            |filter: Filter| events.list(&filter).iter().map(|told| told.event.at.0).collect::<Vec<_>>();
+        let web = || Filter { rollout: Some("web".into()), ..Filter::default() };
+        assert_eq!(ats(Filter::default()).len(), 6);
+        assert_eq!(ats(web()), [0, 2, 4]);
+        assert_eq!(ats(Filter { since: Some(Moment(2)), ..web() }), [2, 4]);
+        assert_eq!(ats(Filter { limit: Some(1), ..web() }), [4]);
+        assert!(ats(Filter { kind: Some(EventKind::Baked), ..web() }).is_empty());
     }
 
     #[test]

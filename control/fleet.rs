@@ -17,6 +17,7 @@ use crate::clock::Moment;
 use crate::config::Loaded;
 use crate::falls::Fall;
 use crate::journal::{Manual, Past, PastRollout};
+use crate::outside::hook::Word;
 use crate::rollout::{Phase, Rollout, Spec};
 use crate::window::Window;
 
@@ -24,6 +25,8 @@ use crate::window::Window;
 pub struct Governed {
     pub rollout: Rollout,
     pub window: Window,
+    /// What webhooks have answered and the rollout has not yet heard.
+    pub words: Vec<Word>,
     /// What the file says of the release under judgement: where it answers.
     pub canary: Vec<String>,
     /// When the journal last got a checkpoint, and how many of the judge's
@@ -70,6 +73,7 @@ impl Governed {
         Governed {
             rollout,
             window,
+            words: Vec::new(),
             canary,
             kept: Moment::default(),
             windows: 0,

@@ -6,6 +6,7 @@
 
 mod command;
 mod event;
+mod gates;
 mod guard;
 mod ladder;
 mod phase;
@@ -38,6 +39,7 @@ pub use spec::Spec;
 pub use status::Status;
 pub use status::TestStatus;
 
+use gates::Gates;
 use guard::Guard;
 use phase::Place;
 
@@ -81,6 +83,8 @@ pub struct Checkpoint {
     paused: bool,
     /// The judge asked to wait.
     guard: Option<Guard>,
+    #[serde(default)]
+    gates: Gates,
     /// The canary's weight while no guard lowers it.
     parts: u32,
     /// Time in this place that counts, and canary requests of it that ended.
@@ -114,6 +118,7 @@ impl Rollout {
             since: Moment::default(),
             paused: false,
             guard: None,
+            gates: Gates::default(),
             parts: 0,
             elapsed_ms: 0,
             ended: 0,
@@ -149,6 +154,7 @@ impl Rollout {
         rollout.state.at = now;
         rollout.state.floor = 0;
         rollout.state.newest = 0;
+        rollout.state.gates.forget();
         rollout.fit_to_spec();
         rollout
     }
@@ -168,6 +174,7 @@ impl Rollout {
             if self.state.at == Moment::default() { Duration::ZERO } else { now.since(self.state.at) };
         let mut events = Vec::new();
         self.observe(now, evidence);
+        self.hear(now, &evidence.words, &mut events);
         self.heed(now, passed, &mut events);
         self.progress(now, passed, &mut events);
         for command in commands {
@@ -208,7 +215,8 @@ impl Rollout {
 
     pub fn phase(&self) -> Phase {
         let Checkpoint { place, guard, paused, .. } = &self.state;
-        let waits = matches!(place, Place::Step(i) if matches!(self.spec.steps.get(*i), Some(spec::Step::Pause { .. })));
+        let at_pause = matches!(place, Place::Step(i) if matches!(self.spec.steps.get(*i), Some(spec::Step::Pause { .. })));
+        let waits = at_pause || self.is_opening() || !self.waiting().is_empty();
         place.phase(guard.as_ref(), *paused || waits)
     }
 

@@ -13,6 +13,7 @@ mod succession;
 pub mod view;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serin_proxy::reading::SplitReading;
@@ -31,6 +32,7 @@ use crate::figures::Ring;
 use crate::fleet::{Fleet, Governed};
 use crate::journal::{Entry, Journal};
 use crate::judge::evidence::Evidence;
+use crate::outside::hook::Word;
 use crate::rollout::{Action, Checkpoint, Command, Event, EventKind};
 use crate::source::Change;
 use crate::source::file::Watch;
@@ -68,6 +70,8 @@ pub struct Tick {
     metrics: Metrics,
     /// Of the model in force; reading them again takes its time.
     certificates: Vec<Certificate>,
+    /// The configuration in force, for those who talk to others about it.
+    loaded: watch::Sender<Arc<Loaded>>,
     reloads: Reloads,
     last_reload: Reload,
 }
@@ -93,6 +97,7 @@ pub struct Parts {
     pub fixed: Fixed,
     pub drain: watch::Sender<Drain>,
     pub metrics: Metrics,
+    pub loaded: watch::Sender<Arc<Loaded>>,
     pub reloads: Reloads,
     pub warnings: Vec<String>,
 }
@@ -142,6 +147,7 @@ impl Tick {
             fixed: parts.fixed,
             drain: parts.drain,
             metrics: parts.metrics,
+            loaded: parts.loaded,
             reloads: parts.reloads,
             last_reload,
         };
@@ -209,8 +215,19 @@ impl Tick {
             Ask::Metrics { reply } => drop(reply.send(self.metrics())),
             Ask::Health { reply } => drop(reply.send(self.handle.readings().health)),
             Ask::Dump { reply } => drop(reply.send(self.dump())),
+            Ask::Word { rollout, word, reply } => drop(reply.send(self.hear(&rollout, word))),
+            Ask::History { filter, reply } => drop(reply.send(self.events.list(&filter))),
             Ask::Subscribe { last, reply } => drop(reply.send(self.events.subscribe(last))),
         }
+    }
+
+    /// A word is part of the evidence, so it is looked at at once.
+    fn hear(&mut self, rollout: &str, word: Word) -> Result<(), Refusal> {
+        let mut rollouts = self.fleet.rollouts.iter_mut();
+        let governed = rollouts.find(|governed| governed.spec().name == rollout);
+        governed.ok_or_else(|| view::unknown("rollout", rollout))?.words.push(word);
+        self.evaluate(None);
+        Ok(())
     }
 
     fn command(&mut self, rollout: &str, command: Command) -> Result<view::Detail, Refusal> {
@@ -387,7 +404,8 @@ fn decide(
     (now, started): (Moment, Instant),
     commands: Vec<Command>,
 ) -> Option<Decision> {
-    let evidence = live.map(|live| governed.window.take(live)).unwrap_or_default();
+    let mut evidence = live.map(|live| governed.window.take(live)).unwrap_or_default();
+    evidence.words = std::mem::take(&mut governed.words);
     let mut actions = governed.rollout.step(now, &evidence, &commands);
     let wanted = governed.rollout.weights();
     let is_shifting = actions.iter().any(|action| matches!(action, Action::Shift { .. }));

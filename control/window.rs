@@ -56,7 +56,7 @@ impl Window {
         while self.seen.len() > GENERATIONS {
             self.forgotten = self.seen.pop_first().map(|(id, _)| id).max(self.forgotten);
         }
-        Evidence { generations, sticky: reading.sticky }
+        Evidence { generations, sticky: reading.sticky, ..Evidence::default() }
     }
 
     fn delta_of(&mut self, generation: &GenerationReading) -> GenerationDelta {

@@ -80,6 +80,12 @@ fn answer(origin: &str, text: &str, files: &Files<'_>, root: &Path) -> String {
             if loaded.drain != config::Drain::default() {
                 document["drain"] = serde_json::json!(loaded.drain);
             }
+            if loaded.alerts != Default::default() {
+                document["alerts"] = serde_json::json!(loaded.alerts);
+            }
+            if !loaded.providers.is_empty() {
+                document["providers"] = serde_json::json!(loaded.providers);
+            }
             let json = serde_json::to_string_pretty(&document).expect("plain data");
             writeln!(out, "{json}").expect("strings take all");
         }

@@ -4,6 +4,7 @@
 //! It knows serin only from outside: its configuration, its command line and
 //! what it says on sockets. Nothing here links to the code under test.
 
+pub mod alertmanager;
 pub mod app;
 pub mod certs;
 pub mod chat;

@@ -1,9 +1,10 @@
-//! The stream of what was told, as server-sent events.
+//! What was told: as a stream of server-sent events, and as a list.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -11,14 +12,36 @@ use futures_util::stream::{Stream, unfold};
 use serde::Deserialize;
 use tokio::sync::broadcast;
 
-use super::{Admin, Refused};
-use crate::events::{Told, word};
+use super::{Admin, Failure, Refused};
+use crate::events::{Filter, Told, word};
+use crate::rollout::EventKind;
 use crate::tick::ask::Ask;
 
 #[derive(Deserialize)]
 pub struct From {
     /// For those who cannot set `Last-Event-ID`.
     after: Option<u64>,
+    rollout: Option<String>,
+    kind: Option<EventKind>,
+}
+
+/// What was told, as far as it is kept, oldest first; of more than `limit` the newest.
+#[utoipa::path(
+    get, path = "/history", tag = "rollouts",
+    params(
+        ("rollout" = Option<String>, Query, description = "Only of this rollout"),
+        ("kind" = Option<EventKind>, Query, description = "Only of this kind"),
+        ("since" = Option<u64>, Query, description = "Told then or later, in milliseconds since the Unix epoch"),
+        ("limit" = Option<usize>, Query, description = "At most so many"),
+    ),
+    responses((status = 200, body = Vec<Told>), (status = 503, body = Failure)),
+)]
+pub async fn history(
+    State(admin): State<Admin>,
+    Query(filter): Query<Filter>,
+) -> Result<Json<Vec<Told>>, Refused> {
+    let told = admin.desk.ask(|reply| Ask::History { filter, reply }).await?;
+    Ok(Json(told.iter().map(|told| Told::clone(told)).collect()))
 }
 
 /// Everything that rollouts tell, from now on or from after the last event seen.
@@ -27,6 +50,8 @@ pub struct From {
     params(
         ("Last-Event-ID" = Option<u64>, Header, description = "Send what came after it first, as far as kept"),
         ("after" = Option<u64>, Query, description = "The same, for those who cannot set the header"),
+        ("rollout" = Option<String>, Query, description = "Only of this rollout"),
+        ("kind" = Option<EventKind>, Query, description = "Only of this kind"),
     ),
     responses((status = 200, content_type = "text/event-stream", body = Told,
         description = "Each event has an id, its kind as the event name, and one such object as data")),
@@ -39,10 +64,15 @@ pub async fn events(
     let header = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let last = header.or(from.after);
     let subscription = admin.desk.ask(|reply| Ask::Subscribe { last, reply }).await?;
-    let state = (subscription.missed, subscription.coming);
-    let stream = unfold(state, |(mut missed, mut coming)| async {
-        let told = next(&mut missed, &mut coming).await?;
-        Some((Ok(written(&told)), (missed, coming)))
+    let filter = Filter { rollout: from.rollout, kind: from.kind, ..Filter::default() };
+    let state = (subscription.missed, subscription.coming, filter);
+    let stream = unfold(state, |(mut missed, mut coming, filter)| async {
+        loop {
+            let told = next(&mut missed, &mut coming).await?;
+            if filter.fits(&told) {
+                return Some((Ok(written(&told)), (missed, coming, filter)));
+            }
+        }
     });
     Ok(Sse::new(stream).keep_alive(KeepAlive::default()))
 }

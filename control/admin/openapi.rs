@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{clusters, drain, events, inspect, metrics, prometheus, rollouts};
+use super::{alerts, clusters, drain, events, gates, inspect, metrics, prometheus, providers, rollouts};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -38,6 +38,19 @@ use super::{clusters, drain, events, inspect, metrics, prometheus, rollouts};
         prometheus::exemplars,
         prometheus::federate,
         prometheus::healthy,
+        events::history,
+        gates::approve,
+        gates::halt,
+        gates::check,
+        gates::open,
+        gates::close,
+        gates::rollback_check,
+        gates::rollback_open,
+        gates::rollback_close,
+        alerts::test,
+        alerts::dead_letters,
+        alerts::resend,
+        providers::query,
         document,
     )
 )]

@@ -1,6 +1,7 @@
 //! The life of the process after its start: it serves, hands over or drains.
 
 use std::future::Future;
+use std::time::Duration;
 
 use serin_proxy::{Handle, Pace};
 use tokio::sync::{mpsc, oneshot};
@@ -16,6 +17,9 @@ use crate::tick::ask::Ask;
 
 use super::wishes::Wishes;
 use super::{App, listed, succession};
+
+/// At the end, what is told to others has so long to arrive.
+const LETTERS: Duration = Duration::from_secs(2);
 
 /// The tick and all that only it reads, wherever they are just now.
 pub struct Ticking {
@@ -119,6 +123,7 @@ impl App {
         // The tick may only be gone already if it panicked, and then that was told.
         let _ = serving.stop_tick.send(());
         let _ = serving.tick.await;
+        self.server.outward.settle(LETTERS).await;
         serving.admin.abort();
     }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::client::{Client, segment};
 use super::status::{Seen, line};
-use super::{Exit, Named, Weights};
+use super::{Exit, Named, TestAlerts, Weights};
 
 pub fn command(named: &Named, verb: &str) -> anyhow::Result<Exit> {
     let client = Client::new(&named.ask.admin)?;
@@ -34,6 +34,27 @@ pub fn weights(weights: &Weights) -> anyhow::Result<Exit> {
         println!("{}: {}", weights.split, in_words(&weights.shares, &answer["weights"]));
     }
     Ok(Exit::Done)
+}
+
+/// An error when any of the receivers did not take it.
+pub fn test_alerts(test: &TestAlerts) -> anyhow::Result<Exit> {
+    let client = Client::new(&test.ask.admin)?;
+    let mut path = format!("/alerts/test?severity={}", test.severity);
+    if let Some(receiver) = &test.receiver {
+        path.push_str(&format!("&receiver={}", segment(receiver)));
+    }
+    let answer = client.send(Method::POST, &path, None)?;
+    let tested = answer.as_array().map(Vec::as_slice).unwrap_or_default();
+    if test.ask.json {
+        println!("{answer}");
+    } else {
+        for one in tested {
+            let receiver = one["receiver"].as_str().unwrap_or_default();
+            println!("{receiver}: {}", one["error"].as_str().unwrap_or("delivered"));
+        }
+    }
+    let all = tested.iter().all(|one| one["delivered"] == true);
+    Ok(if all { Exit::Done } else { Exit::Error })
 }
 
 /// `primary 90 %, canary 10 %`: what is in force, in the order that was asked for.

@@ -4,6 +4,7 @@
 //! A reader answers `None` both for "not given" and for "given wrong"; in the
 //! second case it has reported, and the document is refused as a whole.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::config::files::Files;
@@ -167,6 +168,13 @@ impl<'t> Spot<'t> {
                 None
             }
         }
+    }
+
+    /// Where the file is that this names, which is there and can be read. When it
+    /// changes, the configuration is read again.
+    pub fn file_path(&self) -> Option<PathBuf> {
+        self.file()?;
+        Some(self.files.path(self.text()?))
     }
 
     /// What is read of the YAML in the file that this names. Its problems are

@@ -8,6 +8,8 @@ use serde::Serialize;
 use serin_proxy::Model;
 
 use crate::config::problem::Problem;
+use crate::outside::alert::Alerts;
+use crate::outside::provider::Provider;
 use crate::rollout::Spec;
 
 /// How long the process goes on when it has been told to end.
@@ -74,5 +76,7 @@ pub struct Loaded {
     pub state: Option<PathBuf>,
     pub drain: Drain,
     pub metrics: Metrics,
+    pub alerts: Alerts,
+    pub providers: Vec<Provider>,
     pub warnings: Vec<Problem>,
 }

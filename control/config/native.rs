@@ -3,6 +3,14 @@
 
 mod rollouts;
 
+mod hooks;
+
+mod alerts;
+
+mod providers;
+
+mod secrets;
+
 mod analysis;
 
 mod routes;
@@ -69,7 +77,9 @@ use crate::config::loaded::Loaded;
 use crate::rollout::Spec;
 use site::Site;
 
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 16] = [
+    "alerts",
+    "providers",
     "listen",
     "listeners",
     "admin",
@@ -108,6 +118,8 @@ pub fn read(root: &Spot) -> Option<Loaded> {
         Some(spot) => rollouts::read(&spot, &sites),
         None => Vec::new(),
     };
+    let providers = providers::read(&fields);
+    providers::check(&fields, &providers, &rollouts);
     shield_governed(&mut sites, &rollouts);
     let hosts = routes::read(&fields, &sites);
     let (services, splits) = sites.into_iter().map(|site| (site.service, site.split)).unzip();
@@ -127,6 +139,8 @@ pub fn read(root: &Spot) -> Option<Loaded> {
         state: fields.get("state").and_then(|spot| spot.parsed(units::directory)),
         drain: drain::read(&fields),
         metrics: metrics::read(&fields),
+        alerts: alerts::read(&fields),
+        providers,
         warnings: Vec::new(),
     })
 }

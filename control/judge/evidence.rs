@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::outside::hook::Word;
+
 /// New evidence of one split between two evaluations.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
@@ -9,6 +11,9 @@ pub struct Evidence {
     /// Requests are pinned to users, so they are not independent tosses.
     #[serde(default)]
     pub sticky: bool,
+    /// What webhooks have answered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub words: Vec<Word>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

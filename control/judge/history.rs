@@ -219,7 +219,7 @@ mod tests {
         let arm =
             ArmDelta { dispatched: ok + failed, ok, failed, latency: vec![(40, ok)], ..ArmDelta::default() };
         let delta = GenerationDelta { id: 1, w: 0.0, primary: arm, ..GenerationDelta::default() };
-        Evidence { generations: vec![delta], sticky: false }
+        Evidence { generations: vec![delta], ..Evidence::default() }
     }
 
     #[test]

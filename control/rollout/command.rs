@@ -102,10 +102,11 @@ impl Rollout {
     fn allows(&self, command: Command) -> Result<(), String> {
         let phase = self.phase();
         let active = self.state.place.is_active();
-        let at_pause = matches!(
-            self.state.place,
-            Place::Step(at) if matches!(self.spec.steps.get(at), Some(Step::Pause { .. }))
-        );
+        let at_pause = !self.waiting().is_empty()
+            || matches!(
+                self.state.place,
+                Place::Step(at) if matches!(self.spec.steps.get(at), Some(Step::Pause { .. }))
+            );
         match command {
             Command::Start if active => Err(format!("it is {} already", phase.name())),
             Command::Retry if !matches!(phase, Phase::RolledBack | Phase::Aborted) => Err(format!(

@@ -25,6 +25,8 @@ pub enum EventKind {
     Step,
     Paused,
     Resumed,
+    /// Somebody has to agree before it goes on.
+    Waiting,
     Suspended,
     Probed,
     Held,

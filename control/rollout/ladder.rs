@@ -16,9 +16,17 @@ use serin_proxy::weights::WHOLE;
 use serin_proxy::weights::percent;
 
 impl Rollout {
+    /// At once, or when those agree who have to.
+    pub(super) fn begin(&mut self, now: Moment, events: &mut Vec<Event>) {
+        if !self.asks_to_open(now, events) {
+            self.set_out(now, events);
+        }
+    }
+
     /// From the first step, with a judge who knows the primary's history and
     /// nothing else.
-    pub(super) fn begin(&mut self, now: Moment, events: &mut Vec<Event>) {
+    fn set_out(&mut self, now: Moment, events: &mut Vec<Event>) {
+        self.opened();
         let state = &mut self.state;
         let planned = self.spec.planned() + self.spec.bake;
         state.terms = self.spec.analysis.clone();
@@ -36,18 +44,30 @@ impl Rollout {
 
     pub(super) fn progress(&mut self, now: Moment, passed: Duration, events: &mut Vec<Event>) {
         if !self.state.place.is_active() || self.state.guard.is_some() || self.state.paused {
+            self.state.gates.forget();
             return;
         }
         self.state.elapsed_ms += passed.as_millis() as u64;
         match self.state.place {
+            Place::Step(_) if self.is_opening() => self.climb(now, events),
             Place::Step(at) if self.step_is_over(at) => self.pass(now, events),
             Place::Bake if self.bake_is_over() => self.succeed(now, events),
             _ => {}
         }
     }
 
+    /// To the next step, when everybody agrees who has to.
+    pub(super) fn climb(&mut self, now: Moment, events: &mut Vec<Event>) {
+        if self.may_rise(now, events) {
+            self.advance(now, events);
+        }
+    }
+
     /// To the next step, or up to everything.
     pub(super) fn advance(&mut self, now: Moment, events: &mut Vec<Event>) {
+        if self.is_opening() {
+            return self.set_out(now, events);
+        }
         let next = match self.state.place {
             Place::Step(at) => at + 1,
             _ => return,
@@ -137,6 +157,7 @@ impl Rollout {
         state.elapsed_ms = 0;
         state.ended = 0;
         state.inconclusive = false;
+        state.gates.forget();
     }
 
     fn step_is_over(&self, at: usize) -> bool {

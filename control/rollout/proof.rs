@@ -21,8 +21,9 @@ impl Rollout {
     /// The step's time is over and nothing speaks against the canary.
     pub(super) fn pass(&mut self, now: Moment, events: &mut Vec<Event>) {
         match self.promotion() {
-            _ if !self.is_last_of_weight() => self.advance(now, events),
-            Promotion::NotAsked => self.advance(now, events),
+            _ if !self.is_last_of_weight() => self.climb(now, events),
+            Promotion::NotAsked => self.climb(now, events),
+            Promotion::Proved if !self.may_rise(now, events) => {}
             Promotion::Proved => {
                 self.tell(now, EventKind::Proved, self.explain_proof(), events);
                 self.advance(now, events);
@@ -116,7 +117,7 @@ impl Rollout {
         }
         match policy {
             Inconclusive::Hold => self.stop(Why::Unproved, self.parts()),
-            Inconclusive::Advance => self.advance(now, events),
+            Inconclusive::Advance => self.climb(now, events),
             Inconclusive::Rollback => self.roll_back(now, format!("ROLLBACK (inconclusive): {why}"), events),
             Inconclusive::Wait => {}
         }

@@ -13,9 +13,10 @@ pub use crate::judge::analysis::Promotion;
 pub use crate::judge::analysis::RelativeFailures;
 pub use crate::judge::analysis::RelativeLatency;
 pub use crate::judge::analysis::SuccessObjective;
+use crate::outside::hook::Hook;
 
 /// A rollout moves the traffic of one split from its primary to its canary.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
     pub name: String,
     pub split: String,
@@ -25,6 +26,9 @@ pub struct Spec {
     /// How long the old version is watched over after promotion.
     pub bake: Duration,
     pub analysis: Analysis,
+    /// Who is asked before it goes on, and who is told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Hook>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -13,6 +13,7 @@ use crate::judge::panel::View;
 use crate::judge::stage::Check;
 use crate::judge::stage::Promotion;
 use crate::judge::stage::Stage;
+use crate::outside::hook::HookType;
 
 /// What people see.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -27,6 +28,8 @@ pub struct Status {
     pub steps: usize,
     /// Share of the present step's time that has passed, 0 to 1.
     pub step_progress: f64,
+    /// Whose agreement it waits for.
+    pub waiting: Vec<HookType>,
     /// The canary's weight that should be in force, in hundredths of a percent.
     pub canary_parts: u32,
     /// Since when in this phase's place: a step, the bake, the end.
@@ -103,6 +106,7 @@ impl Rollout {
             step: self.step_number(),
             steps: self.spec.steps.len(),
             step_progress: self.step_progress(now),
+            waiting: self.waiting().to_vec(),
             canary_parts: self.parts(),
             since: state.since,
             sentence: self.sentence(),
@@ -144,10 +148,14 @@ impl Rollout {
         let Some(judge) = state.judge.as_ref().filter(|_| state.place.is_active()) else {
             return match state.place {
                 Place::Idle => format!("idle: all traffic goes to {}", self.spec.primary),
+                _ if self.is_opening() => self.waits_for_words().unwrap_or_default(),
                 _ => state.last_words.clone(),
             };
         };
         let mut sentence = self.explain();
+        if let Some(waits) = self.waits_for_words() {
+            sentence.push_str(&format!("; {waits}"));
+        }
         match state.verdict {
             Verdict::Suspend => {
                 let (clean, needed) = judge.clean_probes();

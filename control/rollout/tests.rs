@@ -29,6 +29,7 @@ fn spec(steps: &[Step]) -> Spec {
         bake: Duration::from_secs(5),
         // Steps here pass by their time; `tests/proof.rs` is about proof.
         analysis: super::spec::Analysis { promotion: None, ..super::spec::Analysis::default() },
+        ..Spec::default()
     }
 }
 
@@ -68,7 +69,7 @@ impl World {
                 primary: arm(100 - to_canary, primary),
                 canary_forced: ArmDelta::default(),
             }],
-            sticky: false,
+            ..Evidence::default()
         };
         self.step(&evidence, commands);
     }
@@ -245,7 +246,7 @@ fn trickle(world: &World, canary: ArmDelta) -> Evidence {
         primary: arm(1_000, 0.0),
         ..GenerationDelta::default()
     };
-    Evidence { generations: vec![delta], sticky: false }
+    Evidence { generations: vec![delta], ..Evidence::default() }
 }
 
 #[test]
@@ -336,7 +337,7 @@ fn unfair_coin_is_held() {
             primary: arm(80, 0.0),
             ..GenerationDelta::default()
         };
-        world.step(&Evidence { generations: vec![delta], sticky: false }, &[]);
+        world.step(&Evidence { generations: vec![delta], ..Evidence::default() }, &[]);
     }
     assert_eq!(world.phase(), Phase::Held);
     assert!(world.last().1.starts_with("HOLD (routing does not follow the weights)"), "{}", world.last().1);
@@ -383,7 +384,7 @@ fn answers_of_an_earlier_weight_do_not_count() {
             canary: ArmDelta { ok: 5, ..ArmDelta::default() },
             ..GenerationDelta::default()
         };
-        world.step(&Evidence { generations: vec![late], sticky: false }, &[]);
+        world.step(&Evidence { generations: vec![late], ..Evidence::default() }, &[]);
     }
     assert_eq!(world.rollout.status(world.now).step, 1);
 }

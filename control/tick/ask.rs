@@ -4,13 +4,15 @@
 //! way in.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serin_proxy::Reading;
 use serin_proxy::reading::HealthReading;
 use tokio::sync::{mpsc, oneshot};
 
 use super::view::{Detail, Dump, MetricsView, Reload, SplitView};
-use crate::events::Subscription;
+use crate::events::{Filter, Subscription, Told};
+use crate::outside::hook::Word;
 use crate::rollout::Command;
 
 /// Questions that may wait; past it those who ask wait.
@@ -49,6 +51,17 @@ pub enum Ask {
     },
     Dump {
         reply: oneshot::Sender<Dump>,
+    },
+    /// What webhooks have answered to a question about a rollout.
+    Word {
+        rollout: String,
+        word: Word,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// What was told, as far as it is kept, oldest first.
+    History {
+        filter: Filter,
+        reply: oneshot::Sender<Vec<Arc<Told>>>,
     },
     Subscribe {
         last: Option<u64>,

@@ -138,7 +138,7 @@ mod tests {
         let fleet = Fleet::restore(&loaded, past, clock.now());
         let model = fleet.model_at_start(&loaded);
         let (handle, _) = Handle::start(&model, Options { workers: 1, ..Options::default() }).unwrap();
-        let fixed = Fixed { admin: loaded.admin, workers: loaded.workers, state: loaded.state };
+        let fixed = Fixed { admin: loaded.admin, workers: loaded.workers, state: loaded.state.clone() };
         let (path, text) = (directory.path().join("test.yaml"), FILE.to_owned());
         std::fs::write(&path, FILE).unwrap();
         let (noticed, _) = tokio::sync::mpsc::channel(1);
@@ -155,7 +155,8 @@ mod tests {
             watch,
             fixed,
             drain: tokio::sync::watch::channel(loaded.drain).0,
-            metrics: loaded.metrics,
+            metrics: loaded.metrics.clone(),
+            loaded: tokio::sync::watch::channel(std::sync::Arc::new(loaded)).0,
             reloads: crate::tick::view::Reloads::default(),
             warnings: Vec::new(),
         };

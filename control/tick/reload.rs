@@ -1,5 +1,7 @@
 //! A changed file, taken whole or not at all.
 
+use std::sync::Arc;
+
 use serin_proxy::{Handle, Marks};
 
 use super::Tick;
@@ -100,6 +102,7 @@ impl Tick {
     fn accept(&mut self, loaded: &Loaded) -> Reload {
         self.reloads.accepted += 1;
         self.drain.send_replace(loaded.drain);
+        self.loaded.send_replace(Arc::new(loaded.clone()));
         let mut warnings: Vec<String> = loaded.warnings.iter().map(Problem::to_string).collect();
         warnings.extend(self.fixed.changed(loaded));
         warnings.extend(certificates::warnings(&loaded.model, self.clock.now()));

@@ -15,6 +15,8 @@ use crate::clock::Moment;
 use crate::config::Metrics;
 use crate::figures::Figures;
 use crate::fleet::Governed;
+use crate::outside::alert::Alerts;
+use crate::outside::provider::Provider;
 use crate::rollout::{Phase, Spec, Status};
 
 /// A rollout as people see it.
@@ -91,6 +93,10 @@ pub struct Dump {
     pub model: Model,
     #[schema(value_type = Vec<Object>)]
     pub rollouts: Vec<Spec>,
+    #[schema(value_type = Object)]
+    pub alerts: Alerts,
+    #[schema(value_type = Vec<Object>)]
+    pub providers: Vec<Provider>,
     pub last_reload: Reload,
 }
 
@@ -173,6 +179,8 @@ impl Tick {
         Dump {
             model: self.model.clone(),
             rollouts: self.fleet.rollouts.iter().map(|governed| governed.spec().clone()).collect(),
+            alerts: self.loaded.borrow().alerts.clone(),
+            providers: self.loaded.borrow().providers.clone(),
             last_reload: self.last_reload.clone(),
         }
     }

@@ -13,11 +13,12 @@ use crate::rollout::spec::Analysis;
 use crate::rollout::spec::Step;
 
 use super::analysis;
+use super::hooks;
 use super::site::Site;
 use super::units;
 
-const FIELDS: [&str; 8] =
-    ["service", "canary", "steps", "stepWeight", "maxWeight", "interval", "bake", "analysis"];
+const FIELDS: [&str; 9] =
+    ["service", "canary", "steps", "stepWeight", "maxWeight", "interval", "bake", "analysis", "webhooks"];
 const STEP: [&str; 3] = ["weight", "for", "pause"];
 const BAKE: Duration = Duration::from_secs(600);
 
@@ -46,6 +47,7 @@ fn rollout(name: &str, spot: &Spot, sites: &[Site]) -> Option<Spec> {
     let steps = steps(&fields);
     let bake = fields.get("bake").and_then(|spot| spot.parsed(units::duration)).unwrap_or(BAKE);
     let analysis = fields.get("analysis").map(|spot| analysis::read(&spot)).unwrap_or_default();
+    let hooks = hooks::read(&fields);
     warn_blind_steps(&fields, &steps, &analysis);
     let site = site?;
     warn_site(spot, site, &analysis);
@@ -58,6 +60,7 @@ fn rollout(name: &str, spot: &Spot, sites: &[Site]) -> Option<Spec> {
         steps,
         bake,
         analysis,
+        hooks,
     })
 }
 

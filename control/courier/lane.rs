@@ -1,0 +1,79 @@
+//! A call that is tried again, and the queue of one receiver.
+//!
+//! Tried again is what may pass by itself: no connection, no answer in time, 429,
+//! and 5xx but for 501. Pauses double from one second to thirty, unless the
+//! receiver says how long. A receiver that hangs delays nobody but itself.
+
+use std::time::Duration;
+
+use hyper::header::RETRY_AFTER;
+use tokio::sync::mpsc;
+
+use super::call::{Answer, Call, Fault, call, status_text};
+use super::{Courier, Letter};
+
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Why it did not succeed, after so many attempts.
+#[derive(Debug)]
+pub struct Failure {
+    pub attempts: u32,
+    pub cause: String,
+}
+
+/// Calls until it is `taken`, refused, or tried often enough.
+pub async fn deliver(asked: &Call, retries: u32, taken: fn(u16) -> bool) -> Result<Answer, Failure> {
+    let mut pause = FIRST_PAUSE;
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let outcome = call(asked).await;
+        let (cause, wait) = match outcome {
+            Ok(answer) if taken(answer.status) => return Ok(answer),
+            Ok(answer) if !is_passing(answer.status) => {
+                return Err(Failure { attempts, cause: refused(&answer) });
+            }
+            Ok(answer) => (refused(&answer), asked_to_wait(&answer)),
+            Err(Fault::Malformed(cause)) => return Err(Failure { attempts, cause }),
+            Err(fault) => (fault.to_string(), None),
+        };
+        if attempts > retries {
+            return Err(Failure { attempts, cause });
+        }
+        tokio::time::sleep(wait.unwrap_or(pause)).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn is_passing(status: u16) -> bool {
+    status == 429 || (status >= 500 && status != 501)
+}
+
+fn refused(answer: &Answer) -> String {
+    let gist = answer.gist();
+    let status = status_text(answer.status);
+    if gist.is_empty() { format!("answered {status}") } else { format!("answered {status}: {gist}") }
+}
+
+fn asked_to_wait(answer: &Answer) -> Option<Duration> {
+    if !matches!(answer.status, 429 | 503) {
+        return None;
+    }
+    let seconds: u64 = answer.headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
+}
+
+pub(super) async fn run(courier: Courier, mut letters: mpsc::Receiver<Letter>) {
+    while let Some(letter) = letters.recv().await {
+        let written = (letter.write)();
+        let outcome = match &written {
+            Ok(call) => deliver(call, letter.retries, letter.taken).await,
+            Err(cause) => Err(Failure { attempts: 0, cause: cause.clone() }),
+        };
+        match outcome {
+            Ok(_) => courier.delivered(),
+            Err(failure) => courier.given_up(letter, failure.attempts, failure.cause),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Webhooks that are only told: of every event, and of the end. They go by the
+//! courier, who tries again and keeps what cannot be delivered.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::payload::{self, Payload};
+use super::standing::Standing;
+use crate::courier::{Courier, Letter};
+use crate::events::Told;
+use crate::outside::hook::{Hook, HookType};
+use crate::rollout::{EventKind, Spec};
+
+pub fn tell(courier: &Courier, spec: &Spec, release: &str, standing: &Standing, told: &Told) {
+    let is_over = matches!(told.event.kind, EventKind::Baked | EventKind::RolledBack | EventKind::Aborted);
+    for hook in &spec.hooks {
+        let mut payload = Payload {
+            name: spec.name.clone(),
+            namespace: hook.namespace.clone(),
+            phase: standing.phase_name(),
+            checksum: release.to_owned(),
+            metadata: hook.metadata.clone(),
+        };
+        match hook.on {
+            HookType::Event => {
+                let metadata = &mut payload.metadata;
+                metadata.insert("eventMessage".to_owned(), told.event.text.clone());
+                metadata.insert("eventType".to_owned(), event_type(told.event.kind).to_owned());
+                metadata.insert("timestamp".to_owned(), told.event.at.0.to_string());
+            }
+            HookType::PostRollout if is_over => {
+                payload.phase = if told.event.kind == EventKind::Baked { "Succeeded" } else { "Failed" };
+            }
+            _ => continue,
+        }
+        courier.send(letter(hook, payload));
+    }
+}
+
+/// As Kubernetes divides events.
+fn event_type(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::Suspended
+        | EventKind::Held
+        | EventKind::RolledBack
+        | EventKind::Aborted
+        | EventKind::Refused
+        | EventKind::Waiting => "Warning",
+        _ => "Normal",
+    }
+}
+
+fn letter(hook: &Hook, payload: Payload) -> Letter {
+    let lane = format!("webhook {} of {}", hook.name, payload.name);
+    let about = json!({"webhook": hook.name, "type": hook.on.name(), "payload": payload});
+    let (hook, retries) = (hook.clone(), hook.retries);
+    let write = Arc::new(move || payload::call(&hook, &payload));
+    Letter { lane, about, write, retries, taken: payload::is_yes }
+}

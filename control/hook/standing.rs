@@ -1,0 +1,89 @@
+//! Where a rollout stands, as far as questions follow from it.
+
+use crate::outside::hook::HookType;
+use crate::rollout::Phase;
+use crate::tick::view::Detail;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    pub phase: Phase,
+    active: bool,
+    pub step: usize,
+    steps: usize,
+    /// Whose agreement it waits for.
+    waiting: Vec<HookType>,
+}
+
+impl Default for Standing {
+    fn default() -> Standing {
+        Standing { phase: Phase::Idle, active: false, step: 0, steps: 0, waiting: Vec::new() }
+    }
+}
+
+impl Standing {
+    pub fn of(detail: &Detail) -> Standing {
+        let status = &detail.status;
+        Standing {
+            phase: status.phase,
+            active: detail.active,
+            step: status.step,
+            steps: status.steps,
+            waiting: status.waiting.clone(),
+        }
+    }
+
+    /// Whether this is the time to ask.
+    pub fn asks(&self, on: HookType) -> bool {
+        match on {
+            HookType::ConfirmRollout
+            | HookType::PreRollout
+            | HookType::ConfirmTrafficIncrease
+            | HookType::ConfirmPromotion => self.waiting.contains(&on),
+            HookType::Rollout => self.active && self.step < self.steps && !self.is_opening(),
+            HookType::Rollback => self.active,
+            HookType::PostRollout | HookType::Event => false,
+        }
+    }
+
+    /// Nothing has gone to the canary yet.
+    fn is_opening(&self) -> bool {
+        self.waiting.iter().any(|on| matches!(on, HookType::ConfirmRollout | HookType::PreRollout))
+    }
+
+    /// The phase as Flagger names it.
+    pub fn phase_name(&self) -> &'static str {
+        if self.waiting.contains(&HookType::ConfirmRollout) {
+            return "Waiting";
+        }
+        if self.waiting.contains(&HookType::ConfirmPromotion) {
+            return "WaitingPromotion";
+        }
+        match self.phase {
+            Phase::Idle => "Initialized",
+            Phase::Baking => "Promoting",
+            Phase::Succeeded => "Succeeded",
+            Phase::RolledBack | Phase::Aborted => "Failed",
+            _ => "Progressing",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_are_asked_in_their_time_only() {
+        let mut standing = Standing { active: true, phase: Phase::Paused, steps: 2, ..Standing::default() };
+        standing.waiting = vec![HookType::ConfirmRollout];
+        assert!(standing.asks(HookType::ConfirmRollout) && standing.asks(HookType::Rollback));
+        assert!(!standing.asks(HookType::Rollout), "nothing runs yet");
+        assert_eq!(standing.phase_name(), "Waiting");
+        standing.waiting = vec![HookType::ConfirmTrafficIncrease, HookType::ConfirmPromotion];
+        assert!(standing.asks(HookType::Rollout) && standing.asks(HookType::ConfirmPromotion));
+        assert_eq!(standing.phase_name(), "WaitingPromotion");
+        let over = Standing { phase: Phase::RolledBack, ..Standing::default() };
+        assert!(HookType::ALL.into_iter().all(|on| !over.asks(on)));
+        assert_eq!(over.phase_name(), "Failed");
+    }
+}

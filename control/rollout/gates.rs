@@ -1,0 +1,366 @@
+//! Whom a rollout waits for: what webhooks answer, as evidence.
+//!
+//! An answer counts for the question that was asked: where the rollout stands and
+//! what comes next. No answer is neither yes nor no; nothing rises on it. Nothing
+//! here holds up the judge, and a falling weight asks nobody.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use super::EventKind;
+use super::Rollout;
+use super::event::Event;
+use super::phase::Place;
+use super::spec::Step;
+use crate::clock::Moment;
+use crate::judge::Verdict;
+use crate::outside::hook::Answer;
+use crate::outside::hook::HookType;
+use crate::outside::hook::Word;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Gates {
+    /// It was asked to start, and no request goes to the canary before these agree.
+    opening: bool,
+    /// Who has to agree before more goes to the canary, while that is all that is
+    /// missing.
+    waiting: Vec<HookType>,
+    /// The latest answers in this place.
+    answers: BTreeMap<HookType, Answer>,
+    /// Failed checks since the start.
+    strikes: u32,
+}
+
+impl Gates {
+    /// What was answered was about another place or time.
+    pub(super) fn forget(&mut self) {
+        self.waiting.clear();
+        self.answers.clear();
+    }
+}
+
+impl Rollout {
+    /// Whether it has to ask before it begins; then it waits with everything on
+    /// the primary.
+    pub(super) fn asks_to_open(&mut self, now: Moment, events: &mut Vec<Event>) -> bool {
+        self.state.gates = Gates::default();
+        if !self.has_hook(HookType::ConfirmRollout) && !self.has_hook(HookType::PreRollout) {
+            return false;
+        }
+        self.state.judge = None;
+        self.state.verdict = Verdict::Continue;
+        self.end(Place::Step(0), 0, now, String::new());
+        self.state.gates.opening = true;
+        // Nobody has been asked yet, so this tells whom it waits for.
+        self.may_rise(now, events);
+        true
+    }
+
+    pub(super) fn is_opening(&self) -> bool {
+        self.state.gates.opening
+    }
+
+    pub(super) fn opened(&mut self) {
+        self.state.gates.opening = false;
+    }
+
+    /// Whose agreement is all that is missing.
+    pub(super) fn waiting(&self) -> &[HookType] {
+        &self.state.gates.waiting
+    }
+
+    pub(super) fn waits_for_words(&self) -> Option<String> {
+        if self.waiting().is_empty() { None } else { Some(self.waited_for()) }
+    }
+
+    /// Takes in what came.
+    pub(super) fn hear(&mut self, now: Moment, words: &[Word], events: &mut Vec<Event>) {
+        for word in words {
+            if !matches!(self.state.place, Place::Step(_) | Place::Bake) {
+                return;
+            }
+            match (word.on, word.answer) {
+                (HookType::Rollback, Answer::Open) => self.roll_back(now, word.why.clone(), events),
+                (HookType::Rollback | HookType::PostRollout | HookType::Event, _) => {}
+                (on, answer) if self.is_asked(on, word.step) => {
+                    self.state.gates.answers.insert(on, answer);
+                    let counts = matches!(on, HookType::PreRollout | HookType::Rollout);
+                    if counts && answer == Answer::Closed {
+                        self.strike(now, word, events);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether the question is one of now. A check of a running step is always one.
+    fn is_asked(&self, on: HookType, step: usize) -> bool {
+        step == self.step_number() && (on == HookType::Rollout || self.waiting().contains(&on))
+    }
+
+    fn strike(&mut self, now: Moment, word: &Word, events: &mut Vec<Event>) {
+        self.state.gates.strikes += 1;
+        let of_type = self.spec.hooks.iter().filter(|hook| hook.on == word.on);
+        let most = of_type.map(|hook| hook.failures).min().unwrap_or(u32::MAX);
+        let strikes = self.state.gates.strikes;
+        if strikes >= most {
+            let why = format!("{} failed checks by webhooks; the last: {}", strikes, word.why);
+            self.roll_back(now, why, events);
+        }
+    }
+
+    /// Whether everybody agrees who has to before the next step. Where only that is
+    /// missing, tells once whom it waits for.
+    pub(super) fn may_rise(&mut self, now: Moment, events: &mut Vec<Event>) -> bool {
+        let is_open = |on: &HookType| self.state.gates.answers.get(on) == Some(&Answer::Open);
+        if !self.is_opening() && self.has_hook(HookType::Rollout) && !is_open(&HookType::Rollout) {
+            return false;
+        }
+        let needed = self.needed();
+        if needed.iter().all(is_open) {
+            return true;
+        }
+        if self.state.gates.waiting != needed {
+            self.state.gates.waiting = needed;
+            let text = self.waited_for();
+            self.tell(now, EventKind::Waiting, text, events);
+        }
+        false
+    }
+
+    fn needed(&self) -> Vec<HookType> {
+        let asked: &[HookType] = match self.state.place {
+            Place::Step(_) if self.is_opening() => {
+                let confirmed =
+                    self.state.gates.answers.get(&HookType::ConfirmRollout) == Some(&Answer::Open);
+                match confirmed || !self.has_hook(HookType::ConfirmRollout) {
+                    true => &[HookType::PreRollout],
+                    false => &[HookType::ConfirmRollout],
+                }
+            }
+            Place::Step(at) => match self.spec.steps.get(at + 1) {
+                Some(Step::Pause { .. }) => &[],
+                Some(_) => &[HookType::ConfirmTrafficIncrease],
+                None => &[HookType::ConfirmTrafficIncrease, HookType::ConfirmPromotion],
+            },
+            _ => &[],
+        };
+        asked.iter().copied().filter(|on| self.has_hook(*on)).collect()
+    }
+
+    fn has_hook(&self, on: HookType) -> bool {
+        self.spec.hooks.iter().any(|hook| hook.on == on)
+    }
+
+    fn waited_for(&self) -> String {
+        let of = |on: &HookType| {
+            let hooks = self.spec.hooks.iter().filter(|hook| hook.on == *on);
+            let names: Vec<&str> = hooks.map(|hook| hook.name.as_str()).collect();
+            format!("{} ({})", on.name(), names.join(", "))
+        };
+        let waited: Vec<String> = self.waiting().iter().map(of).collect();
+        format!("waiting for {}", waited.join(" and "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::judge::evidence::ArmDelta;
+    use crate::judge::evidence::Evidence;
+    use crate::judge::evidence::GenerationDelta;
+    use crate::outside::hook::Hook;
+    use crate::outside::hook::Where;
+    use crate::rollout::Action;
+    use crate::rollout::Command;
+    use crate::rollout::Phase;
+    use crate::rollout::Spec;
+    use crate::rollout::spec::Analysis;
+    use serin_proxy::weights::WHOLE;
+
+    fn hook(on: HookType) -> Hook {
+        Hook {
+            name: on.name().to_owned(),
+            on,
+            to: Where::Gate,
+            timeout: Duration::from_secs(1),
+            retries: 0,
+            interval: Duration::from_secs(1),
+            failures: 3,
+            mute_alert: false,
+            namespace: "default".to_owned(),
+            metadata: BTreeMap::new(),
+            headers: BTreeMap::new(),
+            sign: None,
+            tls: crate::outside::Tls::default(),
+        }
+    }
+
+    struct World {
+        rollout: Rollout,
+        now: Moment,
+        generation: u64,
+        told: Vec<EventKind>,
+    }
+
+    impl World {
+        /// Two steps of a second each, and these webhooks.
+        fn new(asked: &[HookType]) -> World {
+            let step = |percent: u32| Step::Weight { parts: percent * 100, hold: Duration::from_secs(1) };
+            let rollout = Rollout::new(Spec {
+                name: "web".to_owned(),
+                split: "web".to_owned(),
+                primary: "old".to_owned(),
+                canary: "new".to_owned(),
+                steps: vec![step(10), step(50)],
+                bake: Duration::from_secs(600),
+                analysis: Analysis { promotion: None, ..Analysis::default() },
+                hooks: asked.iter().copied().map(hook).collect(),
+            });
+            World { rollout, now: Moment(5_000), generation: 1, told: Vec::new() }
+        }
+
+        fn step(&mut self, words: &[Word], commands: &[Command]) {
+            self.now = self.now.after(Duration::from_millis(100));
+            let parts = u64::from(self.rollout.weights().of("new"));
+            let arm = |ok| ArmDelta { dispatched: ok, ok, ..ArmDelta::default() };
+            let delta = GenerationDelta {
+                id: self.generation,
+                w: parts as f64 / f64::from(WHOLE),
+                canary: arm(parts / 100),
+                primary: arm(100 - parts / 100),
+                ..GenerationDelta::default()
+            };
+            let evidence =
+                Evidence { generations: vec![delta], words: words.to_vec(), ..Evidence::default() };
+            for action in self.rollout.step(self.now, &evidence, commands) {
+                match action {
+                    Action::Shift { .. } | Action::Renew => self.generation += 1,
+                    Action::Tell { event } => self.told.push(event.kind),
+                    Action::Mark { .. } => {}
+                }
+            }
+        }
+
+        fn wait(&mut self, ticks: u32) {
+            (0..ticks).for_each(|_| self.step(&[], &[]));
+        }
+
+        fn say(&mut self, on: HookType, answer: Answer) {
+            let word = Word { on, step: self.rollout.step_number(), answer, why: "so".to_owned() };
+            self.step(&[word], &[]);
+        }
+
+        fn percent(&self) -> u32 {
+            self.rollout.weights().of("new") / 100
+        }
+    }
+
+    #[test]
+    fn nothing_goes_to_the_canary_before_those_agree_who_are_asked_first() {
+        let mut world = World::new(&[HookType::ConfirmRollout, HookType::PreRollout]);
+        world.step(&[], &[Command::Start]);
+        world.wait(50);
+        assert_eq!((world.percent(), world.rollout.waiting()), (0, &[HookType::ConfirmRollout][..]));
+        assert_eq!(world.told, [EventKind::Waiting], "told once");
+        world.say(HookType::PreRollout, Answer::Open);
+        world.say(HookType::ConfirmRollout, Answer::Closed);
+        assert_eq!(world.percent(), 0, "what was not asked does not count");
+        world.say(HookType::ConfirmRollout, Answer::Open);
+        assert_eq!((world.percent(), world.rollout.waiting()), (0, &[HookType::PreRollout][..]));
+        world.say(HookType::PreRollout, Answer::Open);
+        assert_eq!((world.percent(), world.rollout.phase()), (10, Phase::Running));
+    }
+
+    #[test]
+    fn no_answer_and_an_answer_about_another_step_raise_nothing() {
+        let mut world = World::new(&[HookType::ConfirmTrafficIncrease]);
+        world.step(&[], &[Command::Start]);
+        assert_eq!(world.percent(), 10, "the first weight is the start's business");
+        world.say(HookType::ConfirmTrafficIncrease, Answer::Open);
+        world.wait(50);
+        assert_eq!(world.percent(), 10, "an answer before the question is none");
+        let late =
+            Word { on: HookType::ConfirmTrafficIncrease, step: 1, answer: Answer::Open, why: String::new() };
+        world.step(&[late], &[]);
+        assert_eq!(world.percent(), 10);
+        world.say(HookType::ConfirmTrafficIncrease, Answer::Open);
+        assert_eq!(world.percent(), 50);
+        world.wait(50);
+        assert_eq!(world.percent(), 50, "each rise asks anew");
+    }
+
+    #[test]
+    fn a_gate_that_closes_again_before_the_others_open_is_closed() {
+        let mut world = World::new(&[HookType::ConfirmTrafficIncrease, HookType::ConfirmPromotion]);
+        world.step(&[], &[Command::Start]);
+        world.wait(12);
+        world.say(HookType::ConfirmTrafficIncrease, Answer::Open);
+        world.wait(12);
+        world.say(HookType::ConfirmTrafficIncrease, Answer::Open);
+        world.say(HookType::ConfirmTrafficIncrease, Answer::Closed);
+        world.say(HookType::ConfirmPromotion, Answer::Open);
+        assert_eq!(world.percent(), 50);
+        world.say(HookType::ConfirmTrafficIncrease, Answer::Open);
+        assert_eq!((world.percent(), world.rollout.phase()), (100, Phase::Baking));
+    }
+
+    #[test]
+    fn a_command_needs_nobodys_agreement() {
+        let mut world = World::new(&[HookType::ConfirmRollout, HookType::ConfirmPromotion]);
+        world.step(&[], &[Command::Start]);
+        world.step(&[], &[Command::Promote]);
+        assert_eq!(world.percent(), 10);
+        world.wait(30);
+        assert_eq!((world.percent(), world.rollout.phase()), (50, Phase::Paused));
+        world.step(&[], &[Command::Resume]);
+        assert_eq!(world.percent(), 100);
+    }
+
+    #[test]
+    fn failing_checks_hold_the_step_and_then_roll_back() {
+        let mut world = World::new(&[HookType::Rollout]);
+        world.step(&[], &[Command::Start]);
+        world.wait(30);
+        assert_eq!(world.percent(), 10, "a check that nobody has made is not passed");
+        world.say(HookType::Rollout, Answer::Closed);
+        world.wait(5);
+        assert_eq!(world.percent(), 10);
+        world.say(HookType::Rollout, Answer::Open);
+        assert_eq!(world.percent(), 50);
+        world.say(HookType::Rollout, Answer::Closed);
+        world.say(HookType::Rollout, Answer::Closed);
+        assert_eq!((world.percent(), world.rollout.phase()), (0, Phase::RolledBack), "three in all");
+    }
+
+    #[test]
+    fn who_wishes_a_rollback_has_it_also_while_baking() {
+        let mut world = World::new(&[HookType::Rollback]);
+        world.step(&[], &[Command::Start]);
+        world.wait(30);
+        assert_eq!(world.percent(), 100);
+        world.say(HookType::Rollback, Answer::Closed);
+        assert_eq!(world.percent(), 100);
+        world.say(HookType::Rollback, Answer::Open);
+        assert_eq!((world.percent(), world.rollout.phase()), (0, Phase::RolledBack));
+    }
+
+    #[test]
+    fn a_rollout_that_waits_for_a_gate_is_restored_waiting_and_asks_anew() {
+        let mut world = World::new(&[HookType::ConfirmRollout]);
+        world.step(&[], &[Command::Start]);
+        let kept = serde_json::to_value(world.rollout.checkpoint()).unwrap();
+        let kept = serde_json::from_value(kept).unwrap();
+        world.rollout = Rollout::restore(world.rollout.spec().clone(), kept, world.now);
+        world.wait(20);
+        assert_eq!((world.percent(), world.rollout.phase()), (0, Phase::Paused));
+        assert_eq!(world.told, [EventKind::Waiting, EventKind::Waiting]);
+        world.say(HookType::ConfirmRollout, Answer::Open);
+        assert_eq!(world.percent(), 10);
+    }
+}
