@@ -42,6 +42,7 @@ pub fn word(kind: EventKind) -> &'static str {
         EventKind::Suspended => "suspended",
         EventKind::Probed => "probed",
         EventKind::Held => "held",
+        EventKind::Halted => "halted",
         EventKind::Released => "released",
         EventKind::Proved => "proved",
         EventKind::Inconclusive => "inconclusive",

@@ -4,6 +4,7 @@
 //! changes nothing. The weights in force follow from the state alone, so that
 //! no path can forget to move them; a rollback is only another state.
 
+mod checks;
 mod command;
 mod event;
 mod gates;
@@ -26,6 +27,7 @@ use crate::clock::Moment;
 use crate::judge::Judge;
 use crate::judge::Verdict;
 use crate::judge::analysis::Analysis;
+use crate::judge::checks::Checks;
 use crate::judge::evidence::Evidence;
 use crate::judge::history::History;
 use serin_proxy::Weights;
@@ -99,6 +101,9 @@ pub struct Checkpoint {
     /// What the running judge was asked; a changed spec asks from the next start.
     terms: Analysis,
     judge: Option<Judge>,
+    /// What judges in its place, by the rules of another tool.
+    #[serde(default)]
+    checks: Option<Checks>,
     verdict: Verdict,
     /// It was told that proof did not come in time.
     #[serde(default)]
@@ -129,6 +134,7 @@ impl Rollout {
             history: History::default(),
             terms: spec.analysis.clone(),
             judge: None,
+            checks: None,
             verdict: Verdict::Continue,
             inconclusive: false,
             last_words: String::new(),
@@ -150,6 +156,9 @@ impl Rollout {
         rollout.state.history.resume(now);
         if let Some(judge) = &mut rollout.state.judge {
             judge.resume(now);
+        }
+        if let Some(checks) = &mut rollout.state.checks {
+            checks.resume(now);
         }
         rollout.state.at = now;
         rollout.state.floor = 0;
@@ -175,6 +184,7 @@ impl Rollout {
         let mut events = Vec::new();
         self.observe(now, evidence);
         self.hear(now, &evidence.words, &mut events);
+        self.consult(now, evidence, &mut events);
         self.heed(now, passed, &mut events);
         self.progress(now, passed, &mut events);
         for command in commands {

@@ -5,5 +5,6 @@ mod classic;
 mod conditions;
 mod kayenta;
 mod pipecd;
+mod rehearsed;
 mod stage;
 mod stages;

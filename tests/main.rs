@@ -9,6 +9,7 @@ mod admin;
 mod alerts;
 mod balance;
 mod breaker;
+mod checks;
 mod compat;
 mod connect;
 mod cors;

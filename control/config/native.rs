@@ -13,6 +13,8 @@ mod secrets;
 
 mod analysis;
 
+mod checks;
+
 mod routes;
 
 mod retry;

@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::checks::Terms;
+
 /// What the judge looks at and how sure it has to be. Defaults are `JUDGE.md`'s.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Analysis {
@@ -30,6 +32,9 @@ pub struct Analysis {
     /// What follows when it cannot be shown in time.
     #[serde(default)]
     pub inconclusive: Inconclusive,
+    /// Judged as another tool would, by its rules instead of those above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<Terms>,
 }
 
 /// Proof that the canary is good enough: of each comparison with the primary, and
@@ -117,6 +122,7 @@ impl Default for Analysis {
             on_shared: OnShared::Rollback,
             promotion: Some(Promotion::default()),
             inconclusive: Inconclusive::default(),
+            checks: None,
         }
     }
 }

@@ -90,6 +90,8 @@ pub struct Checks {
     lasts: Duration,
     /// An advice that was given and holds until a new run begins.
     concluded: bool,
+    /// The present step has had its passed checks.
+    advanced: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -114,6 +116,7 @@ impl Checks {
             clock_ms: 0,
             lasts: planned,
             concluded: false,
+            advanced: false,
         }
     }
 
@@ -124,6 +127,7 @@ impl Checks {
 
     /// The rollout has come to a step that lasts so long.
     pub fn arrive(&mut self, hold: Duration) {
+        self.advanced = false;
         if let Run::Strikes(strikes) = &mut self.run {
             strikes.arrive(hold);
         } else if self.terms.scope == Scope::Step {
@@ -156,6 +160,7 @@ impl Checks {
         }
         let advice = self.ask(now);
         self.concluded = matches!(advice, Advice::Pause(_) | Advice::RollBack(_));
+        self.advanced |= advice == Advice::Advance;
         advice
     }
 
@@ -182,7 +187,10 @@ impl Checks {
 
     /// Whether the present step may pass, as far as the analysis goes.
     pub fn lets_step_pass(&self) -> bool {
-        self.terms.scope == Scope::Rollout || self.has_passed()
+        match &self.run {
+            Run::Strikes(_) => self.advanced,
+            _ => self.terms.scope == Scope::Rollout || self.has_passed(),
+        }
     }
 
     /// Whether the canary may get all traffic.
@@ -190,13 +198,14 @@ impl Checks {
         match &self.run {
             // They end with the rollout, whatever they have seen.
             Run::Measurements(_) => self.lets_step_pass(),
-            Run::Strikes(_) | Run::Scores(_) | Run::Ranks(_) => self.has_passed(),
+            Run::Strikes(_) => true,
+            Run::Scores(_) | Run::Ranks(_) => self.has_passed(),
         }
     }
 
     fn has_passed(&self) -> bool {
         match &self.run {
-            Run::Strikes(_) => true,
+            Run::Strikes(_) => self.advanced,
             Run::Measurements(run) => run.phase() == measurements::Phase::Successful,
             Run::Scores(stage) => stage.is_over() && !self.concluded,
             Run::Ranks(stage) => stage.is_over() && !self.concluded,
@@ -290,6 +299,15 @@ fn join(statuses: &[CheckStatus]) -> String {
 }
 
 impl Terms {
+    /// As in the configuration.
+    pub fn judge_name(&self) -> &'static str {
+        match self.rule {
+            Rule::Strikes(_) | Rule::Measurements { .. } => "classic",
+            Rule::Scores { .. } => "netflix-aca",
+            Rule::Ranks { .. } => "mann-whitney",
+        }
+    }
+
     fn run(&self, lasts: Duration, before: Option<&Run>) -> Run {
         match &self.rule {
             Rule::Strikes(terms) => Run::Strikes(Strikes::new(terms)),

@@ -24,7 +24,8 @@ use super::samples::Samples;
 /// A difference this improbable fails a check.
 pub const ALPHA: f64 = 0.05;
 
-/// A check looks at points this far apart, or at the ends of a shorter interval.
+/// A check looks at points this far apart unless it is told otherwise, or at the
+/// ends of a shorter interval.
 pub const POINT: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +34,8 @@ pub struct Metric {
     pub measure: Measure,
     pub strategy: Strategy,
     pub interval: Duration,
+    /// Between two points of a check.
+    pub point: Duration,
     /// It fails with more failed checks than this.
     pub failure_limit: u32,
     pub skip_on_no_data: bool,
@@ -141,7 +144,7 @@ impl Stage {
 impl Metric {
     /// How far apart the points of one check are.
     pub fn step(&self) -> Duration {
-        self.interval.min(POINT)
+        self.interval.min(self.point)
     }
 
     /// Both ends of the interval have one.

@@ -66,6 +66,7 @@ impl Rollout {
                 }
                 self.lift_hold(now, events);
                 self.state.paused = false;
+                self.resume_checks();
                 match self.state.place {
                     Place::Bake => self.succeed(now, events),
                     _ => self.advance(now, events),
@@ -77,6 +78,7 @@ impl Rollout {
     fn resume(&mut self, now: Moment, events: &mut Vec<Event>) {
         if self.state.paused {
             self.state.paused = false;
+            self.resume_checks();
             let state = &mut self.state;
             if let Some(judge) = &mut state.judge {
                 judge.begin_stage_again(now, &state.history);

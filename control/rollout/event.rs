@@ -30,6 +30,8 @@ pub enum EventKind {
     Suspended,
     Probed,
     Held,
+    /// A check failed: the rollout stays where it is.
+    Halted,
     Released,
     /// The canary was shown to be good enough.
     Proved,

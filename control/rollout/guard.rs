@@ -46,6 +46,9 @@ const RELEASE: f64 = 10.0;
 impl Rollout {
     /// Asks the judge and does what follows.
     pub(super) fn heed(&mut self, now: Moment, passed: Duration, events: &mut Vec<Event>) {
+        if self.is_judged_by_checks() {
+            return;
+        }
         let Some(judge) = self.state.judge.as_mut().filter(|_| self.state.place.is_active()) else { return };
         let mut verdict = judge.decide();
         let still_held = self.state.guard.is_some_and(|guard| guard.why == Why::Hold(Cause::Shared))
@@ -174,6 +177,9 @@ impl Rollout {
 
     /// The judge's sentence of now.
     pub(super) fn explain(&self) -> String {
+        if let Some(checks) = &self.state.checks {
+            return checks.sentence();
+        }
         let judge = self.state.judge.as_ref();
         judge.map_or_else(String::new, |judge| judge.explain(self.state.verdict, &self.state.history))
     }

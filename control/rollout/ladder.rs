@@ -39,6 +39,7 @@ impl Rollout {
         if let Some(Step::Weight { parts, .. }) = self.spec.steps.first() {
             self.arrive(Place::Step(0), *parts, now);
         }
+        self.seat_checks(now);
         self.tell(now, EventKind::Started, self.describe(), events);
     }
 
@@ -75,6 +76,7 @@ impl Rollout {
         match self.spec.steps.get(next) {
             Some(Step::Weight { parts, .. }) => {
                 self.arrive(Place::Step(next), *parts, now);
+                self.begin_checks_of_step();
                 self.tell(now, EventKind::Step, self.describe(), events);
             }
             Some(Step::Pause { .. }) => {
@@ -161,13 +163,15 @@ impl Rollout {
     }
 
     fn step_is_over(&self, at: usize) -> bool {
-        match self.spec.steps.get(at) {
+        let is_over = match self.spec.steps.get(at) {
             Some(Step::Pause { hold: None }) => false,
             Some(Step::Pause { hold: Some(_) }) => self.time_is_over(),
             Some(Step::Weight { .. }) | None => {
-                self.time_is_over() && self.missing() == 0 && !self.is_troubled()
+                let is_time = self.is_paced_by_checks() || self.time_is_over();
+                is_time && self.missing() == 0 && !self.is_troubled()
             }
-        }
+        };
+        is_over && self.checks_let_pass(at)
     }
 
     fn bake_is_over(&self) -> bool {

@@ -162,11 +162,7 @@ impl Rollout {
                 sentence.push_str(&format!("; {clean} of {needed} clean answers"));
             }
             Verdict::Continue => {
-                let says = match self.promotion() {
-                    Promotion::Undecided(outlook) => Some(self.explain_outlook(&outlook)),
-                    Promotion::Proved => Some("good enough for the next step".to_owned()),
-                    Promotion::NotAsked => judge.forecast(self.share(), &state.history),
-                };
+                let says = if self.is_judged_by_checks() { None } else { self.prospect(judge) };
                 if let Some(says) = says {
                     sentence.push_str(&format!("; {says}"));
                 }
@@ -181,6 +177,15 @@ impl Rollout {
         sentence
     }
 
+    /// What is to be expected.
+    fn prospect(&self, judge: &Judge) -> Option<String> {
+        match self.promotion() {
+            Promotion::Undecided(outlook) => Some(self.explain_outlook(&outlook)),
+            Promotion::Proved => Some("good enough for the next step".to_owned()),
+            Promotion::NotAsked => judge.forecast(self.share(), &self.state.history),
+        }
+    }
+
     fn warnings(&self) -> Vec<String> {
         let judge = self.state.judge.as_ref();
         let mut warnings = judge.map(|judge| judge.warnings().to_vec()).unwrap_or_default();
@@ -190,7 +195,8 @@ impl Rollout {
             );
         }
         let a = &self.spec.analysis;
-        if a.relative_failures.is_none()
+        if a.checks.is_none()
+            && a.relative_failures.is_none()
             && a.relative_latency.is_none()
             && a.success.is_none()
             && a.latency.is_none()

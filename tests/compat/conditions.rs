@@ -32,6 +32,16 @@ fn conditions_on_what_a_metrics_server_answers_hold_as_with_argo() {
         ("mean(result) > 0.7 and max(result) < 1", two, true),
         ("len(result) == 0 || result[0] >= 0.95", Sample::Absent, true),
         ("isNaN(result[0]) || result[0] >= 0.95", one(f64::NAN), true),
+        ("2 in result", Sample::Numbers(vec![2.0.into(), 2.0.into()]), true),
+        ("result > 1", Sample::Said(json!(5)), true),
+        ("asInt(result) == 1 and asFloat(result) >= 1", Sample::Said(json!(1.123)), true),
+        ("asFloat(result) == 1.1", Sample::Said(json!("1.1")), true),
+        ("result == 'ok'", Sample::Said(json!("ok")), true),
+        (
+            "all(result.a.values, {# > 1})",
+            Sample::Said(json!({"a": {"label": null, "values": [2, 2]}})),
+            true,
+        ),
         ("isInf(result[0])", one(f64::INFINITY), true),
         ("isInf(result[0])", one(f64::NEG_INFINITY), true),
         ("isInf(result[0])", one(1.0), false),
@@ -87,6 +97,8 @@ fn what_cannot_be_evaluated_is_an_error_and_says_why() {
         ("result[0]", one(1.0), "true or false"),
         ("result", Sample::Said(json!("yes")), "true or false"),
         ("asInt(\"x\") == 1", one(1.0), "no number"),
+        ("asInt(result) == 1", Sample::Said(json!("1.1")), "no number"),
+        ("result.Name() == 'hi'", Sample::Said(json!(true)), ""),
         ("result.a.b == 1", Sample::Said(json!(1)), ""),
     ] {
         let told = holds(text, &sample).expect_err(text);

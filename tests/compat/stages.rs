@@ -15,6 +15,7 @@ use serin::judge::checks::Scope;
 use serin::judge::checks::Terms;
 use serin::judge::mann_whitney::Deviation;
 use serin::judge::mann_whitney::Metric;
+use serin::judge::mann_whitney::POINT;
 use serin::judge::mann_whitney::Strategy;
 use serin::judge::samples::Arm;
 use serin::judge::samples::Measure;
@@ -144,6 +145,7 @@ fn metric(strategy: Strategy, interval: Duration) -> Metric {
         measure: Measure::ErrorRatio,
         strategy,
         interval,
+        point: POINT,
         failure_limit: 0,
         skip_on_no_data: false,
     }

@@ -11,9 +11,11 @@ use crate::rollout::spec::RelativeFailures;
 use crate::rollout::spec::RelativeLatency;
 use crate::rollout::spec::SuccessObjective;
 
+use super::checks;
 use super::units;
 
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 14] = [
+    "judge",
     "falseRollbacks",
     "success",
     "latency",
@@ -45,6 +47,9 @@ const ON_SHARED: [(&str, OnShared); 3] =
 const ONE_FAILURE: f64 = 0.01;
 
 pub fn read(spot: &Spot) -> Analysis {
+    if let Some(judge) = checks::judge(spot) {
+        return checks::read(judge, spot);
+    }
     let mut analysis = Analysis::default();
     let Some(fields) = spot.fields(&FIELDS) else {
         return analysis;

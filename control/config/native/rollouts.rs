@@ -13,6 +13,7 @@ use crate::rollout::spec::Analysis;
 use crate::rollout::spec::Step;
 
 use super::analysis;
+use super::checks;
 use super::hooks;
 use super::site::Site;
 use super::units;
@@ -45,10 +46,15 @@ fn rollout(name: &str, spot: &Spot, sites: &[Site]) -> Option<Spec> {
     let site = site(name, &fields, sites);
     let versions = site.and_then(|site| versions(&fields, site));
     let steps = steps(&fields);
-    let bake = fields.get("bake").and_then(|spot| spot.parsed(units::duration)).unwrap_or(BAKE);
     let analysis = fields.get("analysis").map(|spot| analysis::read(&spot)).unwrap_or_default();
     let hooks = hooks::read(&fields);
+    // The tools that others judge like watch nothing after a promotion.
+    let bake = if analysis.checks.is_some() { Duration::ZERO } else { BAKE };
+    let bake = fields.get("bake").and_then(|spot| spot.parsed(units::duration)).unwrap_or(bake);
     warn_blind_steps(&fields, &steps, &analysis);
+    if let Some(spot) = fields.get("analysis") {
+        checks::warn(&spot, &steps, &analysis);
+    }
     let site = site?;
     warn_site(spot, site, &analysis);
     let (primary, canary) = versions?;

@@ -1,0 +1,138 @@
+//! PipeCD's stage: which strategy, over which interval, and how often it may fail.
+
+use std::time::Duration;
+
+use crate::config::fields::Fields;
+use crate::config::fields::Spot;
+use crate::judge::checks::Rule;
+use crate::judge::checks::Scope;
+use crate::judge::mann_whitney::Deviation;
+use crate::judge::mann_whitney::Metric;
+use crate::judge::mann_whitney::POINT;
+use crate::judge::mann_whitney::Strategy;
+use crate::judge::samples::Measure;
+use crate::judge::samples::POINTS;
+
+use super::Read;
+use super::bounds;
+use super::each;
+use super::flag;
+use super::limit;
+use super::measure;
+use super::name;
+use super::names_differ;
+use super::terms;
+use super::time;
+use crate::config::native::units;
+
+const FIELDS: [&str; 6] = ["judge", "run", "duration", "metrics", "minRequests", "expect"];
+const METRIC: [&str; 9] = [
+    "name",
+    "measure",
+    "strategy",
+    "expected",
+    "interval",
+    "step",
+    "failureLimit",
+    "skipOnNoData",
+    "deviation",
+];
+const EXPECTED: [&str; 2] = ["min", "max"];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Asked {
+    Threshold,
+    Previous,
+    Baseline,
+    Primary,
+}
+
+const STRATEGIES: [(&str, Asked); 4] = [
+    ("threshold", Asked::Threshold),
+    ("previous", Asked::Previous),
+    ("canaryBaseline", Asked::Baseline),
+    ("canaryPrimary", Asked::Primary),
+];
+const DEVIATIONS: [(&str, Deviation); 3] =
+    [("either", Deviation::Either), ("high", Deviation::High), ("low", Deviation::Low)];
+
+/// What one stage remembers for the release after it.
+const REMEMBERED: u128 = 10_000;
+
+pub fn read<'t>(spot: &Spot<'t>) -> Read<'t> {
+    let fields = spot.fields(&FIELDS)?;
+    let duration = time(&fields, "duration");
+    let metrics = each(&fields, "metrics", metric);
+    let rule = metrics.map(|metrics| {
+        names_differ(&fields, "metrics", &metrics, |metric: &Metric| &metric.name);
+        if let Some(duration) = duration {
+            remembers(&fields, duration, &metrics);
+        }
+        Rule::Ranks { duration, metrics }
+    });
+    let terms = terms(&fields, rule, Scope::Step);
+    Some((fields, terms))
+}
+
+fn remembers(fields: &Fields, duration: Duration, metrics: &[Metric]) {
+    for metric in metrics {
+        let points = duration.as_nanos() / metric.interval.as_nanos().max(1) * u128::from(metric.points());
+        if points > REMEMBERED
+            && let Some(spot) = fields.get("duration")
+        {
+            spot.error(format!("gives `{}` {points} points, and at most {REMEMBERED} are kept", metric.name));
+        }
+    }
+}
+
+fn metric(spot: &Spot) -> Option<Metric> {
+    let fields = spot.fields(&METRIC)?;
+    let measure = measure(&fields)?;
+    let interval = fields.need("interval").and_then(|spot| spot.parsed(units::some_time));
+    let metric = Metric {
+        name: name(&fields, &measure)?,
+        strategy: strategy(&fields, &measure)?,
+        measure,
+        interval: interval?,
+        point: time(&fields, "step").unwrap_or(POINT),
+        failure_limit: limit(&fields, "failureLimit", 0),
+        skip_on_no_data: flag(&fields, "skipOnNoData"),
+    };
+    if metric.points() > POINTS as u64 {
+        fields.spot().error(format!(
+            "{:?} has {} points, and a check sees at most {POINTS}",
+            metric.interval,
+            metric.points()
+        ));
+    }
+    Some(metric)
+}
+
+fn strategy(fields: &Fields, measure: &Measure) -> Option<Strategy> {
+    let asked = match fields.get("strategy") {
+        Some(spot) => spot.word(&STRATEGIES)?,
+        None => Asked::Threshold,
+    };
+    let deviation = fields.get("deviation").and_then(|spot| spot.word(&DEVIATIONS)).unwrap_or_default();
+    let other = if asked == Asked::Threshold { "deviation" } else { "expected" };
+    if let Some(spot) = fields.get(other) {
+        spot.error("is of no use with this strategy");
+    }
+    match asked {
+        Asked::Threshold => {
+            let expected = fields.need("expected")?.fields(&EXPECTED)?;
+            let (min, max) = bounds::both(&expected, measure)?;
+            Some(Strategy::Threshold { min, max })
+        }
+        Asked::Previous => Some(Strategy::Previous { deviation }),
+        Asked::Primary => Some(Strategy::Primary { deviation }),
+        Asked::Baseline => {
+            if let Some(spot) = fields.get("strategy") {
+                spot.warn(
+                    "the primary stands for the baseline: its requests of the same time, by the same coin",
+                );
+            }
+            Some(Strategy::Primary { deviation })
+        }
+    }
+}
