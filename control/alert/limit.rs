@@ -19,8 +19,15 @@ pub struct Limits(BTreeMap<String, Heard>);
 #[derive(Default)]
 struct Heard {
     sent: VecDeque<Moment>,
-    said: VecDeque<(String, Moment)>,
+    said: VecDeque<Saying>,
     left_out: u64,
+}
+
+#[derive(PartialEq)]
+struct Saying {
+    rollout: String,
+    words: String,
+    at: Moment,
 }
 
 impl Limits {
@@ -28,23 +35,31 @@ impl Limits {
     pub fn admit(&mut self, receiver: &Receiver, message: &Message) -> Option<u64> {
         let heard = self.0.entry(receiver.name.clone()).or_default();
         let now = message.at;
-        heard.said.retain(|(_, at)| now.since(*at) < receiver.repeat);
+        let is_turn = is_turn(message);
+        // What was said before a turn is about another course of things.
+        heard.said.retain(|said| {
+            now.since(said.at) < receiver.repeat && !(is_turn && said.rollout == message.rollout)
+        });
         heard.sent.retain(|at| now.since(*at) < MINUTE);
-        let saying = saying(message);
-        if heard.said.iter().any(|(said, _)| *said == saying) {
+        // Those that resolve know by themselves what is the same.
+        let resolving = receiver.kind.resolves();
+        let (rollout, words) = (message.rollout.clone(), words(message));
+        let is_same = |said: &Saying| said.rollout == rollout && said.words == words;
+        if !resolving && heard.said.iter().any(is_same) {
             heard.left_out += 1;
             return None;
         }
-        // A rollback is always told.
+        // A rollback is always told, and what ends what a receiver has opened.
+        let must = message.severity == Severity::Error || (resolving && message.resolves);
         let is_full = heard.sent.len() >= usize::try_from(receiver.per_minute).unwrap_or(usize::MAX);
-        if is_full && message.severity < Severity::Error {
+        if is_full && !must {
             heard.left_out += 1;
             return None;
         }
         if heard.said.len() == REMEMBERED {
             heard.said.pop_front();
         }
-        heard.said.push_back((saying, now));
+        heard.said.push_back(Saying { rollout, words, at: now });
         heard.sent.push_back(now);
         Some(std::mem::take(&mut heard.left_out))
     }
@@ -52,11 +67,16 @@ impl Limits {
 
 /// What makes two messages the same. What comes and goes with the evidence is the
 /// same whatever its figures are.
-fn saying(message: &Message) -> String {
+fn words(message: &Message) -> String {
     match message.event.as_str() {
-        "suspended" | "probed" | "held" | "released" => format!("{} {}", message.rollout, message.event),
-        _ => format!("{} {} {}", message.rollout, message.event, message.text),
+        "suspended" | "probed" | "held" | "released" => message.event.clone(),
+        _ => format!("{} {}", message.event, message.text),
     }
+}
+
+/// From where on a rollout's course begins anew, or has ended.
+fn is_turn(message: &Message) -> bool {
+    ["started", "promoted", "baked", "rolled_back", "aborted"].contains(&message.event.as_str())
 }
 
 #[cfg(test)]
@@ -101,6 +121,21 @@ mod tests {
         assert!(!said(5_000, "suspended", "5 of 5 failures"), "other figures, the same news");
         assert!(said(6_000, "step", "step 1 of 2") && said(7_000, "step", "step 2 of 2"));
         assert!(said(31_000, "suspended", "6 of 6 failures"), "its time is over");
+    }
+
+    #[test]
+    fn a_rollout_that_begins_again_is_told_again_and_pagers_hear_every_change() {
+        let (mut limits, chat) = (Limits::default(), receiver(100));
+        let pager = Receiver { name: "pager".to_owned(), kind: Kind::PagerDuty, ..receiver(1) };
+        let started = |at| message(at, "started", "step 1 of 2", Severity::Info);
+        let suspended = |at| message(at, "suspended", "4 of 4 failures", Severity::Warn);
+        for (at, message) in [started(1), suspended(2), started(3), suspended(4)].into_iter().enumerate() {
+            assert_eq!(limits.admit(&chat, &message), Some(0), "{at}");
+        }
+        assert_eq!(limits.admit(&chat, &suspended(5)), None);
+        assert_eq!(limits.admit(&pager, &suspended(6)), Some(0));
+        let probed = Message { resolves: true, ..message(7, "probed", "clean", Severity::Info) };
+        assert_eq!(limits.admit(&pager, &probed), Some(0), "whatever its limit is");
     }
 
     #[test]

@@ -64,7 +64,7 @@ fn provider(name: &str, spot: &Spot) -> Option<Provider> {
         (None, Some(default)) => Some(crate::secret::Text::Plain(default.to_owned())),
         (None, None) if word == "command" => None,
         (None, None) if word == "cloudWatch" => {
-            let region = fields.need("region")?.text()?;
+            let region = fields.get("region")?.text()?;
             Some(crate::secret::Text::Plain(format!("https://monitoring.{region}.amazonaws.com/")))
         }
         (None, None) => {
