@@ -70,6 +70,8 @@ pub enum Asked {
     Local(Local),
 }
 
+const NO_ROUTE: Fault = Fault { at: At::Proxy, kind: Kind::NoRoute };
+
 impl Client<'_> {
     /// Finds the route, tosses the coin and writes the head that goes up.
     /// Whether a request is irregular may not depend on the coin: it would be
@@ -85,15 +87,13 @@ impl Client<'_> {
         if concerned || fields.len() > limits.max_headers {
             return Err(Unfit::Irregular);
         }
-        let lane = self.lane;
-        let view = lane.view();
+        let (lane, view) = (self.lane, self.lane.view());
         let head = Head::of_list(request.method, request.target, request.host, fields);
         if view.table.is_random(&head) {
             return Err(Unfit::Irregular);
         }
         let Some(Found { route, matched }) = view.table.find(&head, || 0) else {
-            let fault = Fault { at: At::Proxy, kind: Kind::NoRoute };
-            return Ok(self.answer_locally(request, Reply::of_fault(fault), length));
+            return Ok(self.answer_locally(request, Reply::of_fault(NO_ROUTE), length));
         };
         if !route.plain {
             return Err(Unfit::Irregular);
@@ -126,8 +126,7 @@ impl Client<'_> {
         let mut flight = Flight::begin(lane, view.clone(), split, toss, &choice, route.timeouts, has_body);
         (flight.hash, *flight.id.get_mut()) = (hashed.hash, id);
         view.splits[split].budget.earn();
-        let keep = if has_body { tries.body_kept(&view) } else { 0 };
-        let mut upload = Upload::new(request.framing, keep);
+        let mut upload = Upload::new(request.framing, if has_body { tries.body_kept(&view) } else { 0 });
         let taken = length + upload.ride(&mut out, rest);
         if has_body {
             time_body(&flight, &upload, limits);
