@@ -234,7 +234,7 @@ impl Judge {
         match cause {
             Cause::Shared => self.drop(|kind| !kind.is_relative()),
             Cause::Coin => {
-                self.drop(Kind::is_relative);
+                self.drop(Kind::leans_on_coin);
                 self.coin = Coin::default();
                 self.coin_trusted = false;
             }

@@ -22,7 +22,7 @@ use crate::clock::Moment;
 use crate::judge::evidence::ArmDelta;
 use crate::judge::evidence::Evidence;
 use crate::judge::evidence::GenerationDelta;
-use crate::judge::history::add_sparse;
+use crate::judge::evidence::add_sparse;
 use crate::rollout::Action;
 use crate::rollout::Command;
 use crate::rollout::Rollout;

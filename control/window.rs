@@ -7,9 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use serin_proxy::reading::{ArmReading, GenerationReading, SplitReading};
+use serin_proxy::reading::{ArmReading, GenerationReading, PairsReading, SplitReading};
 
-use crate::judge::evidence::{ArmDelta, Evidence, GenerationDelta};
+use crate::judge::evidence::{ArmDelta, Evidence, GenerationDelta, Pairs};
 
 /// Generations remembered; the proxy lists far fewer at once.
 const GENERATIONS: usize = 256;
@@ -18,6 +18,8 @@ pub struct Window {
     primary: String,
     canary: String,
     seen: BTreeMap<u64, Seen>,
+    /// What the mirror stood at.
+    pairs: Option<PairsReading>,
     /// The newest generation that was forgotten to stay within the bound. It and
     /// older ones are ignored: counting one again would count it twice.
     forgotten: Option<u64>,
@@ -37,6 +39,7 @@ impl Window {
             primary: primary.to_owned(),
             canary: canary.to_owned(),
             seen: BTreeMap::new(),
+            pairs: None,
             forgotten: None,
         }
     }
@@ -56,7 +59,26 @@ impl Window {
         while self.seen.len() > GENERATIONS {
             self.forgotten = self.seen.pop_first().map(|(id, _)| id).max(self.forgotten);
         }
-        Evidence { generations, sticky: reading.sticky, ..Evidence::default() }
+        let pairs = self.pairs_of(reading);
+        Evidence { generations, sticky: reading.sticky, pairs, ..Evidence::default() }
+    }
+
+    /// New pairs, where the canary is who gets the copies. The first look at a
+    /// mirror only says where it stands.
+    fn pairs_of(&mut self, reading: &SplitReading) -> Pairs {
+        let now = reading.pairs.as_ref().filter(|mirror| mirror.version == self.canary);
+        let now = now.map(|mirror| mirror.pairs);
+        let before = std::mem::replace(&mut self.pairs, now);
+        let (Some(now), Some(before)) = (now, before) else { return Pairs::default() };
+        let new = |of: fn(&PairsReading) -> u64| of(&now).checked_sub(of(&before));
+        let pairs = || {
+            Some(Pairs {
+                canary_only: new(|pairs| pairs.copy_failed)?,
+                primary_only: new(|pairs| pairs.original_failed)?,
+                neither: new(|pairs| pairs.neither_failed)?,
+            })
+        };
+        pairs().unwrap_or_default()
     }
 
     fn delta_of(&mut self, generation: &GenerationReading) -> GenerationDelta {
@@ -93,8 +115,8 @@ fn advance(last: &mut Option<ArmReading>, now: Option<&ArmReading>) -> ArmDelta 
     }
 }
 
-fn columns(arm: &ArmReading) -> [u64; 6] {
-    [arm.dispatched, arm.ok, arm.failed, arm.aborted, arm.slow, arm.failed_revealed]
+fn columns(arm: &ArmReading) -> [u64; 7] {
+    [arm.dispatched, arm.ok, arm.failed, arm.aborted, arm.slow, arm.failed_revealed, arm.failed_units]
 }
 
 fn went_back(now: &ArmReading, before: &ArmReading) -> bool {
@@ -105,9 +127,9 @@ fn went_back(now: &ArmReading, before: &ArmReading) -> bool {
 
 /// Callers have checked that nothing went back.
 fn difference(now: &ArmReading, before: Option<&ArmReading>) -> ArmDelta {
-    let zero = [0; 6];
+    let zero = [0; 7];
     let earlier = before.map_or(zero, columns);
-    let [dispatched, ok, failed, aborted, slow, failed_revealed] =
+    let [dispatched, ok, failed, aborted, slow, failed_revealed, failed_units] =
         std::array::from_fn(|i| columns(now)[i] - earlier[i]);
     let mut latency = Vec::new();
     for (bucket, count) in now.latency.counts().iter().enumerate() {
@@ -116,7 +138,7 @@ fn difference(now: &ArmReading, before: Option<&ArmReading>) -> ArmDelta {
             latency.push((u32::try_from(bucket).expect("there are under a thousand buckets"), new));
         }
     }
-    ArmDelta { dispatched, ok, failed, aborted, slow, failed_revealed, latency }
+    ArmDelta { dispatched, ok, failed, aborted, slow, failed_revealed, failed_units, latency }
 }
 
 fn is_empty(delta: &ArmDelta) -> bool {
@@ -127,6 +149,7 @@ fn is_empty(delta: &ArmDelta) -> bool {
 mod tests {
     use serin_proxy::Weights;
     use serin_proxy::histogram::{Histogram, index};
+    use serin_proxy::reading::MirrorReading;
 
     use super::*;
 
@@ -143,6 +166,7 @@ mod tests {
             aborted: 0,
             slow: 0,
             failed_revealed: 0,
+            failed_units: 0,
             latency,
         }
     }
@@ -162,6 +186,7 @@ mod tests {
                 })
                 .collect(),
             sticky: false,
+            pairs: None,
         }
     }
 
@@ -217,6 +242,28 @@ mod tests {
         assert_eq!(evidence.generations[0].canary, ArmDelta::default());
         assert_eq!(evidence.generations[0].canary_forced.failed, 1);
         assert_eq!(evidence.generations[0].w, 0.0);
+    }
+
+    fn mirrored(version: &str, copy_failed: u64, neither_failed: u64) -> SplitReading {
+        let pairs = PairsReading { copy_failed, neither_failed, ..PairsReading::default() };
+        let mirror = MirrorReading { version: version.to_owned(), pairs };
+        SplitReading { pairs: Some(mirror), ..split(vec![]) }
+    }
+
+    #[test]
+    fn only_new_pairs_count_and_only_the_canarys() {
+        let mut window = Window::new("primary", "canary");
+        let mut take = |version, failed, neither| {
+            let pairs = window.take(&mirrored(version, failed, neither)).pairs;
+            (pairs.canary_only, pairs.neither)
+        };
+        assert_eq!(take("canary", 7, 100), (0, 0), "from before anybody looked");
+        assert_eq!(take("canary", 9, 150), (2, 50));
+        assert_eq!(take("other", 20, 300), (0, 0));
+        assert_eq!(take("canary", 21, 310), (0, 0), "who knows whose these were");
+        assert_eq!(take("canary", 22, 320), (1, 10));
+        assert_eq!(take("canary", 0, 0), (0, 0), "counters that went back are no evidence");
+        assert_eq!(take("canary", 1, 0), (1, 0));
     }
 
     #[test]

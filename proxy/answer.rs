@@ -4,6 +4,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::body::Upload;
+use crate::counting::Counting;
 use crate::fault::At;
 use crate::fault::Fault;
 use crate::fault::Kind;
@@ -38,6 +40,8 @@ pub struct Relayed {
     /// What the head said; the end of the body may say worse.
     outcome: Outcome,
     grpc: bool,
+    /// The route's own rules of what counts as a failure.
+    counting: Option<Arc<Counting>>,
     /// The client's body, which may still be on its way.
     upload: Option<Rc<Upload>>,
 }
@@ -47,6 +51,7 @@ pub struct Expected {
     pub outcome: Outcome,
     /// The outcome stands in trailers.
     pub grpc: bool,
+    pub counting: Option<Arc<Counting>>,
     pub bodyless: bool,
 }
 
@@ -57,10 +62,10 @@ impl AnswerBody {
         flight: Flight,
         lease: Lease,
         upload: Option<Rc<Upload>>,
-        expected: &Expected,
+        expected: Expected,
     ) -> AnswerBody {
-        let Expected { outcome, grpc, bodyless } = *expected;
-        let mut relayed = Relayed { incoming, flight, lease: Some(lease), outcome, grpc, upload };
+        let Expected { outcome, grpc, counting, bodyless } = expected;
+        let mut relayed = Relayed { incoming, flight, lease: Some(lease), outcome, grpc, counting, upload };
         if relayed.incoming.is_end_stream() || bodyless {
             relayed.finish(None);
             return AnswerBody::Empty;
@@ -83,7 +88,10 @@ impl Relayed {
     fn finish(&mut self, trailers: Option<&http::HeaderMap>) {
         // A gRPC answer whose status never came was cut short.
         let failed = self.grpc && trailers.and_then(outcome::grpc_failure).unwrap_or(true);
-        self.flight.settle(if failed { self.outcome.failed() } else { self.outcome });
+        let outcome = if failed { self.outcome.failed() } else { self.outcome };
+        let counting = self.counting.as_ref().filter(|_| self.grpc);
+        let counts = counting.and_then(|counting| counting.of_trailers(trailers?));
+        self.flight.settle(outcome.counted(counts));
         if let Some(lease) = self.lease.take() {
             lease.give_back();
         }

@@ -38,6 +38,7 @@ use crate::mirror;
 use crate::model::Tell;
 use crate::outcome;
 use crate::outcome::Outcome;
+use crate::outcome::Verdict;
 use crate::reply::Reply;
 use crate::retry;
 use crate::retry::Ended;
@@ -240,7 +241,11 @@ impl Outgoing {
             copied.extensions.remove::<Teller>();
             let asked = &view.table.splits[split].versions[choice.version];
             shape(&mut copied, view.table.route(tries.route), asked, scene);
-            copy.spawn(lane, view, split, copied);
+            if let Some(pair) = &copy.pair {
+                // A request has at most one copy.
+                let _ = flight.pair.set(pair.clone());
+            }
+            copy.spawn(lane, view, split, tries.route, copied);
         }
         let within = parts.extensions.get::<RequestTimeout>();
         if let (Some(RequestTimeout(us)), Some(_)) = (within, has_body) {
@@ -303,7 +308,7 @@ async fn run(
     let (tell, view) = (route.tell, flight.view.clone());
     view.splits[split].budget.earn();
     let (mut kept, mut asked) = (Kept::default(), None);
-    let answer = loop {
+    let (answer, counts) = loop {
         let edits = |parts: &mut Parts, version: &VersionPlan, backend: &Rc<Backend>| {
             kept = shape(parts, route, version, scene);
             if let Some(edits) = &route.edits {
@@ -314,14 +319,17 @@ async fn run(
         let answer = send(&flight, split, &mut tries, &outgoing, tell, edits).await;
         let ended = ended(&flight, &tries, &outgoing, &answer);
         match tries.next(&flight, &ended, outgoing.can_resend()) {
-            Next::Pass(_) => break answer,
+            Next::Pass(_) => break (answer, ended.counts()),
             Next::Again { .. } | Next::Instead(_) => {}
+        }
+        if let Some(pair) = flight.pair.get().filter(|_| ended.was_taken()) {
+            pair.original_is_retried();
         }
         if let Ok(unwanted) = answer {
             reclaim(unwanted);
         }
         if let Err(fault) = flight.within(flight.rest()).await {
-            break Err(fault);
+            break (Err(fault), None);
         }
     };
     let version = &view.table.splits[split].versions[tries.version];
@@ -335,7 +343,7 @@ async fn run(
         Ok(answer) => {
             let mut response = match answer.switched {
                 true => switch(flight, answer, outgoing).await,
-                false => relay(flight, answer, outgoing),
+                false => relay(flight, answer, outgoing, route, counts),
             };
             let status = response.status();
             edit(response.headers_mut(), status);
@@ -399,7 +407,13 @@ fn ended(flight: &Flight, tries: &Tries, outgoing: &Outgoing, answer: &Result<An
 }
 
 /// Hands the version's answer on; its outcome is known at the latest byte.
-fn relay(flight: Flight, answer: Answer, outgoing: Outgoing) -> Response<AnswerBody> {
+fn relay(
+    flight: Flight,
+    answer: Answer,
+    outgoing: Outgoing,
+    route: &RoutePlan,
+    counts: Option<Verdict>,
+) -> Response<AnswerBody> {
     // The head is here: from now on only silence is a fault.
     flight.lane.flights.head_came(flight.key);
     let (mut parts, incoming) = answer.response.into_parts();
@@ -409,18 +423,20 @@ fn relay(flight: Flight, answer: Answer, outgoing: Outgoing) -> Response<AnswerB
     if grpc_failure == Some(true) {
         outcome = outcome.failed();
     }
-    if outcome.verdict == outcome::Verdict::Failure {
+    outcome = outcome.counted(counts);
+    if outcome.verdict != Verdict::Success {
         flight.settle(outcome);
     }
     let ok = parts.status == StatusCode::OK;
     let expected = Expected {
         outcome,
+        counting: route.counting.clone(),
         grpc: ok && grpc_failure.is_none() && outcome::is_grpc(&parts.headers),
         bodyless: outgoing.head_only
             || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED),
     };
     rewrite::response(&mut parts.headers, flight.age_us());
-    let body = AnswerBody::relay(incoming, flight, answer.lease, outgoing.upload, &expected);
+    let body = AnswerBody::relay(incoming, flight, answer.lease, outgoing.upload, expected);
     Response::from_parts(parts, body)
 }
 

@@ -5,6 +5,7 @@
 //! nobody.
 
 use std::cell::Cell;
+use std::cell::OnceCell;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -20,6 +21,7 @@ use crate::lane::Lane;
 use crate::lane::View;
 use crate::outcome::Outcome;
 use crate::outcome::Verdict;
+use crate::pair::Pair;
 use crate::split::Choice;
 use crate::table::VersionPlan;
 use crate::tally::Shard;
@@ -40,6 +42,8 @@ pub struct Flight {
     pub id: Cell<[u64; 2]>,
     /// Counts at the endpoint that is asked.
     busy: RefCell<Option<Busy>>,
+    /// With a copy that was sent to a mirror.
+    pub pair: OnceCell<Rc<Pair>>,
     settled: Cell<bool>,
 }
 
@@ -54,7 +58,7 @@ impl Flight {
         timeouts: Timeouts,
         has_body: bool,
     ) -> Flight {
-        let (key, started_us) = lane.flights.begin(toss, choice.version, choice.forced, &timeouts);
+        let (key, started_us) = lane.flights.begin(toss, choice, &timeouts);
         if !has_body && timeouts.total_us != 0 {
             lane.flights.request_ended(key);
         }
@@ -69,6 +73,7 @@ impl Flight {
             hash: None,
             id: Cell::default(),
             busy: RefCell::default(),
+            pair: OnceCell::new(),
             settled: Cell::new(false),
         };
         flight.shard().begin();
@@ -136,6 +141,14 @@ impl Flight {
     /// The same for who knows how old the request is.
     pub fn settle_at(&self, outcome: Outcome, age_us: u64) {
         if !self.settled.replace(true) {
+            let late = self.timeouts.fails_after_us != 0 && age_us > self.timeouts.fails_after_us;
+            let outcome = match outcome.verdict {
+                Verdict::Success if late => outcome.failed(),
+                _ => outcome,
+            };
+            if let Some(pair) = self.pair.get() {
+                pair.original(outcome.verdict, age_us);
+            }
             self.shard().end(outcome, age_us);
             if outcome.verdict != Verdict::Uncounted {
                 self.shard().exemplify(self.id.get(), age_us, self.started_us + age_us);

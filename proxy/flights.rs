@@ -21,6 +21,7 @@ use crate::fault::Kind;
 use crate::model::Role;
 use crate::outcome::Verdict;
 use crate::split::Arm;
+use crate::split::Choice;
 use crate::split::Generation;
 use crate::split::SplitCell;
 use crate::timeouts::Timeouts;
@@ -88,6 +89,7 @@ struct Coin {
     toss: Rc<Toss>,
     version: usize,
     forced: bool,
+    unit: u64,
     slow: bool,
     revealed: bool,
 }
@@ -105,11 +107,12 @@ impl Flights {
     }
 
     /// Enters a request and counts it as dispatched to its arm.
-    pub fn begin(&self, toss: Rc<Toss>, version: usize, forced: bool, timeouts: &Timeouts) -> (Key, u64) {
+    pub fn begin(&self, toss: Rc<Toss>, choice: &Choice, timeouts: &Timeouts) -> (Key, u64) {
+        let Choice { version, forced, unit, .. } = *choice;
         let now_us = clock::now_us();
         self.now_us.set(now_us);
         toss.generation.arm(self.worker, version, forced).dispatched.add(1);
-        let coin = Coin { toss, version, forced, slow: false, revealed: false };
+        let coin = Coin { toss, version, forced, unit, slow: false, revealed: false };
         let mut slab = self.slab.borrow_mut();
         let index = slab.vacancy();
         slab.live += 1;
@@ -333,6 +336,9 @@ impl Flights {
             }
             Verdict::Failure => {
                 arm.failed.add(1);
+                if coin.toss.cell.fails_first(coin.unit) {
+                    arm.failed_units.add(1);
+                }
                 if coin.revealed {
                     arm.failed_revealed.add(1);
                 }

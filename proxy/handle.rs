@@ -19,6 +19,7 @@ use crate::lane::LaneCounts;
 use crate::model::Model;
 use crate::overload::Overload;
 use crate::reading;
+use crate::reading::MirrorReading;
 use crate::reading::OverloadReading;
 use crate::reading::Reading;
 use crate::reading::SplitReading;
@@ -330,6 +331,10 @@ impl Handle {
                     current: newest.id,
                     weights: newest.weights.clone(),
                     sticky: split.sticky.is_some(),
+                    pairs: split.mirror.as_ref().map(|mirror| MirrorReading {
+                        version: mirror.version.clone(),
+                        pairs: plan.cell.read_pairs(),
+                    }),
                     generations,
                 }
             })

@@ -8,7 +8,9 @@ use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 
+use http::HeaderMap;
 use http::HeaderValue;
+use http::StatusCode;
 use http::request::Parts;
 use http_body_util::BodyExt;
 
@@ -17,16 +19,22 @@ use crate::attempt::attempt;
 use crate::body::RequestBody;
 use crate::body::Tee;
 use crate::clock;
+use crate::counting::Counting;
 use crate::fault::Fault;
 use crate::fault::Kind;
+use crate::head::Fields;
 use crate::lane::Lane;
 use crate::lane::View;
+use crate::outcome;
 use crate::outcome::Outcome;
 use crate::outcome::Verdict;
+use crate::pair::Copied;
+use crate::pair::Pair;
 use crate::retry;
 use crate::retry::MAX_TRIES;
 use crate::rewrite;
 use crate::split::point_of;
+use crate::table::RouteId;
 use crate::table::SplitPlan;
 use crate::upstream::Wish;
 
@@ -36,6 +44,8 @@ const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
 /// A copy that was decided on and waits for the request's head.
 pub struct Copy {
     version: usize,
+    /// With the user's request, where that is the primary's.
+    pub pair: Option<Rc<Pair>>,
     tee: Option<Rc<Tee>>,
     running: Running,
 }
@@ -52,7 +62,7 @@ pub fn plan(
     version: usize,
     has_body: Option<Option<u64>>,
 ) -> Option<Copy> {
-    let SplitPlan { mirror, versions, .. } = &view.table.splits[split];
+    let SplitPlan { mirror, versions, cell, primary, .. } = &view.table.splits[split];
     let (target, mirror) = mirror.as_ref()?;
     if *target == version || point_of(lane.random()) >= mirror.parts {
         return None;
@@ -66,7 +76,8 @@ pub fn plan(
     shard.mirrored.add(1);
     copies.set(copies.get() + 1);
     let tee = has_body.map(|length| Tee::new(mirror.max_body, length));
-    Some(Copy { version: *target, tee, running: Running(copies.clone()) })
+    let pair = (version == *primary).then(|| Rc::new(Pair::new(cell.clone(), lane.index)));
+    Some(Copy { version: *target, pair, tee, running: Running(copies.clone()) })
 }
 
 impl Copy {
@@ -75,10 +86,10 @@ impl Copy {
     }
 
     /// Sends the copy on its way and returns at once.
-    pub fn spawn(self, lane: &Rc<Lane>, view: &Rc<View>, split: usize, mut parts: Parts) {
+    pub fn spawn(self, lane: &Rc<Lane>, view: &Rc<View>, split: usize, route: RouteId, mut parts: Parts) {
         parts.headers.insert(rewrite::MIRROR, HeaderValue::from_static("1"));
         let (lane, view) = (lane.clone(), view.clone());
-        tokio::task::spawn_local(async move { self.run(&lane, &view, split, parts).await });
+        tokio::task::spawn_local(async move { self.run(&lane, &view, split, route, parts).await });
     }
 
     /// Asks on where the copy was surely not taken.
@@ -108,18 +119,25 @@ impl Copy {
         }
     }
 
-    async fn run(self, lane: &Lane, view: &View, split: usize, parts: Parts) {
+    async fn run(self, lane: &Lane, view: &View, split: usize, route: RouteId, parts: Parts) {
         let plan = &view.table.splits[split].versions[self.version];
         let shard = plan.shadow.shard(lane.index);
         let started_us = clock::now_us();
         shard.begin();
+        let counting = view.table.route(route).counting.as_deref();
+        let has_head = Cell::new(false);
         let exchange = async {
             let answer = self.answer(lane, view, split, &parts).await?;
-            let outcome = Outcome::of_status(answer.response.status());
-            let mut rest = pin!(answer.response.into_body());
+            has_head.set(true);
+            let (head, rest) = answer.response.into_parts();
+            let mut outcome = outcome_of(head.status, &head.headers, counting);
+            let mut rest = pin!(rest);
             while let Some(frame) = rest.frame().await {
                 let frame = frame.map_err(|error| Fault::of_exchange(&error))?;
                 shard.bytes_out.add(frame.data_ref().map_or(0, |data| data.len() as u64));
+                if let Some(trailers) = frame.trailers_ref() {
+                    outcome = outcome_at_end(outcome, trailers, counting);
+                }
             }
             answer.lease.give_back();
             Ok(outcome)
@@ -128,9 +146,9 @@ impl Copy {
         // A client that is still uploading keeps its copy waiting.
         let cut_off =
             self.tee.as_ref().is_some_and(|tee| tee.is_abandoned() || (ended.is_err() && !tee.has_ended()));
-        let mut outcome = match ended {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(fault)) => Outcome::of_fault(fault),
+        let mut outcome = match &ended {
+            Ok(Ok(outcome)) => *outcome,
+            Ok(Err(fault)) => Outcome::of_fault(*fault),
             Err(_) => Outcome::of_fault(Fault::upstream(Kind::Timeout)),
         };
         if cut_off && outcome.verdict == Verdict::Failure {
@@ -138,9 +156,32 @@ impl Copy {
             shard.mirror_dropped.add(1);
             outcome = outcome.uncounted();
         }
-        shard.end(outcome, clock::now_us() - started_us);
+        let age_us = clock::now_us() - started_us;
+        shard.end(outcome, age_us);
+        if let Some(pair) = &self.pair {
+            pair.copy(match ended {
+                _ if cut_off => Copied::Unknown,
+                Err(_) if has_head.get() => Copied::Unknown,
+                Err(_) => Copied::Silent { us: age_us },
+                Ok(_) => Copied::Answered(outcome.verdict),
+            });
+        }
         drop(self.running);
     }
+}
+
+/// What a copy's head says of it, by the rules of the user's request.
+fn outcome_of(status: StatusCode, fields: &HeaderMap, counting: Option<&Counting>) -> Outcome {
+    let outcome = match outcome::grpc_failure(fields) {
+        Some(true) => Outcome::of_status(status).failed(),
+        _ => Outcome::of_status(status),
+    };
+    outcome.counted(counting.and_then(|counting| counting.of_head(status.as_u16(), Fields::Map(fields))))
+}
+
+fn outcome_at_end(outcome: Outcome, trailers: &HeaderMap, counting: Option<&Counting>) -> Outcome {
+    let outcome = if outcome::grpc_failure(trailers) == Some(true) { outcome.failed() } else { outcome };
+    outcome.counted(counting.and_then(|counting| counting.of_trailers(trailers)))
 }
 
 impl Drop for Running {

@@ -55,6 +55,11 @@ impl Outcome {
         Outcome { verdict: Verdict::Failure, ..self }
     }
 
+    /// The same answer, counted as somebody's rules have it.
+    pub fn counted(self, verdict: Option<Verdict>) -> Outcome {
+        Outcome { verdict: verdict.unwrap_or(self.verdict), ..self }
+    }
+
     pub fn uncounted(self) -> Outcome {
         Outcome { verdict: Verdict::Uncounted, ..self }
     }

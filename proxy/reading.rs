@@ -184,6 +184,26 @@ pub struct SplitReading {
     /// list some time after its last request ended.
     pub generations: Vec<GenerationReading>,
     pub sticky: bool,
+    /// Mirrored requests, where there is a mirror.
+    #[serde(default)]
+    pub pairs: Option<MirrorReading>,
+}
+
+/// What became of the primary's requests that a mirror got a copy of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MirrorReading {
+    /// Who got the copies.
+    pub version: String,
+    pub pairs: PairsReading,
+}
+
+/// Requests of the primary and copies of them, by who has failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairsReading {
+    pub neither_failed: u64,
+    pub original_failed: u64,
+    pub copy_failed: u64,
+    pub both_failed: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -211,6 +231,10 @@ pub struct ArmReading {
     /// Failures that `latency` already holds because their age passed the
     /// reveal mark while they were still under way.
     pub failed_revealed: u64,
+    /// Of `failed`, those whose user had not failed before. Where no user is known
+    /// each request is one.
+    #[serde(default)]
+    pub failed_units: u64,
     /// Ages of `ok` requests, and of requests under way that passed the reveal
     /// mark (these at that age).
     pub latency: Histogram,

@@ -9,6 +9,7 @@
 pub mod fuzz;
 mod generation;
 mod sticky;
+mod units;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,12 +25,16 @@ use crate::model::Force;
 use crate::model::ForceOn;
 use crate::model::Role;
 use crate::reading::GenerationReading;
+use crate::reading::PairsReading;
+use crate::tally::Count;
 use crate::text::Pattern;
+use crate::weights::WHOLE;
 use crate::weights::Weights;
 
 pub use generation::{Arm, Generation, begin_at, next_id};
 pub use sticky::Compiled as Sticky;
 pub use sticky::point_of;
+use units::Units;
 
 /// How long a superseded generation stays readable after its last request.
 const LINGER_US: u64 = 5_000_000;
@@ -47,7 +52,21 @@ pub struct SplitCell {
     /// Superseded generations with the time they were superseded. Touched by
     /// the control side alone.
     past: Mutex<VecDeque<(u64, Arc<Generation>)>>,
+    /// Requests that were mirrored, with how original and copy have ended.
+    pairs: Box<[Pairs]>,
+    /// Users who have failed already, where users stay with a version.
+    units: Arc<Units>,
     workers: usize,
+}
+
+/// One worker's mirrored requests whose both ends are known.
+#[derive(Default)]
+#[repr(align(128))]
+pub struct Pairs {
+    pub neither_failed: Count,
+    pub original_failed: Count,
+    pub copy_failed: Count,
+    pub both_failed: Count,
 }
 
 impl SplitCell {
@@ -60,8 +79,35 @@ impl SplitCell {
             slow_us: AtomicU64::new(0),
             reveal_us: AtomicU64::new(0),
             past: Mutex::default(),
+            pairs: (0..workers).map(|_| Pairs::default()).collect(),
+            units: Arc::default(),
             workers,
         }
+    }
+
+    /// The same cell, with what the one before it knew of users.
+    pub fn knowing(self, before: &SplitCell) -> SplitCell {
+        SplitCell { units: before.units.clone(), ..self }
+    }
+
+    pub fn pairs(&self, worker: usize) -> &Pairs {
+        &self.pairs[worker]
+    }
+
+    pub fn read_pairs(&self) -> PairsReading {
+        let mut sum = PairsReading::default();
+        for shard in &self.pairs {
+            sum.neither_failed += shard.neither_failed.get();
+            sum.original_failed += shard.original_failed.get();
+            sum.copy_failed += shard.copy_failed.get();
+            sum.both_failed += shard.both_failed.get();
+        }
+        sum
+    }
+
+    /// Has nothing of this user failed before, since a canary got its first weight?
+    pub fn fails_first(&self, unit: u64) -> bool {
+        self.units.insert(unit)
     }
 
     /// Puts new weights in force for every request from now on.
@@ -70,6 +116,10 @@ impl SplitCell {
         let mut past = self.past.lock().expect("no holder of this lock panics");
         let next = Arc::new(Generation::new(weights.clone(), &self.versions, self.workers));
         let id = next.id;
+        let all_on_one = |weights: &Weights| weights.iter().any(|(_, parts)| parts == WHOLE);
+        if all_on_one(&self.generation.load().weights) && !all_on_one(weights) {
+            self.units.forget();
+        }
         let previous = self.generation.swap(next);
         past.push_back((clock::now_us(), previous));
         if past.len() > MAX_PAST {
@@ -155,6 +205,8 @@ impl ForceRule {
 pub struct Choice {
     pub version: usize,
     pub forced: bool,
+    /// The user, where a user keeps a version; zero where each request is by itself.
+    pub unit: u64,
     pub set_cookies: Vec<String>,
 }
 
@@ -167,12 +219,17 @@ pub fn choose(
     random: u64,
 ) -> Choice {
     if let Some(rule) = force.iter().find(|rule| rule.applies(head)) {
-        return Choice { version: rule.version, forced: true, set_cookies: Vec::new() };
+        return Choice { version: rule.version, forced: true, unit: 0, set_cookies: Vec::new() };
     }
     let place = sticky.and_then(|sticky| sticky.place(head, random));
-    let (point, set_cookie) = match place {
-        Some(place) => (place.point, place.set_cookie),
-        None => (point_of(random), None),
+    let (point, unit, set_cookie) = match place {
+        Some(place) => (point_of(place.unit), place.unit, place.set_cookie),
+        None => (point_of(random), 0, None),
     };
-    Choice { version: generation.owner(point), forced: false, set_cookies: set_cookie.into_iter().collect() }
+    Choice {
+        version: generation.owner(point),
+        forced: false,
+        unit,
+        set_cookies: set_cookie.into_iter().collect(),
+    }
 }

@@ -19,6 +19,7 @@ use http::StatusCode;
 
 use crate::breaker::Breaker;
 use crate::clock;
+use crate::counting::Counting;
 use crate::edit::Answered;
 use crate::edit::Edits;
 use crate::edit::InForce;
@@ -124,6 +125,8 @@ pub struct RoutePlan {
     pub grpc_timeout_us: Option<u64>,
     pub retry: Option<Plan>,
     pub tell: Tell,
+    /// Its own rules of what counts as a failure.
+    pub counting: Option<Arc<Counting>>,
     hashing: Hashing,
 }
 
@@ -292,6 +295,7 @@ impl Compiler<'_> {
                 self.problem(format!("{path}.hash"), text);
                 Hashing::default()
             });
+            let counting = self.counting(route, &path);
             routes.plans.push(RoutePlan {
                 id: RouteId { host: index as u32, plan: routes.plans.len() as u32 },
                 name: route.name.clone(),
@@ -305,6 +309,7 @@ impl Compiler<'_> {
                 grpc_timeout_us: route.timeouts.grpc.map(clock::us),
                 retry,
                 tell: route.tell,
+                counting,
             });
             let all = [Match::default()];
             let matches = if route.matches.is_empty() { &all[..] } else { &route.matches };
@@ -340,6 +345,11 @@ impl Compiler<'_> {
             Err(name) => Err(format!("there is no version {name:?}")),
         };
         plan.inspect_err(|text| self.problem(format!("{path}.retry"), text.clone())).ok()
+    }
+
+    fn counting(&mut self, route: &Route, path: &str) -> Option<Arc<Counting>> {
+        let counting = Counting::new(route.outcome.as_ref()?).map(Arc::new);
+        counting.inspect_err(|text| self.problem(format!("{path}.outcome"), text.clone())).ok()
     }
 
     fn action(&mut self, model: &Model, route: &Route, path: &str) -> Option<Action> {
@@ -493,7 +503,7 @@ impl Compiler<'_> {
         }
         // Other weights come into force with the table, not a moment later: its
         // endpoints may be what the weights were changed for.
-        let cell = new();
+        let cell = new().knowing(&before.cell);
         cell.inherit(&before.cell);
         Arc::new(cell)
     }

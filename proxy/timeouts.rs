@@ -23,6 +23,8 @@ pub struct Timeouts {
     /// To the answer's head, of one attempt.
     pub try_us: u64,
     pub try_idle_us: u64,
+    /// No bound: an answer that ends later counts as a failure.
+    pub fails_after_us: u64,
 }
 
 impl Timeouts {
@@ -36,6 +38,7 @@ impl Timeouts {
             by_client: false,
             try_us: us(route.retry.as_ref().and_then(|retry| retry.per_try_timeout)),
             try_idle_us: us(route.retry.as_ref().and_then(|retry| retry.per_try_idle_timeout)),
+            fails_after_us: us(route.outcome.as_ref().and_then(|rules| rules.slower_than)),
         }
     }
 

@@ -191,15 +191,19 @@ impl Tries {
 
     /// Must the fields of an answer of this status be looked at?
     pub fn looks_into(&self, view: &View, status: u16) -> bool {
-        self.policy(view).is_some_and(|policy| policy.looks_into(status))
+        view.table.route(self.route).counting.is_some()
+            || self.policy(view).is_some_and(|policy| policy.looks_into(status))
     }
 
-    /// What an answer's head means for another attempt.
+    /// What an answer's head means for another attempt, and for its count.
     pub fn signs(&self, view: &View, status: u16, fields: Fields<'_>) -> Signs {
-        match self.policy(view) {
+        let counting = view.table.route(self.route).counting.as_ref();
+        let counts = counting.and_then(|counting| counting.of_head(status, fields));
+        let signs = match self.policy(view) {
             Some(policy) => policy.signs(status, fields),
             None => Signs::of_status(status),
-        }
+        };
+        Signs { counts, ..signs }
     }
 
     /// Counts how the attempt has ended, decides what follows, and settles the
@@ -241,7 +245,7 @@ impl Tries {
     fn hand_over(&mut self, flight: &Flight, ended: &Ended, instead: Instead) {
         flight.settle(match ended {
             Ended::Failed(fault) => Outcome::of_fault(*fault),
-            Ended::Answered(signs) => Outcome::of_code(signs.status).failed(),
+            Ended::Answered(signs) => Outcome::of_code(signs.status).failed().counted(signs.counts),
         });
         flight.shard().shielded.add(1);
         flight.lane.flights.restart(flight.key, &flight.timeouts);

@@ -18,6 +18,8 @@ use serin::judge::coin::Tosses;
 use serin::judge::evidence::ArmDelta;
 use serin::judge::evidence::Evidence;
 use serin::judge::evidence::GenerationDelta;
+use serin::judge::evidence::Pairs;
+use serin::judge::failures;
 use serin::judge::failures::Failed;
 use serin::judge::failures::Failures;
 use serin::judge::history::History;
@@ -368,7 +370,10 @@ fn combination_intervals_coin_and_mirror_agree() {
         agree("split", tosses.log_e(), case.out);
     }
     for case in cases::<Mirrored>("mirrored", 3) {
-        agree("mirrored", mirrored::factor(case.canary_only, case.primary_only, case.psi), case.out);
+        let pairs = Pairs { canary_only: case.canary_only, primary_only: case.primary_only, neither: 9 };
+        let (tosses, good) = mirrored::asked(&Evidence { pairs, ..Evidence::default() });
+        agree("mirrored", failures::factor(tosses[0], 1.0, case.psi), case.out);
+        assert_eq!(good, 9 + case.primary_only as i64);
     }
 }
 

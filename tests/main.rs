@@ -37,6 +37,7 @@ mod manners;
 mod mirror;
 mod nginx;
 mod openapi;
+mod outcome;
 mod outlier;
 mod overload;
 mod proof;

@@ -43,6 +43,7 @@ mod site;
 
 mod health;
 
+mod outcome;
 mod outliers;
 
 mod listeners;

@@ -14,6 +14,10 @@ pub struct Analysis {
     pub alpha: f64,
     pub relative_failures: Option<RelativeFailures>,
     pub relative_latency: Option<RelativeLatency>,
+    /// Mirrored requests of which only one version failed the copy; where the canary
+    /// gets copies.
+    #[serde(default)]
+    pub mirrored: Option<RelativeFailures>,
     pub success: Option<SuccessObjective>,
     pub latency: Option<LatencyObjective>,
     /// Length of a burst window; zero switches the burst guard off.
@@ -112,6 +116,7 @@ impl Default for Analysis {
             alpha: 0.001,
             relative_failures: Some(RelativeFailures { rho: 1.2, delta: 0.0005, share: 0.4 }),
             relative_latency: Some(RelativeLatency { margin: 0.1, share: 0.3 }),
+            mirrored: None,
             success: None,
             latency: None,
             window: Duration::from_secs(10),

@@ -14,6 +14,41 @@ pub struct Evidence {
     /// What webhooks have answered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub words: Vec<Word>,
+    /// Mirrored requests of the primary and their copies.
+    #[serde(default)]
+    pub pairs: Pairs,
+}
+
+/// The same request answered by both versions; who has failed it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pairs {
+    pub canary_only: u64,
+    pub primary_only: u64,
+    pub neither: u64,
+}
+
+impl Evidence {
+    /// What another replica of the proxy has counted. Replicas toss the same coin,
+    /// so generations of one name are one; the order of sums changes nothing.
+    pub fn add(&mut self, other: &Evidence) {
+        for theirs in &other.generations {
+            let same = |mine: &&mut GenerationDelta| mine.id == theirs.id && mine.w == theirs.w;
+            match self.generations.iter_mut().find(same) {
+                Some(mine) => {
+                    mine.canary.add(&theirs.canary);
+                    mine.primary.add(&theirs.primary);
+                    mine.canary_forced.add(&theirs.canary_forced);
+                }
+                None => self.generations.push(theirs.clone()),
+            }
+        }
+        self.generations.sort_by_key(|delta| delta.id);
+        self.sticky |= other.sticky;
+        self.words.extend(other.words.iter().cloned());
+        self.pairs.canary_only += other.pairs.canary_only;
+        self.pairs.primary_only += other.pairs.primary_only;
+        self.pairs.neither += other.pairs.neither;
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,7 +71,73 @@ pub struct ArmDelta {
     pub aborted: u64,
     pub slow: u64,
     pub failed_revealed: u64,
+    /// Failures of users who had not failed before, where users stay with a version.
+    #[serde(default)]
+    pub failed_units: u64,
     /// New observations per bucket of `serin_proxy::histogram`: (bucket, count),
     /// only buckets that changed. See `ArmReading::latency` for what is in it.
     pub latency: Vec<(u32, u64)>,
+}
+
+impl ArmDelta {
+    fn add(&mut self, other: &ArmDelta) {
+        let ArmDelta { dispatched, ok, failed, aborted, slow, failed_revealed, failed_units, latency } =
+            other;
+        self.dispatched += dispatched;
+        self.ok += ok;
+        self.failed += failed;
+        self.aborted += aborted;
+        self.slow += slow;
+        self.failed_revealed += failed_revealed;
+        self.failed_units += failed_units;
+        for (bucket, n) in latency {
+            add_sparse(&mut self.latency, *bucket, *n);
+        }
+    }
+}
+
+/// Adds to one bucket of a sparse histogram that is kept in order.
+pub fn add_sparse(buckets: &mut Vec<(u32, u64)>, bucket: u32, n: u64) {
+    match buckets.binary_search_by_key(&bucket, |(index, _)| *index) {
+        Ok(at) => buckets[at].1 += n,
+        Err(at) => buckets.insert(at, (bucket, n)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(id: u64, canary_failed: u64, bucket: u32) -> Evidence {
+        let canary = ArmDelta {
+            dispatched: 10,
+            ok: 10 - canary_failed,
+            failed: canary_failed,
+            latency: vec![(bucket, 10 - canary_failed)],
+            ..ArmDelta::default()
+        };
+        let delta = GenerationDelta { id, w: 0.1, canary, ..GenerationDelta::default() };
+        Evidence {
+            generations: vec![delta],
+            pairs: Pairs { canary_only: id, ..Pairs::default() },
+            ..Evidence::default()
+        }
+    }
+
+    #[test]
+    fn replicas_add_up_in_any_order() {
+        let parts = [part(1, 2, 40), part(2, 1, 40), part(1, 3, 30)];
+        let sum = |order: [usize; 3]| {
+            let mut sum = Evidence::default();
+            order.into_iter().for_each(|at| sum.add(&parts[at]));
+            sum
+        };
+        let whole = sum([0, 1, 2]);
+        assert_eq!(whole, sum([2, 1, 0]));
+        assert_eq!(whole, sum([1, 0, 2]));
+        let first = &whole.generations[0].canary;
+        assert_eq!((first.dispatched, first.failed), (20, 5));
+        assert_eq!(first.latency, [(30, 7), (40, 8)]);
+        assert_eq!(whole.pairs.canary_only, 4);
+    }
 }

@@ -150,11 +150,13 @@ fn bet(purse: &mut Purse, failed: Failed, tolerated: f64) {
     if canary + primary == 0 || !(w > 0.0 && w < 1.0) {
         return;
     }
-    let (canary, primary) = (canary as f64, primary as f64);
-    let fair = tolerated * w + 1.0 - w;
-    purse.bet((1..=ODDS).map(|j| {
-        let odds = 2.0_f64.powi(j);
-        let blames_primary = (fair / (tolerated * odds * w + 1.0 - w)).ln();
-        canary * (odds.ln() + blames_primary) + primary * blames_primary
-    }));
+    purse.bet((1..=ODDS).map(|j| factor(failed, tolerated, 2.0_f64.powi(j))));
+}
+
+/// What a bet wins on the canary being so many times likelier to fail than is
+/// tolerated.
+pub fn factor(failed: Failed, tolerated: f64, odds: f64) -> f64 {
+    let Failed { canary, primary, w } = failed;
+    let blames_primary = ((tolerated * w + 1.0 - w) / (tolerated * odds * w + 1.0 - w)).ln();
+    canary as f64 * (odds.ln() + blames_primary) + primary as f64 * blames_primary
 }

@@ -11,6 +11,7 @@ use serin_proxy::histogram::BUCKETS;
 use super::alternatives::clamp_estimate;
 use super::evidence::ArmDelta;
 use super::evidence::Evidence;
+use super::evidence::add_sparse;
 use super::interval::rate_interval;
 use crate::clock::Moment;
 
@@ -171,14 +172,6 @@ impl Fading {
 
     pub fn buckets(&self) -> &[(u32, u64)] {
         &self.buckets
-    }
-}
-
-/// Adds to one bucket of a sparse histogram that is kept in order.
-pub fn add_sparse(buckets: &mut Vec<(u32, u64)>, bucket: u32, n: u64) {
-    match buckets.binary_search_by_key(&bucket, |(index, _)| *index) {
-        Ok(at) => buckets[at].1 += n,
-        Err(at) => buckets.insert(at, (bucket, n)),
     }
 }
 

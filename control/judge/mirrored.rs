@@ -1,7 +1,14 @@
-//! Mirrored traffic: the same request answered by both versions. Only pairs
-//! that differ speak, and each is a fair coin while the versions are alike.
+//! Mirrored traffic: the same request answered by both versions. What both failed
+//! says nothing, however much of it there is. A pair that only one failed is a toss
+//! of a fair coin while the versions are alike, and it is bet on like any failure
+//! that a fair coin assigned; no user was exposed to it.
 
-/// What a bet on odds `psi` wins on pairs that only one version failed.
-pub fn factor(canary_only: u64, primary_only: u64, psi: f64) -> f64 {
-    canary_only as f64 * (2.0 * psi / (1.0 + psi)).ln() + primary_only as f64 * (2.0 / (1.0 + psi)).ln()
+use super::evidence::Evidence;
+use super::failures::Failed;
+
+/// The tosses, and how many requests the canary answered well.
+pub fn asked(evidence: &Evidence) -> (Vec<Failed>, i64) {
+    let pairs = evidence.pairs;
+    let tosses = Failed { canary: pairs.canary_only, primary: pairs.primary_only, w: 0.5 };
+    (vec![tosses], (pairs.neither + pairs.primary_only) as i64)
 }

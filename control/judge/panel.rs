@@ -5,11 +5,13 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::evidence::ArmDelta;
 use super::evidence::Evidence;
 use super::failures::Failed;
 use super::failures::Failures;
 use super::history::History;
 use super::logs::log_mean;
+use super::mirrored;
 use super::objective::Objective;
 use super::purse::Purse;
 use super::slowness::Slowness;
@@ -33,6 +35,8 @@ pub struct Seat {
 pub enum Kind {
     RelativeFailures,
     RelativeLatency,
+    /// Failures of mirrored requests that only one version failed.
+    Mirrored,
     Success,
     Latency,
 }
@@ -56,12 +60,17 @@ impl Kind {
         match self {
             Kind::RelativeFailures => "relative_failures",
             Kind::RelativeLatency => "relative_latency",
+            Kind::Mirrored => "mirrored",
             Kind::Success => "success",
             Kind::Latency => "latency",
         }
     }
 
     pub fn is_relative(self) -> bool {
+        self.leans_on_coin() || self == Kind::Mirrored
+    }
+
+    pub fn leans_on_coin(self) -> bool {
         matches!(self, Kind::RelativeFailures | Kind::RelativeLatency)
     }
 }
@@ -78,6 +87,10 @@ impl Panel {
         if let Some(asked) = analysis.relative_latency {
             let test = Slowness::new(asked.margin, planned, cap);
             sit(Kind::RelativeLatency, asked.share, Test::Slowness(test));
+        }
+        if let Some(asked) = analysis.mirrored {
+            let test = Failures::new(asked.rho, asked.delta, planned, cap);
+            sit(Kind::Mirrored, asked.share, Test::Failures(test));
         }
         if let Some(asked) = analysis.success {
             let test = Objective::new(1.0 - asked.min, planned, cap);
@@ -99,7 +112,10 @@ impl Panel {
         for seat in &mut self.seats {
             match &mut seat.test {
                 Test::Failures(test) => {
-                    let (failed, good) = tossed(evidence);
+                    let (failed, good) = match seat.kind {
+                        Kind::Mirrored => mirrored::asked(evidence),
+                        _ => tossed(evidence),
+                    };
                     test.tick(&failed, good, history.failure_rate());
                 }
                 Test::Slowness(test) => {
@@ -189,7 +205,7 @@ impl Panel {
 
     pub fn failures(&self) -> Option<&Failures> {
         self.seats.iter().find_map(|seat| match &seat.test {
-            Test::Failures(test) => Some(test),
+            Test::Failures(test) if seat.kind == Kind::RelativeFailures => Some(test),
             _ => None,
         })
     }
@@ -215,13 +231,15 @@ impl View {
 }
 
 /// Failures of requests that a coin assigned, and by how many the canary's good
-/// ones grew.
+/// ones grew. Where a user's requests go one way the coin was tossed for the user:
+/// each counts once.
 fn tossed(evidence: &Evidence) -> (Vec<Failed>, i64) {
     let mut good = 0;
     let failed = evidence.generations.iter().map(|delta| {
         let canary = &delta.canary;
         good += canary.dispatched as i64 - canary.aborted as i64 - canary.failed as i64;
-        Failed { canary: canary.failed, primary: delta.primary.failed, w: delta.w }
+        let failed = |arm: &ArmDelta| if evidence.sticky { arm.failed_units } else { arm.failed };
+        Failed { canary: failed(canary), primary: failed(&delta.primary), w: delta.w }
     });
     (failed.collect(), good)
 }

@@ -15,7 +15,7 @@ use serin_proxy::histogram::Histogram;
 
 use super::evidence::ArmDelta;
 use super::evidence::Evidence;
-use super::history::add_sparse;
+use super::evidence::add_sparse;
 
 /// Cells that are kept; a longer window has coarser cells.
 const CELLS: u64 = 64;

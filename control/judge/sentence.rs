@@ -6,6 +6,7 @@ use serin_proxy::histogram::lower_us;
 use super::Cause;
 use super::Judge;
 use super::Verdict;
+use super::evidence::Pairs;
 use super::history::History;
 use super::logs::excess;
 use super::panel::Kind;
@@ -34,8 +35,10 @@ impl Judge {
             Verdict::Suspend => ("SUSPEND", "confirming"),
             Verdict::Continue => ("CONTINUE", "undecided"),
         };
+        let mirrored = self.panel.loudest(view).is_some_and(|seat| seat.kind == Kind::Mirrored);
         let facts = match (slow && verdict != Verdict::Continue, self.times(history)) {
             (true, Some(times)) => times,
+            _ if mirrored && verdict != Verdict::Continue => self.pairs(),
             _ => self.failures(),
         };
         let evidence = significant(self.log_e(view).min(TELLABLE).exp());
@@ -110,6 +113,14 @@ impl Judge {
         )
     }
 
+    fn pairs(&self) -> String {
+        let Pairs { canary_only, primary_only, neither } = self.tally.pairs;
+        format!(
+            "of {} mirrored requests the canary alone failed {canary_only}, the primary alone {primary_only}",
+            canary_only + primary_only + neither
+        )
+    }
+
     fn failures(&self) -> String {
         let (canary, primary) = (self.tally.canary, self.tally.primary);
         format!(
@@ -127,7 +138,7 @@ impl Judge {
     /// against the canary may be failures and no slow answer at all.
     fn is_about_time(&self, kind: Kind, history: &History) -> bool {
         match kind {
-            Kind::RelativeFailures | Kind::Success => false,
+            Kind::RelativeFailures | Kind::Mirrored | Kind::Success => false,
             Kind::Latency => true,
             Kind::RelativeLatency => {
                 let Arm { requests, failures } = self.tally.canary;
@@ -167,6 +178,7 @@ fn check_of(outlook: &Outlook) -> String {
     match outlook.kind {
         Kind::RelativeFailures => format!("the +{points} pp check"),
         Kind::RelativeLatency => "the check of the slowest hundredth".to_owned(),
+        Kind::Mirrored => "the mirrored check".to_owned(),
         Kind::Success => format!("the {} % objective", significant(100.0 * (1.0 - outlook.boundary.delta))),
         Kind::Latency => "the latency objective".to_owned(),
     }
@@ -188,7 +200,7 @@ fn shown<'a>(checks: impl Iterator<Item = &'a Check>) -> Vec<String> {
         let least = significant_four(100.0 * (1.0 - check.boundary().delta));
         match check.kind {
             Kind::RelativeFailures => of_primary(check, ""),
-            Kind::RelativeLatency => of_primary(check, " in slow answers"),
+            Kind::RelativeLatency | Kind::Mirrored => of_primary(check, " in slow answers"),
             Kind::Success => objectives.push(format!("inside the {least}% objective")),
             Kind::Latency => objectives.push(format!("inside the latency objective for {least}%")),
         }

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::evidence::ArmDelta;
 use super::evidence::Evidence;
-use super::history::add_sparse;
+use super::evidence::Pairs;
+use super::evidence::add_sparse;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
@@ -14,6 +15,8 @@ pub struct Tally {
     pub primary: Arm,
     /// Failures that the canary's share of traffic explains.
     pub explained: f64,
+    #[serde(default)]
+    pub pairs: Pairs,
     latency: Vec<(u32, u64)>,
     #[serde(default)]
     revealed_from_us: Option<u64>,
@@ -27,6 +30,9 @@ pub struct Arm {
 
 impl Tally {
     pub fn observe(&mut self, evidence: &Evidence) {
+        self.pairs.canary_only += evidence.pairs.canary_only;
+        self.pairs.primary_only += evidence.pairs.primary_only;
+        self.pairs.neither += evidence.pairs.neither;
         for delta in &evidence.generations {
             self.canary.add(&delta.canary);
             self.primary.add(&delta.primary);

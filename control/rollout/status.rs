@@ -63,7 +63,7 @@ pub struct Status {
 
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct TestStatus {
-    /// relative_failures, relative_latency, success or latency.
+    /// relative_failures, relative_latency, mirrored, success or latency.
     pub test: String,
     /// Of the error budget.
     pub share: f64,
@@ -191,7 +191,10 @@ impl Rollout {
         let mut warnings = judge.map(|judge| judge.warnings().to_vec()).unwrap_or_default();
         if self.state.sticky {
             warnings.push(
-                "requests are pinned to users: the error bound holds per user, not per request".to_owned(),
+                "requests are pinned to users: a user counts once, at the first failure since the rollout began, \
+                 so that the bound on false rollbacks holds per user; slowness and proof count requests, \
+                 for which it does not hold"
+                    .to_owned(),
             );
         }
         let a = &self.spec.analysis;

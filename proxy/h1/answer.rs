@@ -49,7 +49,8 @@ pub struct Answer {
     pub link: Link,
     pub links: Rc<Links>,
     pub input: Buffer,
-    signs: Signs,
+    /// What its fields say.
+    pub signs: Signs,
 }
 
 impl Client<'_> {

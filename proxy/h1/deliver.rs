@@ -49,7 +49,7 @@ struct Passing<'a> {
 impl Client<'_> {
     /// Passes the answer on and counts it by how it ends.
     pub async fn deliver(&mut self, mut question: Question, answer: Answer) -> Turn {
-        let Answer { head, age_us, out, mut link, links, mut input, .. } = answer;
+        let Answer { head, age_us, out, mut link, links, mut input, signs } = answer;
         let (lane, flight) = (self.lane, &question.flight);
         flight.lane.flights.head_came(flight.key);
         question.upload.forget();
@@ -57,12 +57,13 @@ impl Client<'_> {
         if head.failed {
             outcome = outcome.failed();
         }
+        outcome = outcome.counted(signs.counts);
         let until_close = matches!(head.framing, Framing::UntilClose);
         let (mut download, count) = match Download::new(out, head.framing, &mut input) {
             Ok(begun) => begun,
             Err(fault) => return self.fail(question, fault).await,
         };
-        if outcome.verdict == Verdict::Failure || download.framing.is_done() {
+        if outcome.verdict != Verdict::Success || download.framing.is_done() {
             flight.settle_at(outcome, age_us);
         }
         flight.shard().bytes_out.add(count as u64);

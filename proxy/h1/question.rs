@@ -128,9 +128,7 @@ impl Client<'_> {
         view.splits[split].budget.earn();
         let mut upload = Upload::new(request.framing, if has_body { tries.body_kept(&view) } else { 0 });
         let taken = length + upload.ride(&mut out, rest);
-        if has_body {
-            time_body(&flight, &upload, limits);
-        }
+        time_body(&flight, &upload, limits, has_body);
         let question = Question {
             flight,
             split,
@@ -188,9 +186,11 @@ fn is_idempotent(method: &str) -> bool {
 }
 
 /// A body has a time of its own, unless it is here already.
-fn time_body(flight: &Flight, upload: &Upload, limits: &Limits) {
+fn time_body(flight: &Flight, upload: &Upload, limits: &Limits, has_body: bool) {
     let flights = &flight.lane.flights;
-    if upload.has_ended() {
+    if !has_body {
+        // Nothing to wait for.
+    } else if upload.has_ended() {
         flights.request_ended(flight.key);
     } else if let Some(timeout) = limits.request_timeout {
         flights.set_request_timeout(flight.key, clock::us(timeout));

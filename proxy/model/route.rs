@@ -8,6 +8,7 @@ use super::Cors;
 use super::Edits;
 use super::Faults;
 use super::HashPolicy;
+use super::OutcomeRules;
 use super::RateLimit;
 use super::Redirect;
 use super::Retry;
@@ -57,6 +58,8 @@ pub struct Route {
     pub rate_limit: Option<RateLimit>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub faults: Option<Faults>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<OutcomeRules>,
 }
 
 impl Route {
@@ -78,6 +81,7 @@ impl Route {
             cors: None,
             rate_limit: None,
             faults: None,
+            outcome: None,
         }
     }
 }

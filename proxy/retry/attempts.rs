@@ -8,6 +8,7 @@
 use crate::fault::At;
 use crate::fault::Fault;
 use crate::fault::Kind;
+use crate::outcome::Verdict;
 use crate::reading::Attempt;
 use crate::retry::MAX_TRIES;
 use crate::retry::Plan;
@@ -203,6 +204,30 @@ impl Ended {
         }
     }
 
+    /// How it counts, where the route's rules say so.
+    pub fn counts(&self) -> Option<Verdict> {
+        match self {
+            Ended::Answered(signs) => signs.counts,
+            Ended::Failed(_) => None,
+        }
+    }
+
+    /// An endpoint may have acted on it.
+    pub fn was_taken(&self) -> bool {
+        match self {
+            Ended::Answered(_) => true,
+            Ended::Failed(fault) => !matches!(
+                fault.kind,
+                Kind::ConnectFailure
+                    | Kind::ConnectTimeout
+                    | Kind::Handshake
+                    | Kind::Unsent
+                    | Kind::Stale
+                    | Kind::Refused
+            ),
+        }
+    }
+
     /// Has the version failed, policy or not?
     pub fn is_failure(&self) -> bool {
         match self {
@@ -272,7 +297,7 @@ mod tests {
     }
 
     fn status(status: u16) -> Ended {
-        Ended::Answered(Signs { status, wanted: status == 503, wait_us: None })
+        Ended::Answered(Signs { status, wanted: status == 503, wait_us: None, counts: None })
     }
 
     fn plan(retries: u32) -> Plan {
@@ -311,7 +336,7 @@ mod tests {
     #[test]
     fn what_the_policy_names_steps_in_for_what_it_wants() {
         let then = Instead::Policy { version: 2 };
-        let wanted = Ended::Answered(Signs { status: 409, wanted: true, wait_us: None });
+        let wanted = Ended::Answered(Signs { status: 409, wanted: true, wait_us: None, counts: None });
         let next = walk(Some(&plan(0)), Some(then), FINE, &[wanted, status(409)]);
         assert_eq!(next, [Next::Instead(then), Next::Pass(Stop::Content)]);
         let shield = walk(Some(&plan(0)), Some(SHIELD), FINE, &[wanted]);

@@ -7,12 +7,14 @@ use crate::clock;
 use crate::fault::Kind;
 use crate::head::Fields;
 use crate::head::Head;
+use crate::inquiry::Question;
+use crate::inquiry::name_of;
 use crate::model::Predicate;
 use crate::model::ResetFormat;
 use crate::model::Retry;
 use crate::model::RetryOn;
+use crate::outcome::Verdict;
 use crate::rewrite;
-use crate::text::Pattern;
 
 const RATE_LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -41,6 +43,8 @@ pub struct Signs {
     pub wanted: bool,
     /// When the answer says it is worth while.
     pub wait_us: Option<u64>,
+    /// How it counts, where the route's rules say so.
+    pub counts: Option<Verdict>,
 }
 
 impl Signs {
@@ -48,13 +52,6 @@ impl Signs {
     pub fn of_status(status: u16) -> Signs {
         Signs { status, ..Signs::default() }
     }
-}
-
-/// One thing asked of a header.
-struct Question {
-    name: HeaderName,
-    value: Pattern,
-    invert: bool,
 }
 
 impl Plan {
@@ -106,7 +103,7 @@ impl Plan {
                     && self.headers.iter().any(|question| question.holds(fields)))
                 || grpc().is_some_and(|code| self.on.iter().any(|on| grpc_code(*on) == Some(code)))
         };
-        Signs { status, wanted, wait_us: if wanted { self.wait_us(fields) } else { None } }
+        Signs { status, wanted, wait_us: if wanted { self.wait_us(fields) } else { None }, counts: None }
     }
 
     /// Is an attempt that brought no answer worth another?
@@ -160,26 +157,6 @@ impl Plan {
         })?;
         (1..=self.longest_us).contains(&wait_us).then_some(wait_us)
     }
-}
-
-impl Question {
-    fn new(predicate: &Predicate) -> Result<Question, String> {
-        let name = name_of(&predicate.name)?;
-        Ok(Question { name, value: Pattern::new(&predicate.value)?, invert: predicate.invert })
-    }
-
-    /// As for routes: a missing field answers only a question about presence.
-    fn holds(&self, fields: Fields<'_>) -> bool {
-        let mut values = fields.values(&self.name).peekable();
-        match values.peek() {
-            Some(_) => values.any(|value| self.value.matches(value)) != self.invert,
-            None => matches!(self.value, Pattern::Present) && self.invert,
-        }
-    }
-}
-
-fn name_of(name: &str) -> Result<HeaderName, String> {
-    HeaderName::try_from(name).map_err(|_| format!("{name:?} is no header name"))
 }
 
 fn grpc_code(on: RetryOn) -> Option<u32> {
@@ -325,7 +302,7 @@ mod tests {
         for said in ["11", "0", "-1", "soon", "99999999999999999999"] {
             assert_eq!(wait(said), None, "{said}");
         }
-        let signs = Signs { status: 503, wanted: true, wait_us: Some(2_000_000) };
+        let signs = Signs { status: 503, wanted: true, wait_us: Some(2_000_000), counts: None };
         assert!((2_000_000..3_000_000).contains(&plan.backoff_us(0, Some(&signs), u64::MAX)));
     }
 }

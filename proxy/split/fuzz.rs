@@ -24,13 +24,13 @@ pub fn cookies(bytes: &[u8]) {
     let key = StickyKey::Issue { cookie: name.to_owned(), max_age: None, path: "/".to_owned() };
     let sticky = Compiled::new(&Sticky { key }, "web").expect("a token is a name");
     let random = xxhash_rust::xxh64::xxh64(bytes, 0);
-    let (point, issued) = placed(&lines, &sticky, random);
+    let (unit, issued) = placed(&lines, &sticky, random);
     assert_eq!(issued.is_none(), found.is_some(), "one is handed out where there is none");
     let Some(issued) = issued else { return };
     let pair = issued.split(';').next().unwrap_or_default().to_owned();
     for first in [true, false] {
         lines.insert(if first { 0 } else { lines.len() }, pair.as_bytes());
-        assert_eq!(placed(&lines, &sticky, !random), (point, None), "{pair}");
+        assert_eq!(placed(&lines, &sticky, !random), (unit, None), "{pair}");
         lines.remove(if first { 0 } else { lines.len() - 1 });
     }
 }
@@ -39,10 +39,10 @@ fn found(lines: &[&[u8]], name: &str) -> Option<Vec<u8>> {
     both(lines, |head| head.cookie(name).map(<[u8]>::to_vec))
 }
 
-fn placed(lines: &[&[u8]], sticky: &Compiled, random: u64) -> (u32, Option<String>) {
+fn placed(lines: &[&[u8]], sticky: &Compiled, random: u64) -> (u64, Option<String>) {
     both(lines, |head| {
         let place = sticky.place(head, random).expect("who has no cookie gets one");
-        (place.point, place.set_cookie)
+        (place.unit, place.set_cookie)
     })
 }
 

@@ -42,6 +42,7 @@ pub struct Arm {
     pub aborted: Count,
     pub slow: Count,
     pub failed_revealed: Count,
+    pub failed_units: Count,
     pub latency: Latency,
 }
 
@@ -106,6 +107,7 @@ impl Generation {
             aborted: 0,
             slow: 0,
             failed_revealed: 0,
+            failed_units: 0,
             latency: Histogram::default(),
         };
         for shard in &self.shards {
@@ -116,6 +118,7 @@ impl Generation {
             sum.aborted += arm.aborted.get();
             sum.slow += arm.slow.get();
             sum.failed_revealed += arm.failed_revealed.get();
+            sum.failed_units += arm.failed_units.get();
             arm.latency.add_to(&mut sum.latency);
             sum.dispatched += arm.dispatched.get();
         }

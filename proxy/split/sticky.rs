@@ -26,7 +26,8 @@ enum Source {
 
 /// Where a sticky request stands.
 pub struct Place {
-    pub point: u32,
+    /// The user, as a uniform number.
+    pub unit: u64,
     /// The cookie to hand out with the answer.
     pub set_cookie: Option<String>,
 }
@@ -57,17 +58,17 @@ impl Compiled {
                 None => return Some(self.issue(cookie, attributes, random)),
             },
         };
-        key.map(|key| Place { point: self.point(key), set_cookie: None })
+        key.map(|key| Place { unit: self.unit(key), set_cookie: None })
     }
 
     fn issue(&self, cookie: &str, attributes: &str, random: u64) -> Place {
         let key = format!("{random:016x}");
         let set_cookie = format!("{cookie}={key}{attributes}");
-        Place { point: self.point(key.as_bytes()), set_cookie: Some(set_cookie) }
+        Place { unit: self.unit(key.as_bytes()), set_cookie: Some(set_cookie) }
     }
 
-    fn point(&self, key: &[u8]) -> u32 {
-        point_of(xxh64(key, self.seed))
+    fn unit(&self, key: &[u8]) -> u64 {
+        xxh64(key, self.seed)
     }
 }
 

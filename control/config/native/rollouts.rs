@@ -46,7 +46,7 @@ fn rollout(name: &str, spot: &Spot, sites: &[Site]) -> Option<Spec> {
     let site = site(name, &fields, sites);
     let versions = site.and_then(|site| versions(&fields, site));
     let steps = steps(&fields);
-    let analysis = fields.get("analysis").map(|spot| analysis::read(&spot)).unwrap_or_default();
+    let mut analysis = fields.get("analysis").map(|spot| analysis::read(&spot)).unwrap_or_default();
     let hooks = hooks::read(&fields);
     // The tools that others judge like watch nothing after a promotion.
     let bake = if analysis.checks.is_some() { Duration::ZERO } else { BAKE };
@@ -58,6 +58,10 @@ fn rollout(name: &str, spot: &Spot, sites: &[Site]) -> Option<Spec> {
     let site = site?;
     warn_site(spot, site, &analysis);
     let (primary, canary) = versions?;
+    // Copies that the canary fails are held against it like its own requests.
+    if site.split.mirror.as_ref().is_some_and(|mirror| mirror.version == canary) {
+        analysis.mirrored = analysis.relative_failures;
+    }
     Some(Spec {
         name: name.to_owned(),
         split: site.split.name.clone(),
@@ -227,12 +231,11 @@ fn percent(parts: u32) -> String {
 }
 
 fn warn_site(spot: &Spot, site: &Site, analysis: &Analysis) {
-    if site.split.sticky.is_some()
-        && (analysis.relative_failures.is_some() || analysis.relative_latency.is_some())
-    {
+    if site.split.sticky.is_some() && (analysis.relative_latency.is_some() || analysis.promotion.is_some()) {
         spot.warn(format!(
-            "service `{}` is sticky: the requests of one user share a version and are no independent tosses, \
-             so `falseRollbacks` is not guaranteed for the relative tests, which count requests",
+            "service `{}` is sticky: the requests of one user share a version and are no independent tosses; \
+             failures count once per user, but `slowdown` and `promotion` count requests, so \
+             `falseRollbacks` and `falsePromotions` are not guaranteed for these",
             site.split.name
         ));
     }

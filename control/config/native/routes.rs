@@ -14,6 +14,7 @@ use super::hashing;
 use super::hosts;
 use super::hosts::Domain;
 use super::matching;
+use super::outcome;
 use super::retry;
 use super::rewrites;
 use super::site::Site;
@@ -22,7 +23,7 @@ use super::timeouts::Waits;
 use super::units;
 use super::upgrades;
 
-const FIELDS: [&str; 22] = [
+const FIELDS: [&str; 23] = [
     "name",
     "hosts",
     "match",
@@ -45,6 +46,7 @@ const FIELDS: [&str; 22] = [
     "rateLimit",
     "faults",
     "hash",
+    "outcome",
 ];
 const DIRECT: [&str; 3] = ["status", "body", "bodyFile"];
 /// Of an answer of our own that comes from a file.
@@ -104,6 +106,7 @@ fn only_service(document: &Fields, sites: &[Site]) -> Vec<Host> {
     let mut route = Route::new(&site.service.name, Target::Split(site.split.name.clone()));
     Waits::usual().put_into(&mut route);
     route.retry = site.retry.clone();
+    route.outcome = site.outcome.clone();
     vec![Host { domains: vec!["*".to_owned()], routes: vec![route], edits: Edits::default() }]
 }
 
@@ -144,7 +147,7 @@ fn route(
         Some(Target::Split(name)) => sites.iter().find(|site| site.split.name == *name),
         _ => None,
     };
-    for field in ["rewrite", "requestHeaders", "retry"] {
+    for field in ["rewrite", "requestHeaders", "retry", "outcome"] {
         if let Some(spot) = fields.get(field).filter(|_| own_answer) {
             spot.error("an answer of serin's own sends no request on; drop this");
         }
@@ -154,12 +157,16 @@ fn route(
         Some(spot) => retry::read(&spot, meant),
         None => meant.and_then(|site| site.retry.clone()),
     };
+    let outcome = match fields.get("outcome") {
+        Some(spot) => outcome::read(&spot),
+        None => meant.and_then(|site| site.outcome.clone()),
+    };
     let edits = edits::read(&fields);
     let rewrite = fields.get("rewrite").map(|spot| rewrites::rewrite(&spot)).unwrap_or_default();
     let target = target?;
     let hash = fields.get("hash").map(|spot| hash(&spot, &target, sites)).unwrap_or_default();
     let route = Route::new(name?, target);
-    let mut route = Route { matches, upgrades, hash, retry: policy, edits, rewrite, ..route };
+    let mut route = Route { matches, upgrades, hash, retry: policy, outcome, edits, rewrite, ..route };
     waits.put_into(&mut route);
     gates::read(&fields, &mut route);
     Some((domains, route))

@@ -16,6 +16,7 @@ use super::edits;
 use super::endpoints;
 use super::endpoints::Listed;
 use super::health;
+use super::outcome;
 use super::outliers;
 use super::retry;
 use super::site::Site;
@@ -23,7 +24,7 @@ use super::splits;
 use super::tls;
 use super::units;
 
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 16] = [
     "primary",
     "canary",
     "versions",
@@ -39,6 +40,7 @@ const FIELDS: [&str; 15] = [
     "health",
     "outliers",
     "fallback",
+    "outcome",
 ];
 const VERSION: [&str; 16] = [
     "role",
@@ -115,12 +117,14 @@ fn site<'t>(name: &str, spot: &Spot<'t>, listeners: &[Listener], dns: &Dns) -> S
         },
         service: Service { name: name.to_owned(), versions },
         retry: None,
+        outcome: None,
         shield_said: false,
         shared_out: false,
         broken,
     };
     if let Some(fields) = fields {
         splits::read(&fields, &mut site);
+        site.outcome = fields.get("outcome").and_then(|spot| outcome::read(&spot));
         site.retry = fields.get("retry").and_then(|spot| retry::read(&spot, Some(&site)));
     }
     site

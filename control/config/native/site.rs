@@ -1,6 +1,6 @@
 //! A service of the file while it is read, and who its versions are.
 
-use serin_proxy::model::{Retry, Role, Service, Split};
+use serin_proxy::model::{OutcomeRules, Retry, Role, Service, Split};
 
 use crate::config::fields::Spot;
 use crate::config::fields::nearest;
@@ -12,6 +12,8 @@ pub struct Site<'t> {
     pub split: Split,
     /// For all of its routes that do not say otherwise.
     pub retry: Option<Retry>,
+    /// The same of what counts as a failure.
+    pub outcome: Option<OutcomeRules>,
     /// The file says whether to shield, so a rollout does not decide it.
     pub shield_said: bool,
     /// Weights were given, other than all on the primary.
