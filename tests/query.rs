@@ -278,7 +278,9 @@ impl Compared {
 
 #[test]
 fn generated_queries_are_answered_as_a_real_prometheus_answers_them() {
-    let seed = 20261128;
+    // Another may be named, to look further than a test run has time for.
+    let named = std::env::var("QUERY_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = named.unwrap_or(20261128);
     let Some(compared) = Compared::begin(seed) else { return };
     let mut random = Seeded(seed ^ 0xabcdef);
     let (mut different, mut refused) = (Vec::new(), 0);
@@ -333,6 +335,39 @@ fn a_query_has_bounds() {
     assert_eq!(run(text, Duration::from_millis(50)), Err(QueryError::Timeout));
     let bad = |text: &str| matches!(Query::parse(text), Err(QueryError::Bad(_)));
     assert!(bad(&"1+".repeat(20_000)), "too long a text");
+}
+
+/// Where a panic would end the proxy: texts that are nearly PromQL, evaluated
+/// where they can be.
+#[test]
+fn no_text_panics() {
+    let named = std::env::var("QUERY_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed: u64 = named.unwrap_or(1);
+    let mut random = Seeded(seed);
+    let world = world(&mut random);
+    let store = stored(&world[..12], 1_000_000);
+    let texts: Vec<String> = (0..20_000).map(|_| questions::spoilt(&mut random)).collect();
+    let thread = std::thread::Builder::new().stack_size(serin::query::STACK);
+    let asked = thread.spawn(move || {
+        let mut understood = 0;
+        for text in texts {
+            let run = std::panic::AssertUnwindSafe(|| match Query::parse(&text) {
+                Ok(query) => {
+                    let span = Span { start: 1_500_000, end: 1_600_000, step: 50_000 };
+                    drop(query.over(&store, span, Duration::from_millis(20)));
+                    drop(query.at(&store, 1_500_500, Duration::from_millis(20)));
+                    true
+                }
+                Err(_) => false,
+            });
+            let is_understood = std::panic::catch_unwind(run);
+            understood += usize::from(is_understood.unwrap_or_else(|_| panic!("seed {seed}: {text:?}")));
+        }
+        understood
+    });
+    let understood = asked.expect("a thread can be started").join().expect("nothing panics");
+    println!("{understood} of 20000 texts were understood");
+    assert!(understood > 2_000, "{understood}");
 }
 
 /// The stack of a query's thread is enough for whatever may be asked.

@@ -121,7 +121,7 @@ impl Evaluation {
         let latest = |(set, points): &(Set, Vec<Point>)| {
             let before = points.partition_point(|point| point.at <= at);
             let point = *points.get(before.checked_sub(1)?)?;
-            (point.at >= at - LOOKBACK && !point.is_stale()).then_some((*set, point))
+            (point.at >= at.saturating_sub(LOOKBACK) && !point.is_stale()).then_some((*set, point))
         };
         self.selected.get(&key(selector)).into_iter().flatten().filter_map(latest).collect()
     }
@@ -173,7 +173,7 @@ impl Evaluation {
                 });
                 lines[place].1.push(Point { at: inner, value });
             }
-            inner += step;
+            inner = inner.saturating_add(step);
         }
         Ok(Windows { from, to, lines })
     }

@@ -115,12 +115,10 @@ impl Client<'_> {
         let mut choice =
             split::choose(&toss.generation, &plan.force, plan.sticky.as_ref(), &head, lane.random());
         let tries = Tries::new(&view, route, split, choice.version, idempotent, &head);
-        let mut out = lane.texts.take();
-        let mut id = [0, 0];
+        let (mut out, mut id) = (lane.texts.take(), [0, 0]);
         request.write(self.peer, || random_id(lane, &mut id), &mut out);
         let kept = edit(&mut out, route, &plan.versions[choice.version], scene);
-        let tell = route.tell;
-        let told = (tell.attempts_up || tell.time_left).then(|| out.len() - 2..out.len() - 2);
+        let told = (route.tell.attempts_up || route.tell.time_left).then(|| out.len() - 2..out.len() - 2);
         let hashed = route.hash(plan, choice.version, &head, self.peer);
         choice.set_cookies.extend(hashed.set_cookies);
         let mut flight = Flight::begin(lane, view.clone(), split, toss, &choice, route.timeouts, has_body);
@@ -136,7 +134,7 @@ impl Client<'_> {
             head_only: request.method == "HEAD",
             upload,
             tries,
-            tell,
+            tell: route.tell,
             told,
             close: request.close,
             set_cookies: choice.set_cookies,

@@ -121,6 +121,86 @@ pub const EACH: [&str; 116] = [
     "sgn(odd)",
 ];
 
+/// What stands where it should not.
+const ODD: [&str; 48] = [
+    "[",
+    "]",
+    "(",
+    ")",
+    "{",
+    "}",
+    "\"",
+    "'",
+    "`",
+    "\\",
+    ",",
+    ":",
+    "#",
+    "_",
+    "@",
+    "-",
+    "+",
+    "^",
+    "%",
+    "=~",
+    "!~",
+    "{{",
+    "}}",
+    "[5m]",
+    "[5m:1s]",
+    "[99999999999999999999d]",
+    "[1y1y1y]",
+    "[1ms:1ms]",
+    "[0s]",
+    "[584942417y]",
+    "[-5m]",
+    "offset 5m",
+    "offset -99999999999y",
+    "@ 1e300",
+    "@ -1e18",
+    "@ 1600",
+    "@ start()",
+    "by (le)",
+    "without ()",
+    "on ()",
+    "group_left (le)",
+    "bool",
+    "1e400",
+    "0x1p-2",
+    "0xffffffffffffffffff",
+    "inf",
+    "ü\u{0}\u{1f600}",
+    "[1000000y:1ms]",
+];
+
+/// A query, or what is left of one.
+pub fn spoilt(random: &mut Seeded) -> String {
+    let mut letters: Vec<char> = match random.chance(50) {
+        true => random.pick(&EACH).chars().collect(),
+        false => vector(random, 2).chars().collect(),
+    };
+    for _ in 0..1 + random.below(3) {
+        let at = random.below(letters.len() + 1);
+        let end = (at + random.below(6)).min(letters.len());
+        match random.below(4) {
+            0 => drop(letters.drain(at..end)),
+            1 => {
+                let again = letters[at..end].to_vec();
+                letters.splice(at..at, again);
+            }
+            2 => {
+                let odd = random.pick(&ODD).chars();
+                letters.splice(at..end, odd);
+            }
+            _ => {
+                let odd = random.pick(&ODD).chars();
+                letters.splice(at..at, odd);
+            }
+        }
+    }
+    letters.into_iter().collect()
+}
+
 /// An expression of a vector.
 pub fn vector(random: &mut Seeded, depth: usize) -> String {
     if depth == 0 {
