@@ -13,6 +13,7 @@ mod labelling;
 mod over_time;
 mod pool;
 mod select;
+mod spans;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -75,7 +76,7 @@ impl Query {
         if text.len() > MOST_TEXT {
             return Err(QueryError::Bad(format!("the query is longer than {MOST_TEXT} bytes")));
         }
-        let expression = parser::parse(text).map_err(QueryError::Bad)?;
+        let expression = parsed(text)?;
         call::check(&expression)?;
         Ok(Query(expression))
     }
@@ -152,12 +153,19 @@ impl Query {
     }
 }
 
+fn parsed(text: &str) -> Result<Expr, QueryError> {
+    if let Some(word) = spans::not_a_duration(text) {
+        return Err(QueryError::Bad(format!("not a valid duration string: {word:?}")));
+    }
+    parser::parse(text).map_err(QueryError::Bad)
+}
+
 /// One selector alone, as `match[]` has it.
 pub fn selector(text: &str) -> Result<Matchers, QueryError> {
     if text.len() > MOST_TEXT {
         return Err(QueryError::Bad(format!("the selector is longer than {MOST_TEXT} bytes")));
     }
-    match parser::parse(text).map_err(QueryError::Bad)? {
+    match parsed(text)? {
         Expr::VectorSelector(selector) if selector.at.is_none() && selector.offset.is_none() => {
             Ok(select::matchers(&selector))
         }
