@@ -69,7 +69,7 @@ impl Limits {
 /// same whatever its figures are.
 fn words(message: &Message) -> String {
     match message.event.as_str() {
-        "suspended" | "probed" | "held" | "released" => message.event.clone(),
+        "suspended" | "probed" | "held" | "released" | "halted" => message.event.clone(),
         _ => format!("{} {}", message.event, message.text),
     }
 }

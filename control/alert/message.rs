@@ -120,7 +120,8 @@ impl Message {
 fn severity(kind: EventKind) -> Severity {
     match kind {
         EventKind::RolledBack => Severity::Error,
-        EventKind::Inconclusive
+        EventKind::Halted
+        | EventKind::Inconclusive
         | EventKind::Aborted
         | EventKind::Suspended
         | EventKind::Held

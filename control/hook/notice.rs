@@ -43,6 +43,7 @@ fn event_type(kind: EventKind) -> &'static str {
     match kind {
         EventKind::Suspended
         | EventKind::Held
+        | EventKind::Halted
         | EventKind::RolledBack
         | EventKind::Aborted
         | EventKind::Refused
