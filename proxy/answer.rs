@@ -9,10 +9,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::body::Upload;
 use crate::counting::Counting;
+use crate::download::Download;
 use crate::fault::At;
 use crate::fault::Fault;
 use crate::fault::Kind;
@@ -34,7 +34,7 @@ pub enum AnswerBody {
 
 /// A body that a version sends.
 pub struct Relayed {
-    incoming: Incoming,
+    incoming: Download,
     flight: Flight,
     lease: Option<Lease>,
     /// What the head said; the end of the body may say worse.
@@ -58,7 +58,7 @@ pub struct Expected {
 impl AnswerBody {
     /// Watches `incoming`; one that has already ended is settled here and now.
     pub fn relay(
-        incoming: Incoming,
+        incoming: Download,
         flight: Flight,
         lease: Lease,
         upload: Option<Rc<Upload>>,

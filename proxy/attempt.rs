@@ -8,9 +8,9 @@ use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 
 use crate::body::RequestBody;
+use crate::download::Download;
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::interim::Teller;
@@ -24,7 +24,7 @@ use crate::upstream::Lease;
 
 /// The head of an answer, and the connection that its body still occupies.
 pub struct Answer {
-    pub response: Response<Incoming>,
+    pub response: Response<Download>,
     pub lease: Lease,
     /// The connection, or its stream, is no longer HTTP.
     pub switched: bool,
@@ -56,12 +56,15 @@ pub async fn attempt(
     if let Some(teller) = teller {
         teller.listen(&mut request);
     }
-    let (head, body) = lease.send(request).await?.into_parts();
+    let (head, incoming) = lease.send(request).await?.into_parts();
     // An answer has one end, and nobody may change protocols who was not asked to.
     if !lease.is_http2() && !has_one_end(&head.headers) {
         return Err(Fault::upstream(Kind::Garbage));
     }
     let switched = upgrade::has_switched(change.as_ref(), &head, lease.is_http2())?;
+    // A stream's frames are not read by the body.
+    let look = !lease.is_http2() && !switched;
+    let body = if look { Download::look(incoming).await? } else { Download::new(incoming) };
     Ok(Answer { response: Response::from_parts(head, body), lease, switched })
 }
 

@@ -3,6 +3,8 @@
 //! Only what lies upstream counts against a version. A client that hangs up,
 //! or a bound of our own, never does.
 
+use std::io::ErrorKind;
+
 use http::StatusCode;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +73,13 @@ impl Fault {
         if error.is_parse() {
             return Fault::upstream(Kind::Garbage);
         }
-        let http2 = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+        let cause = std::error::Error::source(error);
+        // So hyper says that it cannot read a chunk.
+        let unread = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+        if matches!(unread, Some(ErrorKind::InvalidInput | ErrorKind::InvalidData)) {
+            return Fault::upstream(Kind::Garbage);
+        }
+        let http2 = cause.and_then(|cause| cause.downcast_ref::<h2::Error>());
         // A GOAWAY is the end of those streams only that it does not count as taken.
         let refused = http2.is_some_and(|error| {
             error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))

@@ -32,6 +32,7 @@ mod attempt;
 mod lane;
 mod upstream;
 mod body;
+mod download;
 mod buffer;
 mod table;
 mod hosts;

@@ -6,6 +6,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use crate::harness::app::{head, quiet, single, timed};
+use crate::harness::h2::H2;
 use crate::harness::raw::{Manner, Raw, closed, full};
 use crate::harness::{Answer, App, Ask, Conn, Origin, eventually};
 
@@ -82,6 +83,22 @@ fn garbage_from_upstream_is_never_passed_on() {
     let (status, cause) = failing(&app);
     assert!((502..=503).contains(&status), "{status}");
     assert_ne!(cause, "none");
+}
+
+#[test]
+fn garbage_that_comes_with_a_head_is_an_answer_of_ours() {
+    let upstream = Raw::start(Manner::GarbageChunk);
+    // What a request nominates, or an unusual `te`, takes the library's way.
+    let usual = Ask::get("/");
+    let unusual = Ask::get("/").header("connection", "x-own").header("x-own", "1");
+    let trailing = Ask::get("/").header("te", "trailers").header("connection", "te");
+    for (http2, ask) in [(false, usual), (false, unusual), (false, trailing), (true, Ask::get("/"))] {
+        let app = App::start(&single(upstream.address));
+        let reply = if http2 { H2::open(app.address()).ask(&ask) } else { app.conn().ask(&ask) };
+        assert_eq!((reply.status, reply.cause()), (502, "garbage"), "{ask:?}");
+        quiet(&app);
+        assert_eq!((counted(&app, "failure"), app.requests(&[])), (1, 1));
+    }
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub enum Manner {
     HalfClose,
     /// Answer with bytes that are no HTTP.
     Garbage,
+    /// A good head of a chunked answer, and with it what is no chunk.
+    GarbageChunk,
     /// A head that promises a thousand bytes, ten of them, then a close.
     PartialLength,
     /// A chunked answer whose last chunk never comes, then a close.
@@ -104,6 +106,9 @@ fn behave(manner: Manner, mut stream: TcpStream) -> std::io::Result<()> {
             drain(&mut stream);
         }
         Manner::Garbage => stream.write_all(b"\x00\xffno http here\r\n\r\n")?,
+        Manner::GarbageChunk => {
+            write(&mut stream, &[HEAD, b"transfer-encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n"])?;
+        }
         Manner::PartialLength => write(&mut stream, &[HEAD, b"content-length: 1000\r\n\r\n0123456789"])?,
         Manner::PartialChunked => {
             write(&mut stream, &[HEAD, b"transfer-encoding: chunked\r\n\r\na\r\n0123456789\r\n"])?;
@@ -211,6 +216,7 @@ fn each_manner_is_what_it_says() {
     assert_eq!(error(Manner::Stall), Err(ErrorKind::WouldBlock));
     assert_eq!(error(Manner::SilentBody), Err(ErrorKind::WouldBlock));
     assert_eq!(error(Manner::Garbage), Err(ErrorKind::InvalidData));
+    assert_eq!(error(Manner::GarbageChunk), Err(ErrorKind::InvalidData));
     assert_eq!(error(Manner::PartialLength), Err(ErrorKind::UnexpectedEof));
     assert_eq!(error(Manner::PartialChunked), Err(ErrorKind::UnexpectedEof));
     assert_eq!(error(Manner::Drip), Ok("0123456789".into()));
