@@ -7,9 +7,12 @@
 
 mod as_envoy;
 mod as_serin;
+mod change;
 mod client;
+mod crowd;
 mod decisions;
 mod deed;
+mod gate;
 mod odd;
 mod request;
 mod seen;
@@ -102,7 +105,7 @@ impl Pair {
 fn settled(case: &Case, mut theirs: Seen, mut ours: Seen, used: &Used) -> Option<String> {
     decisions::neutral(&mut theirs);
     decisions::neutral(&mut ours);
-    for decision in decisions::DECISIONS {
+    for decision in decisions::all() {
         let before = seen::distance(&theirs, &ours);
         (decision.settle)(case, &mut theirs, &mut ours);
         if seen::distance(&theirs, &ours) < before {
@@ -194,7 +197,7 @@ fn told(case: &Case) -> String {
 /// `DIFFERENCES.md` as it should be.
 fn page() -> String {
     let mut text = String::from(PAGE);
-    for decision in decisions::DECISIONS {
+    for decision in decisions::all() {
         let lines = [("Envoy", decision.envoy), ("serin", decision.serin), ("Why", decision.why)];
         text += &format!("\n## {}\n\n", decision.name);
         text.extend(lines.map(|(who, what)| format!("- **{who}**: {what}.\n")));
@@ -220,8 +223,11 @@ fn seeded_tables_are_served_as_by_envoy() {
     for seed in seeds() {
         let found = run(&program, seed);
         all.requests += found.requests;
-        all.differences.extend(found.differences);
         all.used.extend(found.used);
+        if wanted.is_some() {
+            found.differences.iter().for_each(|text| eprintln!("{text}"));
+        }
+        all.differences.extend(found.differences);
         if let Some(wanted) = wanted {
             eprintln!("table {seed}: {} requests, {} differences", all.requests, all.differences.len());
             if all.requests as u64 >= wanted || all.differences.len() > MOST {
@@ -233,7 +239,7 @@ fn seeded_tables_are_served_as_by_envoy() {
     assert!(count == 0, "{count} differences in {} requests:\n{}", all.requests, all.differences.join("\n"));
     // Some of them are rare.
     if all.requests >= MANY {
-        let unused = decisions::DECISIONS.iter().map(|one| one.name).filter(|name| !all.used.contains(name));
+        let unused = decisions::all().map(|one| one.name).filter(|name| !all.used.contains(name));
         assert_eq!(unused.collect::<Vec<_>>(), [""; 0], "no request shows these differences any more");
     }
 }

@@ -9,9 +9,14 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use super::table::{Action, Condition, End, Match, On, Path, Retry, Route, Service, Table, Text};
+use super::change::{Edits, HostChange, How, Level, PathChange, Put, Redirect, Rewrite, Substitution};
+use super::gate::{Abort, Cors, Delay, Faults, Gates, With};
+use super::table::{
+    Action, Condition, End, HashBy, Hashing, Match, On, Path, Retry, Route, Service, Table, Text, Version,
+};
 
 const HTTP: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3";
+const RETRY: &str = "type.googleapis.com/envoy.extensions.retry.host";
 const FILTERS: &str = "type.googleapis.com/envoy.extensions.filters.http";
 
 /// One listener, one cluster per version; `address` says what stands at its end.
@@ -21,13 +26,25 @@ pub fn render(table: &Table, name: &str, address: &impl Fn(End) -> SocketAddr) -
         .iter()
         .flat_map(|service| service.versions.iter().map(move |version| (service, version)))
         .map(|(service, version)| {
-            cluster(&format!("{}/{}", service.name, version.name), address(version.end))
+            cluster(&format!("{}/{}", service.name, version.name), service.hashing, version, address)
         })
         .collect();
-    json!({"listeners": [listener(name, virtual_hosts(table))], "clusters": clusters})
+    json!({"listeners": [listener(name, table)], "clusters": clusters})
 }
 
-fn listener(name: &str, hosts: Vec<Value>) -> Value {
+fn listener(name: &str, table: &Table) -> Value {
+    let mut routes = json!({
+        "virtual_hosts": virtual_hosts(table),
+        // serin's hosts have no port.
+        "ignore_port_in_host_matching": true,
+    });
+    edits(&table.edits, &mut routes);
+    listener_of(name, routes)
+}
+
+/// With all filters that a route may ask for.
+pub fn listener_of(name: &str, routes: Value) -> Value {
+    let filter = |name: &str, kind: &str| json!({"name": name, "typed_config": {"@type": format!("{FILTERS}.{kind}")}});
     let manager = json!({
         "@type": format!("{HTTP}.HttpConnectionManager"),
         "stat_prefix": "differ",
@@ -38,12 +55,13 @@ fn listener(name: &str, hosts: Vec<Value>) -> Value {
         "http_protocol_options": {"accept_http_10": true, "enable_trailers": true},
         // Only how long a test waits to see a connection close.
         "delayed_close_timeout": "0.05s",
-        "route_config": {
-            "virtual_hosts": hosts,
-            // serin's hosts have no port.
-            "ignore_port_in_host_matching": true,
-        },
-        "http_filters": [{"name": "router", "typed_config": {"@type": format!("{FILTERS}.router.v3.Router")}}],
+        "route_config": routes,
+        // In the order of serin's gates.
+        "http_filters": [
+            filter("cors", "cors.v3.Cors"),
+            filter("fault", "fault.v3.HTTPFault"),
+            filter("router", "router.v3.Router"),
+        ],
     });
     json!({
         "name": name,
@@ -52,23 +70,70 @@ fn listener(name: &str, hosts: Vec<Value>) -> Value {
     })
 }
 
-fn cluster(name: &str, to: SocketAddr) -> Value {
-    let address = json!({"socket_address": {"address": to.ip().to_string(), "port_value": to.port()}});
-    let options = json!({
-        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-        "explicit_http_config": {"http_protocol_options": {"enable_trailers": true}},
-    });
-    json!({
+fn cluster(
+    name: &str,
+    hashing: Option<Hashing>,
+    version: &Version,
+    address: &impl Fn(End) -> SocketAddr,
+) -> Value {
+    let endpoint = |(end, weight): &(End, u32)| {
+        let to = address(*end);
+        let address = json!({"socket_address": {"address": to.ip().to_string(), "port_value": to.port()}});
+        let mut endpoint = json!({"address": address});
+        if version.named {
+            endpoint["hostname"] = json!(end.hostname());
+        }
+        json!({"endpoint": endpoint, "load_balancing_weight": weight})
+    };
+    let options = options(version.http2);
+    let mut cluster = json!({
         "name": name,
-        "type": "STATIC",
+        // Envoy takes names only where something is resolved, be it an address.
+        "type": if version.named { "STRICT_DNS" } else { "STATIC" },
         // Talks run side by side; what they share may not stand between them.
         "circuit_breakers": {"thresholds": [{"max_retries": 1000}]},
         "connect_timeout": "5s",
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
         "load_assignment": {
             "cluster_name": name,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+            "endpoints": [{"lb_endpoints": version.ends.iter().map(endpoint).collect::<Vec<_>>()}],
         },
+    });
+    if let Some(hashing) = hashing {
+        let by_name = json!({"consistent_hashing_lb_config": {"use_hostname_for_hashing": true}});
+        cluster["common_lb_config"] = by_name;
+        match hashing {
+            Hashing::Ring => cluster["lb_policy"] = json!("RING_HASH"),
+            Hashing::Maglev => {
+                cluster["lb_policy"] = json!("MAGLEV");
+                cluster["maglev_lb_config"] = json!({"table_size": 251});
+            }
+        }
+    }
+    cluster
+}
+
+/// One endpoint and nothing beyond.
+pub fn cluster_of(name: &str, to: SocketAddr, http2: bool) -> Value {
+    let address = json!({"socket_address": {"address": to.ip().to_string(), "port_value": to.port()}});
+    let endpoints = json!([{"lb_endpoints": [{"endpoint": {"address": address}}]}]);
+    json!({
+        "name": name,
+        "type": "STATIC",
+        "typed_extension_protocol_options":
+            {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options(http2)},
+        "load_assignment": {"cluster_name": name, "endpoints": endpoints},
+    })
+}
+
+fn options(http2: bool) -> Value {
+    let protocol = match http2 {
+        true => json!({"http2_protocol_options": {}}),
+        false => json!({"http_protocol_options": {"enable_trailers": true}}),
+    };
+    json!({
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": protocol,
     })
 }
 
@@ -118,7 +183,7 @@ fn covers(wide: &str, narrow: &str) -> bool {
 fn entries(route: &Route, table: &Table) -> Vec<Value> {
     let everything = [Match { path: None, method: None, asked: Vec::new() }];
     let matches = if route.matches.is_empty() { &everything[..] } else { &route.matches };
-    match &route.action {
+    let mut entries: Vec<_> = match &route.action {
         Action::Direct { status, body } => {
             let mut answer = json!({"status": status});
             if !body.is_empty() {
@@ -127,20 +192,41 @@ fn entries(route: &Route, table: &Table) -> Vec<Value> {
             let entry = |one| json!({"match": condition_list(one, None), "direct_response": answer});
             matches.iter().map(entry).collect()
         }
+        Action::Redirect(to) => {
+            let entry = |one| json!({"match": condition_list(one, None), "redirect": redirect(to)});
+            matches.iter().map(entry).collect()
+        }
         Action::Service(nth) => {
             let service = &table.services[*nth];
             matches.iter().flat_map(|one| to_service(route, one, service)).collect()
         }
+    };
+    for entry in &mut entries {
+        entry["name"] = json!(route.name);
+        edits(&route.edits, entry);
+        gates(&route.gates, entry);
     }
+    entries
 }
 
 fn to_service(route: &Route, one: &Match, service: &Service) -> Vec<Value> {
     let entry = |version: usize, force: Option<&Condition>| {
         let time = seconds(route.timeout_ms);
-        let cluster = format!("{}/{}", service.name, service.versions[version].name);
-        let mut action = json!({"cluster": cluster, "timeout": time, "idle_timeout": time});
+        let version = &service.versions[version];
+        let cluster = format!("{}/{}", service.name, version.name);
+        // What is said of a version is said where its weight is.
+        let mut weighted = json!({"name": cluster, "weight": 1});
+        edits(&version.edits, &mut weighted);
+        let mut action =
+            json!({"weighted_clusters": {"clusters": [weighted]}, "timeout": time, "idle_timeout": time});
         if let Some(policy) = &route.retry {
             action["retry_policy"] = retry(policy);
+        }
+        if let Some(change) = &route.rewrite {
+            rewrite(change, &mut action);
+        }
+        if service.hashing.is_some() {
+            action["hash_policy"] = route.hash.iter().map(hash).collect();
         }
         json!({"match": condition_list(one, force), "route": action})
     };
@@ -152,12 +238,160 @@ fn to_service(route: &Route, one: &Match, service: &Service) -> Vec<Value> {
     forced.chain([entry(service.chosen, None)]).collect()
 }
 
+fn edits(edits: &Edits, fields: &mut Value) {
+    for (name, Level { remove, put }) in [("request", &edits.request), ("response", &edits.response)] {
+        fields[format!("{name}_headers_to_remove")] = json!(remove);
+        fields[format!("{name}_headers_to_add")] = put.iter().map(added).collect();
+    }
+}
+
+fn added(Put { how, name, value, keep_empty }: &Put) -> Value {
+    let action = match how {
+        How::Set => "OVERWRITE_IF_EXISTS_OR_ADD",
+        How::IfAbsent => "ADD_IF_ABSENT",
+        How::IfPresent => "OVERWRITE_IF_EXISTS",
+        How::Append => "APPEND_IF_EXISTS_OR_ADD",
+    };
+    json!({"header": {"key": name, "value": value}, "append_action": action, "keep_empty_value": keep_empty})
+}
+
+fn redirect(to: &Redirect) -> Value {
+    let status = match to.status {
+        302 => "FOUND",
+        303 => "SEE_OTHER",
+        307 => "TEMPORARY_REDIRECT",
+        308 => "PERMANENT_REDIRECT",
+        _ => "MOVED_PERMANENTLY",
+    };
+    let mut fields = json!({"response_code": status, "strip_query": to.strip_query});
+    if let Some(scheme) = to.scheme {
+        fields["scheme_redirect"] = json!(scheme);
+    }
+    if let Some(host) = to.host {
+        fields["host_redirect"] = json!(host);
+    }
+    if let Some(port) = to.port {
+        fields["port_redirect"] = json!(port);
+    }
+    match &to.path {
+        Some(PathChange::Full(path)) => fields["path_redirect"] = json!(path),
+        Some(change) => change_path(change, &mut fields),
+        None => {}
+    }
+    fields
+}
+
+fn rewrite(change: &Rewrite, action: &mut Value) {
+    match &change.host {
+        Some(HostChange::Literal(host)) => action["host_rewrite_literal"] = json!(host),
+        Some(HostChange::FromHeader(name)) => action["host_rewrite_header"] = json!(name),
+        Some(HostChange::FromPath(by)) => action["host_rewrite_path_regex"] = substitution(by),
+        Some(HostChange::Endpoint) => action["auto_host_rewrite"] = json!(true),
+        None => {}
+    }
+    if change.tells_host {
+        action["append_x_forwarded_host"] = json!(true);
+    }
+    match &change.path {
+        // Envoy has no word for the whole of a path.
+        Some(PathChange::Full(path)) => {
+            action["regex_rewrite"] = json!({"pattern": {"regex": "^.*$"}, "substitution": path});
+        }
+        Some(change) => change_path(change, action),
+        None => {}
+    }
+}
+
+fn change_path(change: &PathChange, fields: &mut Value) {
+    match change {
+        PathChange::Prefix(path) | PathChange::Full(path) => fields["prefix_rewrite"] = json!(path),
+        PathChange::Regex(by) => fields["regex_rewrite"] = substitution(by),
+    }
+}
+
+fn substitution(by: &Substitution) -> Value {
+    json!({"pattern": {"regex": by.pattern}, "substitution": by.by})
+}
+
+fn gates(gates: &Gates, entry: &mut Value) {
+    if let Some(policy) = &gates.cors {
+        entry["typed_per_filter_config"]["cors"] = cors(policy);
+    }
+    if let Some(policy) = &gates.faults {
+        entry["typed_per_filter_config"]["fault"] = faults(policy);
+    }
+}
+
+fn cors(cors: &Cors) -> Value {
+    let mut fields = json!({
+        "@type": format!("{FILTERS}.cors.v3.CorsPolicy"),
+        "allow_origin_string_match": cors.origins.iter().map(text).collect::<Vec<_>>(),
+        "allow_credentials": cors.credentials,
+        "allow_private_network_access": cors.private_network,
+        "forward_not_matching_preflights": cors.forwards_others,
+    });
+    let lists = [
+        ("allow_methods", &cors.methods),
+        ("allow_headers", &cors.headers),
+        ("expose_headers", &cors.expose),
+    ];
+    for (name, list) in lists {
+        if !list.is_empty() {
+            fields[name] = json!(list.join(", "));
+        }
+    }
+    if let Some(age) = cors.max_age_s {
+        fields["max_age"] = json!(age.to_string());
+    }
+    fields
+}
+
+fn faults(faults: &Faults) -> Value {
+    let share = |all: bool| json!({"numerator": if all { 100 } else { 0 }});
+    let mut fields = json!({
+        "@type": format!("{FILTERS}.fault.v3.HTTPFault"),
+        "headers": faults.when.iter().map(header).collect::<Vec<_>>(),
+    });
+    if let Some(Delay { ms, all }) = &faults.delay {
+        fields["delay"] = match ms {
+            Some(ms) => json!({"fixed_delay": seconds(*ms), "percentage": share(*all)}),
+            None => json!({"header_delay": {}, "percentage": share(*all)}),
+        };
+    }
+    if let Some(Abort { with, all }) = &faults.abort {
+        let (name, value) = match with {
+            With::Status(status) => ("http_status", json!(status)),
+            With::Grpc(code) => ("grpc_status", json!(code)),
+            With::Field => ("header_abort", json!({})),
+        };
+        fields["abort"] = json!({name: value, "percentage": share(*all)});
+    }
+    fields
+}
+
+fn hash(by: &HashBy) -> Value {
+    let mut fields = match &by.on {
+        None => json!({"connection_properties": {"source_ip": true}}),
+        Some((On::Header, name)) => json!({"header": {"header_name": name}}),
+        Some((On::Query, name)) => json!({"query_parameter": {"name": name}}),
+        Some((On::Cookie, name)) => json!({"cookie": {"name": name}}),
+    };
+    fields["terminal"] = json!(by.terminal);
+    fields
+}
+
 fn retry(policy: &Retry) -> Value {
     let mut fields = json!({
         "retry_on": policy.on.join(","),
         "num_retries": policy.retries,
         "retriable_status_codes": policy.statuses,
         "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.01s"},
+        // serin looks for an endpoint that has not failed yet without being asked.
+        "retry_host_predicate": [{
+            "name": "previous",
+            "typed_config": {"@type": format!("{RETRY}.previous_hosts.v3.PreviousHostsPredicate")},
+        }],
+        "host_selection_retry_max_attempts": 5,
     });
     if let Some(time) = policy.per_try_ms {
         fields["per_try_timeout"] = json!(seconds(time));

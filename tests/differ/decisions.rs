@@ -2,6 +2,8 @@
 //! where it applies, and only there; whatever is left is a fault of one.
 //! `DIFFERENCES.md` is this list for people.
 
+mod changes;
+
 use super::deed::{Deed, Framing, Mishap};
 use super::request::{Body, Case};
 use super::seen::{Ending, Seen};
@@ -33,7 +35,11 @@ pub fn neutral(seen: &mut Seen) {
     }
 }
 
-pub const DECISIONS: &[Decision] = &[
+pub fn all() -> impl Iterator<Item = &'static Decision> {
+    DECISIONS.iter().chain(changes::DECISIONS)
+}
+
+const DECISIONS: &[Decision] = &[
     Decision {
         name: "Several lines of one field",
         envoy: "joins some well-known fields with a comma into one line, also before it matches; leaves others apart",
@@ -55,13 +61,15 @@ pub const DECISIONS: &[Decision] = &[
     Decision {
         name: "Requests without a body",
         envoy: "adds `content-length: 0`, except to GET, HEAD and DELETE",
-        serin: "passes the head as it came",
+        serin: "passes the head as it came, and may add it over HTTP/2 alone",
         why: "the absence of both framing fields says the same (RFC 9112, 6.3)",
         settle: |case, envoy, serin| {
-            let pairs = envoy.asked.iter_mut().zip(&serin.asked);
+            let pairs = envoy.asked.iter_mut().zip(&mut serin.asked);
             for (theirs, ours) in pairs {
-                if case.request.body == Body::None && ours.field("content-length").is_none() {
-                    theirs.fields.retain(|(name, value)| name != "content-length" || value != "0");
+                if case.request.body == Body::None {
+                    for asked in [theirs, ours] {
+                        asked.fields.retain(|(name, value)| name != "content-length" || value != "0");
+                    }
                 }
             }
         },
@@ -134,6 +142,14 @@ pub const DECISIONS: &[Decision] = &[
             if case.deeds.iter().any(|deed| deed.fields.iter().any(named)) && serin.field("x-b").is_none() {
                 envoy.drop_field("x-b");
             }
+            // An edit that asks whether the field is there finds what is left.
+            let edited = serin.fields.iter().find(|(name, _)| name == "x-b");
+            let passed = envoy.fields.iter_mut().find(|(name, value)| name == "x-b" && value == "1");
+            if case.deeds.iter().any(|deed| deed.fields.iter().any(named))
+                && let (Some((_, ours)), Some((_, theirs))) = (edited, passed)
+            {
+                theirs.clone_from(ours);
+            }
         },
     },
     Decision {
@@ -154,7 +170,7 @@ pub const DECISIONS: &[Decision] = &[
                     )
                 )
             };
-            let again = serin.asked.len() == envoy.asked.len() + 1;
+            let again = serin.asked.len() > envoy.asked.len();
             let idempotent = !matches!(case.request.method.as_str(), "POST" | "PATCH");
             if again && idempotent && case.deeds.iter().any(silent) {
                 serin.asked.truncate(envoy.asked.len());
@@ -180,7 +196,7 @@ pub const DECISIONS: &[Decision] = &[
         name: "Retries after an interim answer",
         envoy: "none: to it the answer has begun",
         serin: "as if it had not come",
-        why: "it is not passed on, so nothing has begun for the client",
+        why: "it binds nobody, and the answer is still to come",
         settle: |case, envoy, serin| {
             let interim = case.deeds.iter().any(|deed| !deed.interim.is_empty());
             if interim && serin.asked.len() > envoy.asked.len() {
@@ -226,8 +242,10 @@ pub const DECISIONS: &[Decision] = &[
         serin: "400 to a client, 502 in an origin's place, or the answer is cut short",
         why: "RFC 9112, 7.1 knows neither, and smuggling lives on them",
         settle: |case, envoy, serin| {
-            serin.asked.retain(|asked| asked.whole || case.request.odd.is_none());
-            refused(case, &["a size with blanks", "a chunk longer than its size"], envoy, serin);
+            let odds = ["a size with blanks", "a chunk longer than its size"];
+            let odd = case.request.odd.is_some_and(|one| odds.contains(&one.name()));
+            serin.asked.retain(|asked| asked.whole || !odd);
+            refused(case, &odds, envoy, serin);
             if garbage(case, "abcd\r\n0")
                 && (serin.status == Some(502) || matches!(serin.ending, Ending::Cut | Ending::Reset))
             {
@@ -310,6 +328,11 @@ pub const DECISIONS: &[Decision] = &[
             let broken = case.deeds.iter().any(|deed| deed.mishap == Some(Mishap::CloseAmidHead));
             if broken && envoy.status == Some(502) && serin.status == Some(503) {
                 envoy.status = serin.status;
+                for (name, value) in &mut envoy.fields {
+                    if serin.fields.contains(&(name.clone(), value.replace("502", "503"))) {
+                        *value = value.replace("502", "503");
+                    }
+                }
             }
         },
     },
@@ -332,10 +355,13 @@ pub const DECISIONS: &[Decision] = &[
     },
     Decision {
         name: "Lengths of what has no body",
-        envoy: "304 keeps the origin's `content-length`",
-        serin: "it may be dropped",
-        why: "it is a hint only (RFC 9110, 8.6)",
-        settle: |_, envoy, serin| {
+        envoy: "304 keeps the origin's `content-length`, also where an empty frame of data follows over HTTP/2",
+        serin: "it may be dropped; over HTTP/2 the head ends such an answer",
+        why: "it is a hint only (RFC 9110, 8.6), and some clients reset what seems to be too short",
+        settle: |case, envoy, serin| {
+            if case.known.http2 && serin.status == Some(304) && envoy.ending == Ending::Reset {
+                adopt(envoy, serin);
+            }
             if serin.status == Some(304) && serin.field("content-length").is_none() {
                 envoy.drop_field("content-length");
             }
@@ -382,17 +408,14 @@ pub const DECISIONS: &[Decision] = &[
     Decision {
         name: "Wrong messages of which some has been passed on",
         envoy: "refuses late: the origin has seen the head of a request, the client that of an answer",
-        serin: "refuses before anything goes out, where the fault is there with the head; an unusual exchange \
-                may end without an answer",
+        serin: "refuses before anything goes out, where the fault is there with the head",
         why: "the sooner the better",
         settle: |case, envoy, serin| {
             if case.request.odd.is_some() && serin.status == Some(400) && is_local(serin) {
                 envoy.asked.retain(|asked| asked.whole);
                 serin.asked.retain(|asked| asked.whole);
             }
-            let wrong = garbage(case, "\nzz\r\n");
-            let refused = serin.status == Some(502) || serin.ending == Ending::Nothing;
-            if wrong && refused {
+            if garbage(case, "\nzz\r\n") && serin.status == Some(502) {
                 adopt(envoy, serin);
             }
             // Whatever came first: that the origin cannot be had, or that the body is wrong.
@@ -422,7 +445,8 @@ pub const DECISIONS: &[Decision] = &[
             if case.request.method == "HEAD" || matches!(serin.status, Some(204 | 304)) {
                 envoy.drop_field("transfer-encoding");
                 serin.drop_field("transfer-encoding");
-                if is_local(envoy) && serin.field("content-length") == Some("0") {
+                let silent = envoy.field("content-length").is_none();
+                if is_local(envoy) && silent && serin.field("content-length") == Some("0") {
                     serin.drop_field("content-length");
                 }
             }

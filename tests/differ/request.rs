@@ -1,7 +1,11 @@
 //! Requests drawn by dice, most of them aimed at a table so that its routes are
 //! met, and how they look in bytes.
 
+use std::sync::Arc;
+
+use super::change;
 use super::deed::Deed;
+use super::gate;
 use super::odd;
 use super::stage::CASE;
 use super::table::{self, Action, Condition, Match, On, Path, Route, Table, Text};
@@ -20,12 +24,31 @@ pub enum Protocol {
     Http2,
 }
 
+/// What of the table the decisions have to know.
+#[derive(Debug)]
+pub struct Known {
+    /// Some route retries.
+    pub retries: bool,
+    /// Origins that stand in for an endpoint that cannot be reached.
+    pub stand_ins: Vec<String>,
+    /// The client's side.
+    pub http2: bool,
+    /// Status and body of direct answers; whether their routes have CORS.
+    pub direct: Vec<(u16, String, bool)>,
+    /// Statuses of redirects; whether their routes have CORS.
+    pub redirects: Vec<(u16, bool)>,
+    /// Of each route with faults that answers itself, the fields that edits and
+    /// CORS may change.
+    pub edited_faults: Vec<Vec<&'static str>>,
+}
+
 /// One request, and what the origins do with it, try by try.
 #[derive(Clone, Debug)]
 pub struct Case {
     pub id: u64,
     pub request: Request,
     pub deeds: Vec<Deed>,
+    pub known: Arc<Known>,
 }
 
 #[derive(Clone, Debug)]
@@ -50,7 +73,7 @@ pub enum Body {
     Chunked { chunks: Vec<usize>, extension: bool, trailers: Vec<(String, String)> },
 }
 
-const FIELDS: [(&str, &str); 28] = [
+const FIELDS: [(&str, &str); 32] = [
     ("X-Mixed-Case", "Kept"),
     ("x-twice", "1"),
     ("x-twice", "2"),
@@ -79,6 +102,10 @@ const FIELDS: [(&str, &str); 28] = [
     ("x-request-id", "given-1"),
     ("x-envoy-upstream-rq-timeout-ms", "9000"),
     ("date", "Tue, 01 Jan 2019 00:00:00 GMT"),
+    ("x-edit", "sent"),
+    ("x-edit", "sent again"),
+    ("x-envoy-original-path", "/sent"),
+    ("origin", "http://a.example"),
 ];
 const TARGETS: [&str; 14] = [
     "/",
@@ -101,6 +128,7 @@ impl Talk {
     pub fn draw(dice: &mut Seeded, table: &Table, first: u64) -> Talk {
         let protocol = if dice.chance(15) { Protocol::Http2 } else { Protocol::Http1 };
         let mut cases = Vec::new();
+        let known = Arc::new(table.known(protocol == Protocol::Http2));
         for n in 0..2 + dice.below(7) {
             let mut request = Request::draw(dice, table);
             if protocol == Protocol::Http2 {
@@ -109,7 +137,7 @@ impl Talk {
             let last = request.odd.is_some();
             let tries = if table.retries() && dice.chance(40) { 2 + dice.below(3) } else { 1 };
             let deeds = (0..tries).map(|nth| Deed::draw_try(dice, nth + 1 < tries)).collect();
-            cases.push(Case { id: first + n as u64, request, deeds });
+            cases.push(Case { id: first + n as u64, request, deeds, known: known.clone() });
             // What follows on its connection could be read as its body.
             if last {
                 break;
@@ -199,7 +227,8 @@ impl Request {
 
     /// Fields that Envoy knows by heart it joins before it matches: one line of each.
     fn add(&mut self, name: &str, value: &str) {
-        if !matches!(name, "accept" | "user-agent") || self.says(name).next().is_none() {
+        let known = ["accept", "user-agent", "origin", "x-envoy-original-path", "x-forwarded-proto"];
+        if !known.contains(&name) || self.says(name).next().is_none() {
             self.fields.push((name.to_owned(), value.to_owned()));
         }
     }
@@ -318,12 +347,52 @@ fn aim(dice: &mut Seeded, request: &mut Request, host: &mut String, table: &Tabl
             satisfy(dice, request, asked);
         }
     }
+    approach(dice, request, route);
     if let Action::Service(nth) = route.action
         && dice.chance(40)
         && let Some(force) = table.services[nth].force.first()
     {
         let value = force.value.clone();
         satisfy(dice, request, &Condition { on: force.on, name: force.name.clone(), value, invert: false });
+    }
+}
+
+/// Says what the gates and the changes of a route look at.
+fn approach(dice: &mut Seeded, request: &mut Request, route: &Route) {
+    if route.gates.cors.is_some() && dice.chance(80) {
+        request.add("origin", dice.pick(&gate::ORIGINS));
+        if dice.chance(50) {
+            request.method = "OPTIONS".to_owned();
+        }
+        if dice.chance(60) {
+            request.add("access-control-request-method", dice.pick(&["GET", "PUT", ""]));
+        }
+        if dice.chance(30) {
+            request.add("access-control-request-private-network", dice.pick(&["true", "false"]));
+        }
+    }
+    if let Some(faults) = &route.gates.faults {
+        for asked in &faults.when {
+            satisfy(dice, request, asked);
+        }
+        for _ in 0..dice.below(3) {
+            let (name, value) = dice.pick(&gate::ASKS);
+            if request.says(name).next().is_none() {
+                request.add(name, value);
+            }
+        }
+    }
+    if route.rewrite.is_some() && dice.chance(40) {
+        request.add(change::HOST_FIELD, dice.pick(&["named.test", "named.test:7"]));
+    }
+    if let Action::Service(_) = route.action {
+        for by in &route.hash {
+            if let Some((on, name)) = &by.on
+                && dice.chance(40)
+            {
+                request.say(*on, name, dice.pick(&table::VALUES));
+            }
+        }
     }
 }
 

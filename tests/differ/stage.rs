@@ -1,5 +1,8 @@
 //! The origins behind one proxy. They do for each case what was agreed for it,
-//! and write down what they were asked.
+//! and write down what they were asked. Those who are spoken to in HTTP/2 hand
+//! the connection to `stage/streams.rs`.
+
+mod streams;
 
 use std::collections::HashMap;
 use std::io::{Error, ErrorKind, Read, Result, Write};
@@ -49,6 +52,9 @@ pub struct Stage {
     notes: Arc<Notes>,
 }
 
+/// Where a request is written down: case and try.
+type Note = (u64, usize);
+
 #[derive(Default)]
 struct Notes {
     /// What is to be done in each case, try by try; the last is repeated.
@@ -90,6 +96,29 @@ impl Stage {
     }
 }
 
+impl Notes {
+    /// Writes the request down; says where, and what is to be done.
+    fn begin(&self, origin: &str, mut asked: Asked) -> (Note, Deed) {
+        let case = field(&asked.fields, CASE).and_then(|text| text.parse().ok()).unwrap_or(0);
+        origin.clone_into(&mut asked.origin);
+        let mut all = self.asked.lock().expect("no panic");
+        let tries = all.entry(case).or_default();
+        tries.push(asked);
+        let nth = tries.len() - 1;
+        let deeds = self.deeds.lock().expect("no panic");
+        let deeds = deeds.get(&case).map(Vec::as_slice).unwrap_or_default();
+        let deed = deeds.get(nth).or(deeds.last()).cloned().unwrap_or_else(|| Deed::plain(200, 2));
+        ((case, nth), deed)
+    }
+
+    fn write_down(&self, (case, nth): Note, act: impl FnOnce(&mut Asked)) {
+        let mut all = self.asked.lock().expect("no panic");
+        if let Some(asked) = all.get_mut(&case).and_then(|tries| tries.get_mut(nth)) {
+            act(asked);
+        }
+    }
+}
+
 impl Drop for Stage {
     fn drop(&mut self) {
         self.notes.over.store(true, Ordering::Relaxed);
@@ -110,6 +139,11 @@ fn origin(name: String, notes: &Arc<Notes>) -> SocketAddr {
             }
             let (name, notes) = (name.clone(), notes.clone());
             std::thread::spawn(move || {
+                // Such a connection begins with `PRI`, which no request here does.
+                let mut first = [0; 2];
+                if stream.peek(&mut first).is_ok_and(|_| first == *b"PR") {
+                    return streams::serve(name, notes, stream);
+                }
                 let mut seat = Seat { name, notes, stream, unread: Vec::new(), note: None };
                 // An error means only that the proxy has left.
                 let _ = seat.serve();
@@ -126,8 +160,7 @@ struct Seat {
     notes: Arc<Notes>,
     stream: TcpStream,
     unread: Vec<u8>,
-    /// Where the request under way is written down: case and try.
-    note: Option<(u64, usize)>,
+    note: Option<Note>,
 }
 
 impl Seat {
@@ -159,26 +192,15 @@ impl Seat {
         Ok(())
     }
 
-    /// Writes the request down and says what is to be done.
-    fn begin(&mut self, mut asked: Asked) -> Deed {
-        let case = field(&asked.fields, CASE).and_then(|text| text.parse().ok()).unwrap_or(0);
-        asked.origin.clone_from(&self.name);
-        let mut all = self.notes.asked.lock().expect("no panic");
-        let tries = all.entry(case).or_default();
-        tries.push(asked);
-        let nth = tries.len() - 1;
-        self.note = Some((case, nth));
-        let deeds = self.notes.deeds.lock().expect("no panic");
-        let deeds = deeds.get(&case).map(Vec::as_slice).unwrap_or_default();
-        deeds.get(nth).or(deeds.last()).cloned().unwrap_or_else(|| Deed::plain(200, 2))
+    fn begin(&mut self, asked: Asked) -> Deed {
+        let (note, deed) = self.notes.begin(&self.name, asked);
+        self.note = Some(note);
+        deed
     }
 
     fn write_down(&mut self, act: impl FnOnce(&mut Asked)) {
-        if let Some((case, nth)) = self.note
-            && let Some(asked) =
-                self.notes.asked.lock().expect("no panic").get_mut(&case).and_then(|tries| tries.get_mut(nth))
-        {
-            act(asked);
+        if let Some(note) = self.note {
+            self.notes.write_down(note, act);
         }
     }
 

@@ -1,12 +1,17 @@
 //! A route table that both proxies can be given, and the dice that draw one.
 //! It has serin's meaning: routes are asked in their order, over all hosts.
 
+use super::change::{Edits, Level, Redirect, Rewrite};
+use super::gate::Gates;
+use super::request::Known;
 use crate::harness::Seeded;
 
 #[derive(Clone, Debug)]
 pub struct Table {
     pub services: Vec<Service>,
     pub routes: Vec<Route>,
+    /// Of every route.
+    pub edits: Edits,
     /// Both ends are told how many tries there were.
     pub tells_tries: bool,
 }
@@ -18,21 +23,42 @@ pub struct Service {
     /// Which version the coin always names.
     pub chosen: usize,
     pub force: Vec<Force>,
+    /// How the versions choose among their ends; with one there is no choice.
+    pub hashing: Option<Hashing>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hashing {
+    Ring,
+    Maglev,
 }
 
 #[derive(Clone, Debug)]
 pub struct Version {
     pub name: String,
-    pub end: End,
+    pub ends: Vec<(End, u32)>,
+    /// The ends have names, by which they are placed and called.
+    pub named: bool,
+    pub http2: bool,
+    pub edits: Edits,
 }
 
-/// What stands at a version's address.
+/// What stands at one of a version's addresses, of some weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// One of the stage's origins.
     Origin(usize),
     /// Nobody listens.
     Dead,
+}
+
+impl End {
+    pub fn hostname(self) -> String {
+        match self {
+            End::Origin(nth) => format!("o{nth}.test"),
+            End::Dead => "dead.test".to_owned(),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -55,6 +81,18 @@ pub struct Route {
     /// The timeout is for the answer's end, not for its head.
     pub to_the_end: bool,
     pub retry: Option<Retry>,
+    pub rewrite: Option<Rewrite>,
+    pub edits: Edits,
+    pub gates: Gates,
+    /// For services that hash; it ends with something that every request has.
+    pub hash: Vec<HashBy>,
+}
+
+#[derive(Clone, Debug)]
+pub struct HashBy {
+    /// `None` is the client's address.
+    pub on: Option<(On, String)>,
+    pub terminal: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -69,6 +107,7 @@ pub struct Retry {
 pub enum Action {
     Service(usize),
     Direct { status: u16, body: String },
+    Redirect(Redirect),
 }
 
 #[derive(Clone, Debug)]
@@ -110,6 +149,9 @@ pub enum Text {
 }
 
 pub const ORIGINS: usize = 4;
+/// What an answer that is no preflight's may have of CORS.
+const CORS: &[&str] =
+    &["access-control-allow-origin", "access-control-allow-credentials", "access-control-expose-headers"];
 /// What paths, names and values are made of: few, so that they meet.
 pub const SEGMENTS: [&str; 8] = ["a", "b", "api", "v1", "%61", "a.b", "A", "x-y"];
 pub const NAMES: [&str; 5] = ["x-a", "x-tenant", "user-agent", "accept", "x-list"];
@@ -137,7 +179,7 @@ const EXACT: [&str; 6] =
 
 impl Table {
     pub fn draw(dice: &mut Seeded) -> Table {
-        let services = (0..1 + dice.below(3)).map(|n| service(dice, n)).collect::<Vec<_>>();
+        let mut services = (0..1 + dice.below(3)).map(|n| service(dice, n)).collect::<Vec<_>>();
         // Domains that cross over are no legal file.
         let wildcards: &[&str] = if dice.chance(50) { &SUFFIXES } else { &PREFIXES };
         let count = 2 + dice.below(9);
@@ -146,7 +188,47 @@ impl Table {
             let action = Action::Service(dice.below(services.len()));
             routes.push(Route::new("rest", action, dice));
         }
-        Table { services, routes, tells_tries: dice.chance(30) }
+        let edits = if dice.chance(15) { Edits::draw(dice) } else { Edits::default() };
+        let gated = |route: &Route| route.gates.cors.is_some() || route.gates.faults.is_some();
+        if routes.iter().any(gated) {
+            // To Envoy a version is chosen with the route; in serin who is stopped has none.
+            let versions = services.iter_mut().flat_map(|service| &mut service.versions);
+            versions.for_each(|version| version.edits.response = Level::default());
+        }
+        Table { services, routes, edits, tells_tries: dice.chance(30) }
+    }
+
+    /// `http2` is what the client speaks.
+    pub fn known(&self, http2: bool) -> Known {
+        let versions = self.services.iter().flat_map(|service| &service.versions);
+        let hurt = versions.filter(|version| version.ends.iter().any(|(end, _)| *end == End::Dead));
+        let stand_ins = hurt.flat_map(|version| &version.ends).filter_map(|(end, _)| match end {
+            End::Origin(nth) => Some(format!("o{nth}")),
+            End::Dead => None,
+        });
+        let direct = self.routes.iter().filter_map(|route| match &route.action {
+            Action::Direct { status, body } => Some((*status, body.clone(), route.gates.cors.is_some())),
+            _ => None,
+        });
+        let redirects = self.routes.iter().filter_map(|route| match &route.action {
+            Action::Redirect(to) => Some((to.status, route.gates.cors.is_some())),
+            _ => None,
+        });
+        let answers = |route: &&Route| !matches!(route.action, Action::Service(_));
+        let faulted = self.routes.iter().filter(answers).filter(|route| route.gates.faults.is_some());
+        let edited = faulted.map(|route| {
+            let cors = route.gates.cors.iter().flat_map(|_| CORS).copied();
+            let edited = [&route.edits, &self.edits].into_iter().flat_map(|edits| edits.response.names());
+            edited.chain(cors).collect()
+        });
+        Known {
+            retries: self.retries(),
+            http2,
+            stand_ins: stand_ins.collect(),
+            direct: direct.collect(),
+            redirects: redirects.collect(),
+            edited_faults: edited.collect(),
+        }
     }
 
     pub fn retries(&self) -> bool {
@@ -165,8 +247,23 @@ impl Route {
             timeout_ms: 2_000,
             to_the_end: dice.chance(30),
             retry: dice.chance(40).then(|| retry(dice)),
+            rewrite: dice.chance(20).then(|| Rewrite::draw(dice)),
+            edits: if dice.chance(25) { Edits::draw(dice) } else { Edits::default() },
+            gates: Gates::draw(dice, condition),
+            hash: hash(dice),
         }
     }
+}
+
+fn hash(dice: &mut Seeded) -> Vec<HashBy> {
+    let mut hash: Vec<_> = (0..dice.below(3))
+        .map(|_| {
+            let on = dice.pick(&[On::Header, On::Query, On::Cookie]);
+            HashBy { on: Some((on, name(dice, on))), terminal: dice.chance(30) }
+        })
+        .collect();
+    hash.push(HashBy { on: None, terminal: false });
+    hash
 }
 
 fn retry(dice: &mut Seeded) -> Retry {
@@ -185,19 +282,38 @@ fn retry(dice: &mut Seeded) -> Retry {
 
 fn service(dice: &mut Seeded, nth: usize) -> Service {
     let count = 1 + dice.below(3);
-    let versions: Vec<_> = (0..count)
-        .map(|n| {
-            let end = if dice.chance(8) { End::Dead } else { End::Origin(dice.below(ORIGINS)) };
-            Version { name: format!("v{}", n + 1), end }
-        })
-        .collect();
+    let hashing = dice.chance(25).then(|| dice.pick(&[Hashing::Ring, Hashing::Maglev]));
+    let versions: Vec<_> = (0..count).map(|n| version(dice, n, hashing.is_some())).collect();
     let force = (0..if count > 1 { dice.below(3) } else { 0 })
         .map(|_| {
             let on = if dice.chance(60) { On::Header } else { On::Cookie };
             Force { on, name: name(dice, on), value: text(dice), version: dice.below(count) }
         })
         .collect();
-    Service { name: format!("s{nth}"), chosen: dice.below(count), versions, force }
+    Service { name: format!("s{nth}"), chosen: dice.below(count), versions, force, hashing }
+}
+
+fn version(dice: &mut Seeded, nth: usize, hashes: bool) -> Version {
+    let end = |dice: &mut Seeded| match dice.chance(8) {
+        true => End::Dead,
+        false => End::Origin(dice.below(ORIGINS)),
+    };
+    let mut ends = vec![(end(dice), 1)];
+    if hashes {
+        for _ in 0..dice.below(4) {
+            let end = end(dice);
+            if !ends.iter().any(|(known, _)| *known == end) {
+                ends.push((end, 1 + dice.below(3) as u32));
+            }
+        }
+    }
+    Version {
+        name: format!("v{}", nth + 1),
+        ends,
+        named: hashes || dice.chance(30),
+        http2: dice.chance(20),
+        edits: if dice.chance(15) { Edits::draw(dice) } else { Edits::default() },
+    }
 }
 
 fn route(dice: &mut Seeded, nth: usize, services: usize, wildcards: &[&str]) -> Route {
@@ -215,7 +331,8 @@ fn route(dice: &mut Seeded, nth: usize, services: usize, wildcards: &[&str]) -> 
             hosts
         }
     };
-    let action = match dice.below(6) {
+    let action = match dice.below(7) {
+        6 => Action::Redirect(Redirect::draw(dice)),
         0 => {
             let status = dice.pick(&[200, 404, 403, 503, 418, 204]);
             let body = if status == 204 { "" } else { dice.pick(&["", "not here", "{\"a\": 1}\n"]) };
@@ -224,7 +341,12 @@ fn route(dice: &mut Seeded, nth: usize, services: usize, wildcards: &[&str]) -> 
         _ => Action::Service(dice.below(services)),
     };
     let matches = (0..dice.below(3)).map(|_| one_match(dice)).collect();
-    Route { hosts, matches, ..Route::new(&format!("r{nth}"), action, dice) }
+    let mut route = Route { hosts, matches, ..Route::new(&format!("r{nth}"), action, dice) };
+    if !matches!(route.action, Action::Service(_)) {
+        // Nothing goes on that could be changed.
+        route.edits.request = Level::default();
+    }
+    route
 }
 
 fn one_match(dice: &mut Seeded) -> Match {
