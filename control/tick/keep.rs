@@ -202,7 +202,7 @@ mod tests {
         tick.command("web", Command::Start).unwrap();
         assert_eq!(canary(&tick), 2_000);
         drop(tick);
-        let (_journal, past) = Journal::open(directory.path()).unwrap();
+        let (_journal, past) = Journal::reopen(directory.path()).unwrap();
         let loaded = config::load("test.yaml", FILE, &Files::none()).expect("the test's file is good");
         let fleet = Fleet::restore(&loaded, past, Moment(u64::MAX / 2));
         assert_eq!(fleet.model_at_start(&loaded).splits[0].weights.of("canary"), 2_000);
