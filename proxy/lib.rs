@@ -44,6 +44,7 @@ mod balance;
 mod hashing;
 mod flights;
 mod split;
+mod predicate;
 mod overload;
 mod tally;
 mod manners;

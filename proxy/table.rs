@@ -9,7 +9,6 @@ mod gates;
 mod host;
 mod listener;
 mod path;
-mod predicate;
 mod versions;
 
 use std::sync::Arc;
@@ -56,10 +55,10 @@ use crate::timeouts::Timeouts;
 
 pub use listener::ListenerPlan;
 
+use crate::predicate::Conditions;
 pub use gates::Gates;
 use host::HostIndex;
 use path::PathIndex;
-use predicate::Conditions;
 pub use versions::VersionPlan;
 
 /// Something wrong with a model: where in it, and what.
