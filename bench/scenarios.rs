@@ -102,6 +102,7 @@ fn spec(percent: u32, analysis: Analysis) -> Spec {
         steps: vec![Step::Weight { parts: percent * 100, hold: Duration::from_secs(2 * 3600) }],
         bake: Duration::ZERO,
         analysis,
+        ..Spec::default()
     }
 }
 

@@ -17,15 +17,22 @@ use crate::clock::Moment;
 use crate::config::Loaded;
 use crate::falls::Fall;
 use crate::journal::{Manual, Past, PastRollout};
-use crate::rollout::{Phase, Rollout, Spec};
+use crate::judge::evidence::Evidence;
+use crate::rollout::spec::Site;
+use crate::rollout::{Command, Phase, Rollout, Spec};
 use crate::window::Window;
 
 /// A rollout and what the shell keeps beside it.
 pub struct Governed {
     pub rollout: Rollout,
-    pub window: Window,
+    /// For each split that it moves.
+    windows_of: Vec<(String, Window)>,
     /// What the file says of the release under judgement: where it answers.
     pub canary: Vec<String>,
+    /// The file says that the primary has become that release.
+    primary_is_new: bool,
+    /// The release has come since serin last knew, and starts by itself.
+    due: bool,
     /// When the journal last got a checkpoint, and how many of the judge's
     /// windows that one knew.
     pub kept: Moment,
@@ -61,16 +68,22 @@ pub struct Adopted {
     pub dropped: Vec<String>,
     /// Names whose spec or release is new: the journal has to hear of them.
     pub changed: Vec<String>,
+    /// Names that were under way when another release came.
+    pub superseded: Vec<String>,
 }
 
 impl Governed {
     fn begin(spec: &Spec, canary: Vec<String>) -> Governed {
-        let window = Window::new(&spec.primary, &spec.canary);
-        let rollout = Rollout::new(spec.clone());
+        let window = |site: Site| {
+            let window = Window::new(&site.primary, &site.canary, spec.baseline.as_deref());
+            (site.split, window)
+        };
         Governed {
-            rollout,
-            window,
+            windows_of: spec.sites().map(window).collect(),
+            rollout: Rollout::new(spec.clone()),
             canary,
+            primary_is_new: false,
+            due: false,
             kept: Moment::default(),
             windows: 0,
             withheld: false,
@@ -88,8 +101,9 @@ impl Governed {
     ) -> Governed {
         let mut governed = Governed::begin(spec, canary);
         let Some(checkpoint) = past.checkpoint.clone() else { return governed };
-        if !is_same_release(&past.canary, &governed.canary) {
+        if !is_same_release(spec, &past.canary, &governed.canary) {
             tracing::warn!(rollout = spec.name, "the canary is another release than before; starting anew");
+            governed.due = spec.auto_start;
             return governed;
         }
         match serde_json::from_value(checkpoint) {
@@ -113,6 +127,21 @@ impl Governed {
         governed
     }
 
+    /// What came in since the last time, of all its splits.
+    pub fn take(&mut self, live: &[SplitReading]) -> Evidence {
+        let mut all = Evidence::default();
+        for (split, window) in &mut self.windows_of {
+            if let Some(live) = live.iter().find(|live| live.split == *split) {
+                let evidence = window.take(live);
+                all.generations.extend(evidence.generations);
+                all.pairs.extend(evidence.pairs);
+                all.others += evidence.others;
+                all.sticky |= evidence.sticky;
+            }
+        }
+        all
+    }
+
     pub fn spec(&self) -> &Spec {
         self.rollout.spec()
     }
@@ -123,14 +152,7 @@ impl Governed {
 
     /// Whether it holds the weights of its split.
     pub fn is_active(&self) -> bool {
-        is_active(self.phase())
-    }
-}
-
-fn is_active(phase: Phase) -> bool {
-    match phase {
-        Phase::Running | Phase::Paused | Phase::Suspended | Phase::Held | Phase::Baking => true,
-        Phase::Idle | Phase::Succeeded | Phase::RolledBack | Phase::Aborted => false,
+        self.phase().is_active()
     }
 }
 
@@ -142,12 +164,14 @@ impl Fleet {
             .iter()
             .map(|spec| {
                 let canary = endpoints(&loaded.model, spec);
-                match past.rollouts.get(&spec.name) {
+                let mut governed = match past.rollouts.get(&spec.name) {
                     Some(rollout) => {
                         Governed::restore(spec, canary, rollout, past.falls.get(&spec.name), now)
                     }
                     None => Governed::begin(spec, canary),
-                }
+                };
+                governed.primary_is_new = primary_is_new(&loaded.model, spec);
+                governed
             })
             .collect();
         let asked = asked(&loaded.model);
@@ -155,8 +179,9 @@ impl Fleet {
         manual.retain(|split, manual| asked.get(split) == Some(&manual.asked));
         for spec in &loaded.rollouts {
             let before = past.rollouts.get(&spec.name);
-            if before.is_some_and(|past| !is_same_release(&past.canary, &endpoints(&loaded.model, spec))) {
-                manual.remove(&spec.split);
+            let now = endpoints(&loaded.model, spec);
+            if before.is_some_and(|past| !is_same_release(spec, &past.canary, &now)) {
+                manual.retain(|split, _| !spec.moves(split));
             }
         }
         Fleet { rollouts, manual, asked }
@@ -165,9 +190,7 @@ impl Fleet {
     /// The evidence that these rollouts' checkpoints contain already.
     pub fn has_seen(&mut self, splits: &[SplitReading]) {
         for governed in &mut self.rollouts {
-            if let Some(split) = splits.iter().find(|split| split.split == governed.spec().split) {
-                governed.window.take(split);
-            }
+            governed.take(splits);
         }
     }
 
@@ -179,7 +202,7 @@ impl Fleet {
                 self.governing(&split.name)
                     .filter(|governed| governed.phase() != Phase::Idle)
                     .filter(|_| !self.manual.contains_key(&split.name))
-                    .map(|governed| governed.rollout.weights())
+                    .and_then(|governed| weights_of(&governed.rollout, &split.name))
             },
             &self.manual,
         )
@@ -198,11 +221,11 @@ impl Fleet {
                 });
                 if goes_on {
                     let governs = phase != Phase::Idle && !self.manual.contains_key(&split.name);
-                    governs.then(|| {
-                        live(reading, &split.name).map_or(old.rollout.weights(), |s| s.weights.clone())
-                    })
+                    let live = || live(reading, &split.name).map(|live| live.weights.clone());
+                    governs.then(|| live().or_else(|| weights_of(&old.rollout, &split.name)))?
                 } else {
-                    is_active(phase).then(|| Weights::pair(&old.spec().primary, &old.spec().canary, 0))
+                    let site = old.spec().sites().find(|site| site.split == split.name)?;
+                    phase.is_active().then(|| Weights::pair(&site.primary, &site.canary, 0))
                 }
             },
             &self.manual_after(loaded),
@@ -215,7 +238,7 @@ impl Fleet {
         for spec in &loaded.rollouts {
             let is_known = self.rollouts.iter().any(|governed| governed.spec().name == spec.name);
             if is_known && self.fate(spec, &loaded.model) == Fate::Begin {
-                manual.remove(&spec.split);
+                manual.retain(|split, _| !spec.moves(split));
             }
         }
         manual
@@ -239,10 +262,17 @@ impl Fleet {
                     governed
                 }
                 before => {
-                    adopted.dropped.extend(before.map(|governed| governed.spec().name.clone()));
-                    begin_now(spec, canary.clone(), reading)
+                    let mut governed = begin_now(spec, canary.clone(), reading);
+                    if let Some(before) = before {
+                        governed.due = spec.auto_start && are_same_sites(before.spec(), spec);
+                        let under_way = before.is_active() || before.phase() == Phase::Queued;
+                        adopted.superseded.extend(under_way.then(|| spec.name.clone()));
+                        adopted.dropped.push(spec.name.clone());
+                    }
+                    governed
                 }
             };
+            governed.primary_is_new = primary_is_new(&loaded.model, spec);
             if fate != Fate::Keep || governed.canary != canary {
                 adopted.changed.push(spec.name.clone());
             }
@@ -257,11 +287,55 @@ impl Fleet {
 
     /// The splits whose evidence some rollout wants to hear of.
     pub fn watched(&self) -> HashSet<&str> {
-        self.rollouts.iter().map(|governed| governed.spec().split.as_str()).collect()
+        let specs = self.rollouts.iter().map(Governed::spec);
+        let also = specs.clone().flat_map(|spec| &spec.also).map(|site| site.split.as_str());
+        specs.map(|spec| spec.split.as_str()).chain(also).collect()
     }
 
     pub fn governing(&self, split: &str) -> Option<&Governed> {
-        self.rollouts.iter().find(|governed| governed.spec().split == split)
+        self.rollouts.iter().find(|governed| governed.spec().moves(split))
+    }
+
+    /// Those whose new release starts by itself, once.
+    pub fn take_due(&mut self) -> Vec<String> {
+        let take =
+            |governed: &mut Governed| std::mem::take(&mut governed.due).then(|| governed.spec().name.clone());
+        self.rollouts.iter_mut().filter_map(take).collect()
+    }
+
+    /// What a rollout has to be told that only others know.
+    pub fn due_command(&self, index: usize, now: Moment) -> Option<Command> {
+        let governed = &self.rollouts[index];
+        if governed.rollout.awaits_primary() && governed.primary_is_new {
+            return Some(Command::Arrived);
+        }
+        let admitted = governed.rollout.may_be_admitted(now) && self.turn(governed.spec()).is_ok();
+        admitted.then_some(Command::Admit)
+    }
+
+    /// Why a queued rollout does not begin, where that is for others.
+    pub fn waits_for(&self, name: &str) -> Option<String> {
+        let governed = self.rollouts.iter().find(|governed| governed.spec().name == name)?;
+        self.turn(governed.spec()).err()
+    }
+
+    fn turn(&self, spec: &Spec) -> Result<(), String> {
+        for name in &spec.after {
+            let other = self.rollouts.iter().find(|governed| governed.spec().name == *name);
+            match other.map(Governed::phase) {
+                Some(Phase::Succeeded) => {}
+                Some(phase) => return Err(format!("waits for {name} to succeed, which is {}", phase.name())),
+                None => return Err(format!("waits for {name}, which is no longer there")),
+            }
+        }
+        let under_way = self.rollouts.iter().filter(|governed| governed.is_active());
+        let names: Vec<&str> = under_way.map(|governed| governed.spec().name.as_str()).collect();
+        match spec.at_once {
+            Some(most) if names.len() >= most => {
+                Err(format!("waits for its turn: {} under way, {most} at once", names.join(", ")))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub fn asked(&self, split: &str) -> Option<&Weights> {
@@ -272,8 +346,7 @@ impl Fleet {
         let Some(old) = self.rollouts.iter().find(|governed| governed.spec().name == spec.name) else {
             return Fate::Begin;
         };
-        let of = |spec: &Spec| (spec.split.clone(), spec.primary.clone(), spec.canary.clone());
-        if of(old.spec()) != of(spec) || !is_same_release(&old.canary, &endpoints(model, spec)) {
+        if !are_same_sites(old.spec(), spec) || !is_same_release(spec, &old.canary, &endpoints(model, spec)) {
             Fate::Begin
         } else if old.spec() == spec {
             Fate::Keep
@@ -287,15 +360,50 @@ impl Fleet {
 /// is about another release.
 fn begin_now(spec: &Spec, canary: Vec<String>, reading: &Reading) -> Governed {
     let mut governed = Governed::begin(spec, canary);
-    if let Some(split) = live(reading, &spec.split) {
-        governed.window.take(split);
-    }
+    governed.take(&reading.splits);
     governed
 }
 
-/// Scaling a release leaves at least one of its addresses.
-fn is_same_release(before: &[String], now: &[String]) -> bool {
-    before == now || before.iter().any(|address| now.contains(address))
+fn are_same_sites(before: &Spec, now: &Spec) -> bool {
+    before.sites().eq(now.sites())
+}
+
+/// Scaling a release leaves at least one of its addresses, at each of its sites.
+fn is_same_release(spec: &Spec, before: &[String], now: &[String]) -> bool {
+    let at = |place: Option<&Site>, list: &[String]| -> Vec<String> {
+        let others = |entry: &String| spec.also.iter().find(|site| entry.starts_with(&label(site)));
+        list.iter().filter(|entry| others(entry) == place).cloned().collect()
+    };
+    std::iter::once(None).chain(spec.also.iter().map(Some)).all(|place| {
+        let (before, now) = (at(place, before), at(place, now));
+        before == now || before.iter().any(|address| now.contains(address))
+    })
+}
+
+/// What the addresses of a further site begin with, where all stand in one list.
+fn label(site: &Site) -> String {
+    format!("{}: ", site.split)
+}
+
+/// Do the words of the file say that the primary is the release that was the canary?
+fn primary_is_new(model: &Model, spec: &Spec) -> bool {
+    spec.sites().all(|site| {
+        let words = |version| version_of(model, &site.split, version).map(|version| &version.release);
+        match (words(&site.primary), words(&site.canary)) {
+            (Some(primary), Some(canary)) => !primary.is_empty() && primary == canary,
+            _ => false,
+        }
+    })
+}
+
+fn weights_of(rollout: &Rollout, split: &str) -> Option<Weights> {
+    rollout.all_weights().find(|(name, _)| name == split).map(|(_, weights)| weights)
+}
+
+fn version_of<'a>(model: &'a Model, split: &str, version: &str) -> Option<&'a Version> {
+    let split = model.splits.iter().find(|other| other.name == split)?;
+    let service = model.services.iter().find(|service| service.name == split.service)?;
+    service.versions.iter().find(|other| other.name == version)
 }
 
 fn live<'a>(reading: &'a Reading, split: &str) -> Option<&'a SplitReading> {
@@ -303,12 +411,13 @@ fn live<'a>(reading: &'a Reading, split: &str) -> Option<&'a SplitReading> {
 }
 
 fn endpoints(model: &Model, spec: &Spec) -> Vec<String> {
-    let split = model.splits.iter().find(|split| split.name == spec.split);
-    let service = split.and_then(|split| model.services.iter().find(|service| service.name == split.service));
-    service
-        .and_then(|service| service.versions.iter().find(|version| version.name == spec.canary))
-        .map(release_of)
-        .unwrap_or_default()
+    let at = |site: &Site| version_of(model, &site.split, &site.canary).map(release_of).unwrap_or_default();
+    let others = spec.also.iter().flat_map(|site| {
+        let label = label(site);
+        at(site).into_iter().map(move |address| format!("{label}{address}"))
+    });
+    let first = spec.sites().next().map(|site| at(&site)).unwrap_or_default();
+    first.into_iter().chain(others).collect()
 }
 
 /// The words of the file, whatever its names resolve to at the moment.

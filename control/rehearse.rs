@@ -26,6 +26,7 @@ use crate::judge::history::add_sparse;
 use crate::rollout::Action;
 use crate::rollout::Command;
 use crate::rollout::Rollout;
+use serin_proxy::Weights;
 use serin_proxy::histogram::index;
 use serin_proxy::weights::WHOLE;
 
@@ -43,6 +44,9 @@ pub struct World {
     pub primary: Version,
     pub canary: Version,
 }
+
+/// One request in so many is one that a trial's rules name.
+const MATCHING: f64 = 0.25;
 
 /// How a version answers: log-normal times, and independent failures.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -82,7 +86,7 @@ pub struct Rehearsal<W> {
     now: Moment,
     next_arrival_ms: f64,
     generation: u64,
-    parts: u32,
+    weights: Weights,
     marks: (Option<u64>, Option<u64>),
     /// What happens in each coming millisecond.
     ring: Vec<Vec<Happening>>,
@@ -93,9 +97,16 @@ pub struct Rehearsal<W> {
 #[derive(Clone, Copy)]
 struct Happening {
     generation: u64,
-    w: f64,
+    coin: Coin,
     canary: bool,
     what: What,
+}
+
+/// By which way a request came to its version, and with which chance to the canary.
+#[derive(Clone, Copy)]
+struct Coin {
+    w: f64,
+    paired: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -112,7 +123,7 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
     pub fn new(rollout: Rollout, seed: u64, world: W) -> Rehearsal<W> {
         let start = Moment(1_700_000_000_000);
         Rehearsal {
-            parts: rollout.weights().of(&rollout.spec().canary),
+            weights: rollout.weights(),
             marks: rollout.marks(),
             rollout,
             totals: Totals::default(),
@@ -138,7 +149,12 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
 
     /// The canary's weight that traffic obeys now.
     pub fn parts(&self) -> u32 {
-        self.parts
+        self.weights.of(&self.rollout.spec().canary)
+    }
+
+    /// All weights that traffic obeys now.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
     }
 
     /// Goes on to the next look, looks, and carries out what was decided.
@@ -172,10 +188,9 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
 
     pub fn act(&mut self, action: &Action) {
         match action {
-            Action::Shift { weights } => {
-                let parts = weights.of(&self.rollout.spec().canary);
-                if parts != self.parts {
-                    self.parts = parts;
+            Action::Shift { weights, .. } => {
+                if *weights != self.weights {
+                    self.weights = weights.clone();
                     self.generation += 1;
                 }
             }
@@ -203,12 +218,37 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
     }
 
     fn arrive(&mut self, world: &World) {
-        let w = f64::from(self.parts) / f64::from(WHOLE);
-        let canary = self.random.random::<f64>() < w;
-        let version = if canary { world.canary } else { world.primary };
         self.totals.requests += 1;
+        let spec = self.rollout.spec();
+        let canary = self.weights.of(&spec.canary);
+        let baseline = spec.baseline.as_ref().map_or(0, |baseline| self.weights.of(baseline));
+        let matched = self.weights.matched();
+        if matched > 0 && self.random.random::<f64>() < MATCHING {
+            let w = f64::from(matched) / f64::from(WHOLE);
+            let canary = self.random.random::<f64>() < w;
+            return self.ask(world, Coin { w, paired: false }, canary);
+        }
+        let point = self.random.random::<f64>() * f64::from(WHOLE);
+        let against = if baseline > 0 { baseline } else { WHOLE - canary };
+        let coin = Coin { w: f64::from(canary) / f64::from(canary + against), paired: false };
+        if point < f64::from(canary) {
+            self.ask(world, coin, true);
+        } else if point < f64::from(canary + against) {
+            self.ask(world, coin, false);
+            let copied = f64::from(self.weights.copied()) / f64::from(WHOLE);
+            if copied > 0.0 && self.random.random::<f64>() < copied {
+                self.pair(world);
+            }
+        } else {
+            self.evidence.others += 1;
+        }
+    }
+
+    /// One request under a coin, from now until its end.
+    fn ask(&mut self, world: &World, coin: Coin, canary: bool) {
+        let version = if canary { world.canary } else { world.primary };
         self.totals.canary_requests += u64::from(canary);
-        let arm = arm_of(&mut self.evidence, self.generation, w, canary);
+        let arm = arm_of(&mut self.evidence, self.generation, coin, canary);
         arm.dispatched += 1;
 
         let us = self.time_us(version);
@@ -216,17 +256,30 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
         let (slow_us, reveal_us) = self.marks;
         let reveals = reveal_us.filter(|mark| us > *mark);
         if let Some(mark) = slow_us.filter(|mark| us > *mark) {
-            self.schedule(mark, w, canary, What::Slow);
+            self.schedule(mark, coin, canary, What::Slow);
         }
         if let Some(mark) = reveals {
-            self.schedule(mark, w, canary, What::Revealed { us: mark });
+            self.schedule(mark, coin, canary, What::Revealed { us: mark });
         }
         let end = match (failed, reveals) {
             (true, _) => What::Failed { revealed: reveals.is_some() },
             (false, Some(_)) => What::OkRevealed,
             (false, None) => What::Ok { us },
         };
-        self.schedule(us, w, canary, end);
+        self.schedule(us, coin, canary, end);
+    }
+
+    /// A copy and what it is a copy of: counted when both have ended. No user sees
+    /// the copy's answer, so it is in no total.
+    fn pair(&mut self, world: &World) {
+        let coin = Coin { w: 0.5, paired: true };
+        let asked = [world.primary, world.canary]
+            .map(|version| (self.time_us(version), self.random.random::<f64>() < version.failure));
+        let last = asked[0].0.max(asked[1].0);
+        for (canary, (us, failed)) in [false, true].into_iter().zip(asked) {
+            let what = if failed { What::Failed { revealed: false } } else { What::Ok { us } };
+            self.schedule(last, coin, canary, what);
+        }
     }
 
     fn time_us(&mut self, version: Version) -> u64 {
@@ -236,15 +289,16 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
         us.clamp(1.0, (LONGEST_MS - 2) as f64 * 1000.0) as u64
     }
 
-    fn schedule(&mut self, after_us: u64, w: f64, canary: bool, what: What) {
+    fn schedule(&mut self, after_us: u64, coin: Coin, canary: bool, what: What) {
         let at = self.now.0 + after_us / 1000;
-        let happening = Happening { generation: self.generation, w, canary, what };
+        let happening = Happening { generation: self.generation, coin, canary, what };
         self.ring[at as usize % LONGEST_MS].push(happening);
     }
 
     fn count(&mut self, happening: Happening) {
-        let Happening { generation, w, canary, what } = happening;
-        let arm = arm_of(&mut self.evidence, generation, w, canary);
+        let Happening { generation, coin, canary, what } = happening;
+        let arm = arm_of(&mut self.evidence, generation, coin, canary);
+        arm.dispatched += u64::from(coin.paired);
         match what {
             What::Ok { us } => {
                 arm.ok += 1;
@@ -258,7 +312,9 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
             What::Slow => arm.slow += 1,
             What::Revealed { us } => add_sparse(&mut arm.latency, index(us) as u32, 1),
         }
-        if canary {
+        if canary && coin.paired {
+            self.alarmed |= matches!(what, What::Failed { .. });
+        } else if canary {
             self.alarmed |= matches!(what, What::Failed { .. } | What::Slow);
             self.totals.canary_failures += u64::from(matches!(what, What::Failed { .. }));
             self.totals.canary_ok += u64::from(matches!(what, What::Ok { .. } | What::OkRevealed));
@@ -267,9 +323,9 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
 }
 
 /// The counts of one arm of one generation, made where they are new.
-fn arm_of(evidence: &mut Evidence, id: u64, w: f64, canary: bool) -> &mut ArmDelta {
-    let generations = &mut evidence.generations;
-    let at = match generations.iter().rposition(|delta| delta.id == id) {
+fn arm_of(evidence: &mut Evidence, id: u64, Coin { w, paired }: Coin, canary: bool) -> &mut ArmDelta {
+    let generations = if paired { &mut evidence.pairs } else { &mut evidence.generations };
+    let at = match generations.iter().rposition(|delta| (delta.id, delta.w) == (id, w)) {
         Some(at) => at,
         None => {
             generations.push(GenerationDelta { id, w, ..GenerationDelta::default() });

@@ -20,6 +20,8 @@ use crate::lane::Lane;
 use crate::lane::View;
 use crate::outcome::Outcome;
 use crate::outcome::Verdict;
+use crate::pair::Pair;
+use crate::reading::Way;
 use crate::split::Choice;
 use crate::table::VersionPlan;
 use crate::tally::Shard;
@@ -40,6 +42,9 @@ pub struct Flight {
     pub id: Cell<[u64; 2]>,
     /// Counts at the endpoint that is asked.
     busy: RefCell<Option<Busy>>,
+    /// Its coin, where a copy may be compared with it, and then what they share.
+    toss: Option<Rc<Toss>>,
+    pair: RefCell<Option<Rc<Pair>>>,
     settled: Cell<bool>,
 }
 
@@ -54,7 +59,12 @@ impl Flight {
         timeouts: Timeouts,
         has_body: bool,
     ) -> Flight {
-        let (key, started_us) = lane.flights.begin(toss, choice.version, choice.forced, &timeouts);
+        let plan = &view.table.splits[split];
+        let may_pair = choice.way == Way::Tossed
+            && choice.version == plan.primary
+            && plan.mirror.as_ref().is_some_and(|(_, mirror)| mirror.on_trial);
+        let kept = may_pair.then(|| toss.clone());
+        let (key, started_us) = lane.flights.begin(toss, choice.version, choice.way, &timeouts);
         if !has_body && timeouts.total_us != 0 {
             lane.flights.request_ended(key);
         }
@@ -69,6 +79,8 @@ impl Flight {
             hash: None,
             id: Cell::default(),
             busy: RefCell::default(),
+            toss: kept,
+            pair: RefCell::default(),
             settled: Cell::new(false),
         };
         flight.shard().begin();
@@ -78,6 +90,14 @@ impl Flight {
     /// The endpoint that was asked before, if any, has one less under way.
     pub fn occupy(&self, busy: Option<Busy>) {
         self.busy.replace(busy);
+    }
+
+    /// Its answer will be held beside that of a copy, which ends what this gives.
+    pub fn pair(&self) -> Option<Rc<Pair>> {
+        let toss = self.toss.clone()?;
+        let pair = Pair::new(toss, self.lane.index, self.lane.flights.alarm());
+        self.pair.replace(Some(pair.clone()));
+        Some(pair)
     }
 
     pub fn plan(&self) -> &VersionPlan {
@@ -141,6 +161,9 @@ impl Flight {
                 self.shard().exemplify(self.id.get(), age_us, self.started_us + age_us);
             }
             self.lane.flights.settle(self.key, outcome.verdict, age_us);
+            if let Some(pair) = self.pair.take() {
+                pair.end(self.version, outcome.verdict, age_us);
+            }
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::model::Role;
 use crate::outcome::Verdict;
+use crate::reading::Way;
 use crate::split::Arm;
 use crate::split::Generation;
 use crate::split::SplitCell;
@@ -87,7 +88,7 @@ struct Entry {
 struct Coin {
     toss: Rc<Toss>,
     version: usize,
-    forced: bool,
+    way: Way,
     slow: bool,
     revealed: bool,
 }
@@ -104,12 +105,16 @@ impl Flights {
         Flights { worker, slab: RefCell::default(), begun: Notify::new(), alarm, now_us }
     }
 
+    pub fn alarm(&self) -> Arc<Alarm> {
+        self.alarm.clone()
+    }
+
     /// Enters a request and counts it as dispatched to its arm.
-    pub fn begin(&self, toss: Rc<Toss>, version: usize, forced: bool, timeouts: &Timeouts) -> (Key, u64) {
+    pub fn begin(&self, toss: Rc<Toss>, version: usize, way: Way, timeouts: &Timeouts) -> (Key, u64) {
         let now_us = clock::now_us();
         self.now_us.set(now_us);
-        toss.generation.arm(self.worker, version, forced).dispatched.add(1);
-        let coin = Coin { toss, version, forced, slow: false, revealed: false };
+        toss.generation.arm(self.worker, version, way).dispatched.add(1);
+        let coin = Coin { toss, version, way, slow: false, revealed: false };
         let mut slab = self.slab.borrow_mut();
         let index = slab.vacancy();
         slab.live += 1;
@@ -343,7 +348,7 @@ impl Flights {
     }
 
     fn arm<'a>(&self, coin: &'a Coin) -> &'a Arm {
-        coin.toss.generation.arm(self.worker, coin.version, coin.forced)
+        coin.toss.generation.arm(self.worker, coin.version, coin.way)
     }
 
     fn ring(&self, coin: &Coin) {

@@ -70,7 +70,7 @@ pub struct SplitView {
     toss: RefCell<CachedToss>,
     pub versions: Vec<VersionView>,
     pub budget: Rc<Budget>,
-    /// All versions speak HTTP/1 and nothing is mirrored.
+    /// All versions speak HTTP/1 and nothing is mirrored, unless a trial has it so.
     pub plain: bool,
     /// Mirrored copies under way.
     pub copies: Rc<Cell<usize>>,
@@ -163,7 +163,7 @@ impl SplitView {
         SplitView {
             toss: RefCell::new(CachedToss { generation, toss }),
             versions,
-            plain: plan.mirror.is_none()
+            plain: plan.mirror.as_ref().is_none_or(|(_, mirror)| mirror.on_trial)
                 // Whoever answers in a version's place would get another head than that had.
                 && (plan.shield.is_none() || plan.versions.iter().all(|version| version.edits.is_none()))
                 && plan.versions.iter().all(|version| version.protocol == Protocol::Http1),
@@ -173,6 +173,11 @@ impl SplitView {
             },
             copies: before.map(|(_, view)| view.copies.clone()).unwrap_or_default(),
         }
+    }
+
+    /// Of the primary's requests, the share that a trial copies just now.
+    pub fn copied(&self) -> u32 {
+        self.toss().generation.weights.copied()
     }
 
     /// The generation of now; costs one comparison where it has not changed.

@@ -42,6 +42,7 @@ mod breaker;
 mod tls;
 mod balance;
 mod hashing;
+mod pair;
 mod flights;
 mod split;
 mod predicate;

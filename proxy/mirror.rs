@@ -19,13 +19,17 @@ use crate::body::Tee;
 use crate::clock;
 use crate::fault::Fault;
 use crate::fault::Kind;
+use crate::flight::Flight;
 use crate::lane::Lane;
 use crate::lane::View;
 use crate::outcome::Outcome;
 use crate::outcome::Verdict;
+use crate::pair::Pair;
+use crate::reading::Way;
 use crate::retry;
 use crate::retry::MAX_TRIES;
 use crate::rewrite;
+use crate::split::Choice;
 use crate::split::point_of;
 use crate::table::SplitPlan;
 use crate::upstream::Wish;
@@ -37,6 +41,8 @@ const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
 pub struct Copy {
     version: usize,
     tee: Option<Rc<Tee>>,
+    /// What it shares with the request that it is a copy of.
+    pair: Option<Rc<Pair>>,
     running: Running,
 }
 
@@ -45,16 +51,19 @@ struct Running(Rc<Cell<usize>>);
 
 /// Decides whether this request is copied. `None` also where a bound forbids it,
 /// which is counted.
-pub fn plan(
-    lane: &Lane,
-    view: &View,
-    split: usize,
-    version: usize,
-    has_body: Option<Option<u64>>,
-) -> Option<Copy> {
-    let SplitPlan { mirror, versions, .. } = &view.table.splits[split];
+pub fn plan(flight: &Flight, split: usize, choice: &Choice, has_body: Option<Option<u64>>) -> Option<Copy> {
+    let (lane, view, version) = (&flight.lane, &flight.view, choice.version);
+    let SplitPlan { mirror, versions, primary, .. } = &view.table.splits[split];
     let (target, mirror) = mirror.as_ref()?;
-    if *target == version || point_of(lane.random()) >= mirror.parts {
+    let parts = if mirror.on_trial {
+        if version != *primary || choice.way != Way::Tossed {
+            return None;
+        }
+        view.splits[split].copied()
+    } else {
+        mirror.parts
+    };
+    if *target == version || point_of(lane.random()) >= parts {
         return None;
     }
     let shard = versions[version].slot.shard(lane.index);
@@ -66,7 +75,8 @@ pub fn plan(
     shard.mirrored.add(1);
     copies.set(copies.get() + 1);
     let tee = has_body.map(|length| Tee::new(mirror.max_body, length));
-    Some(Copy { version: *target, tee, running: Running(copies.clone()) })
+    let pair = if mirror.on_trial { flight.pair() } else { None };
+    Some(Copy { version: *target, tee, pair, running: Running(copies.clone()) })
 }
 
 impl Copy {
@@ -138,7 +148,11 @@ impl Copy {
             shard.mirror_dropped.add(1);
             outcome = outcome.uncounted();
         }
-        shard.end(outcome, clock::now_us() - started_us);
+        let age_us = clock::now_us() - started_us;
+        shard.end(outcome, age_us);
+        if let Some(pair) = &self.pair {
+            pair.end(self.version, outcome.verdict, age_us);
+        }
         drop(self.running);
     }
 }

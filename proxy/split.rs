@@ -8,6 +8,7 @@
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod generation;
+mod rule;
 mod sticky;
 
 use std::collections::VecDeque;
@@ -15,19 +16,17 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
-use http::header::HeaderName;
-
 use crate::clock;
 use crate::head::Head;
-use crate::model::Force;
-use crate::model::ForceOn;
 use crate::model::Role;
 use crate::reading::GenerationReading;
-use crate::text::Pattern;
+use crate::reading::Way;
+use crate::rewrite::Peer;
 use crate::weights::Weights;
+use arc_swap::ArcSwap;
 
 pub use generation::{Arm, Generation, begin_at, next_id};
+pub use rule::{ForceRule, Trial};
 pub use sticky::Compiled as Sticky;
 pub use sticky::point_of;
 
@@ -120,59 +119,43 @@ fn passed(mark: &AtomicU64, age_us: u64) -> bool {
     mark != 0 && age_us > mark
 }
 
-/// A rule that names the version outright.
-pub struct ForceRule {
-    on: FieldName,
-    value: Pattern,
-    version: usize,
-}
-
-enum FieldName {
-    Header(HeaderName),
-    Cookie(String),
-}
-
-impl ForceRule {
-    pub fn new(force: &Force, version: usize) -> Result<ForceRule, String> {
-        let on = match &force.on {
-            ForceOn::Header(name) => FieldName::Header(
-                HeaderName::try_from(name.as_str()).map_err(|_| format!("{name:?} is no header name"))?,
-            ),
-            ForceOn::Cookie(name) => FieldName::Cookie(name.clone()),
-        };
-        Ok(ForceRule { on, value: Pattern::new(&force.value)?, version })
-    }
-
-    fn applies(&self, head: &Head<'_>) -> bool {
-        match &self.on {
-            FieldName::Header(name) => head.fields(name).any(|value| self.value.matches(value)),
-            FieldName::Cookie(name) => head.cookie(name).is_some_and(|value| self.value.matches(value)),
-        }
-    }
-}
-
 /// Which version, and how it came about.
 pub struct Choice {
     pub version: usize,
-    pub forced: bool,
+    pub way: Way,
     pub set_cookies: Vec<String>,
+}
+
+/// What a split asks of a request before its weights are.
+pub struct Rules<'a> {
+    pub force: &'a [ForceRule],
+    pub trial: Option<&'a Trial>,
+    pub sticky: Option<&'a Sticky>,
 }
 
 /// `random` is one uniform number, drawn for this request alone.
 pub fn choose(
     generation: &Generation,
-    force: &[ForceRule],
-    sticky: Option<&Sticky>,
+    rules: &Rules<'_>,
     head: &Head<'_>,
+    peer: &Peer,
     random: u64,
 ) -> Choice {
-    if let Some(rule) = force.iter().find(|rule| rule.applies(head)) {
-        return Choice { version: rule.version, forced: true, set_cookies: Vec::new() };
+    if let Some(rule) = rules.force.iter().find(|rule| rule.applies(head, peer)) {
+        return Choice { version: rule.version, way: Way::Forced, set_cookies: Vec::new() };
     }
-    let place = sticky.and_then(|sticky| sticky.place(head, random));
+    let place = rules.sticky.and_then(|sticky| sticky.place(head, random));
     let (point, set_cookie) = match place {
         Some(place) => (place.point, place.set_cookie),
         None => (point_of(random), None),
     };
-    Choice { version: generation.owner(point), forced: false, set_cookies: set_cookie.into_iter().collect() }
+    let set_cookies = set_cookie.into_iter().collect();
+    let matched = generation.weights.matched();
+    if matched > 0
+        && let Some(trial) = rules.trial.filter(|trial| trial.applies(head, peer))
+    {
+        let version = if point < matched { trial.version } else { generation.primary };
+        return Choice { version, way: Way::Matched, set_cookies };
+    }
+    Choice { version: generation.owner(point), way: Way::Tossed, set_cookies }
 }

@@ -146,7 +146,10 @@ impl Line {
 fn primary_only(failed: f64, requests: f64) -> Evidence {
     let (failed, requests) = (failed as u64, requests as u64);
     let primary = ArmDelta { failed, ok: requests.saturating_sub(failed), ..ArmDelta::default() };
-    Evidence { generations: vec![GenerationDelta { primary, ..GenerationDelta::default() }], sticky: false }
+    Evidence {
+        generations: vec![GenerationDelta { primary, ..GenerationDelta::default() }],
+        ..Evidence::default()
+    }
 }
 
 /// A history that moves as the reference's does, at the script's own times.
@@ -437,7 +440,7 @@ fn play(case: &RolloutCase) {
                     primary: arm(*fp, *sp),
                     canary_forced: ArmDelta::default(),
                 };
-                let evidence = Evidence { generations: vec![delta], sticky: false };
+                let evidence = Evidence { generations: vec![delta], ..Evidence::default() };
                 judge.observe(past.now, &evidence, &past.history);
                 past.history.observe(past.now, &evidence);
             }

@@ -31,6 +31,7 @@ fn spec(percent: u32, seconds: u64, analysis: Analysis) -> Spec {
         ],
         bake: Duration::ZERO,
         analysis,
+        ..Spec::default()
     }
 }
 

@@ -51,6 +51,7 @@ fn spec() -> Spec {
             }),
             ..Analysis::default()
         },
+        ..Spec::default()
     }
 }
 

@@ -9,6 +9,43 @@ pub struct Evidence {
     /// Requests are pinned to users, so they are not independent tosses.
     #[serde(default)]
     pub sticky: bool,
+    /// Requests of the primary whose copies went to the canary: each of the two
+    /// was asked, so the chance that an answer is the canary's is one half.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pairs: Vec<GenerationDelta>,
+    /// Requests that the coin gave to versions which are not compared.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub others: u64,
+}
+
+impl Evidence {
+    /// The pairs among the rest. The primary's answers are in them once more, so
+    /// those that no coin was tossed for are left out: they say nothing.
+    pub fn with_pairs(&self) -> Evidence {
+        let mut generations = self.generations.clone();
+        for delta in generations.iter_mut().filter(|delta| delta.w == 0.0) {
+            delta.primary = ArmDelta::default();
+        }
+        generations.extend(self.pairs.iter().cloned());
+        Evidence { generations, sticky: self.sticky, pairs: Vec::new(), others: self.others }
+    }
+
+    /// The same with the two versions in each other's place.
+    pub fn swapped(&self) -> Evidence {
+        let swap = |delta: &GenerationDelta| GenerationDelta {
+            id: delta.id,
+            w: 1.0 - delta.w,
+            canary: delta.primary.clone(),
+            primary: delta.canary.clone(),
+            canary_forced: ArmDelta::default(),
+        };
+        let generations = self.generations.iter().map(swap).collect();
+        Evidence { generations, sticky: self.sticky, pairs: Vec::new(), others: self.others }
+    }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -78,7 +78,7 @@ impl History {
             *count *= keeps;
         }
         self.latency.fade(now);
-        let mut tossed = 0;
+        let mut tossed = evidence.others;
         for delta in &evidence.generations {
             let primary = &delta.primary;
             self.requests += (primary.ok + primary.failed) as f64;
@@ -219,7 +219,7 @@ mod tests {
         let arm =
             ArmDelta { dispatched: ok + failed, ok, failed, latency: vec![(40, ok)], ..ArmDelta::default() };
         let delta = GenerationDelta { id: 1, w: 0.0, primary: arm, ..GenerationDelta::default() };
-        Evidence { generations: vec![delta], sticky: false }
+        Evidence { generations: vec![delta], ..Evidence::default() }
     }
 
     #[test]

@@ -291,7 +291,7 @@ mod tests {
 
     fn evidence(canary: ArmDelta, primary: ArmDelta) -> Evidence {
         let delta = GenerationDelta { id: 1, w: 0.1, canary, primary, ..GenerationDelta::default() };
-        Evidence { generations: vec![delta], sticky: false }
+        Evidence { generations: vec![delta], ..Evidence::default() }
     }
 
     /// Ticks of a canary like this, beside a primary that answers in 10 to 40 ms,

@@ -470,7 +470,7 @@ mod tests {
     fn delta(id: u64, canary: ArmDelta) -> Evidence {
         let primary = ArmDelta { dispatched: 900, ok: 900, ..ArmDelta::default() };
         let delta = GenerationDelta { id, w: 0.1, canary, primary, ..GenerationDelta::default() };
-        Evidence { generations: vec![delta], sticky: false }
+        Evidence { generations: vec![delta], ..Evidence::default() }
     }
 
     fn ended(n: u64) -> ArmDelta {
@@ -512,7 +512,7 @@ mod tests {
                 canary: failures,
                 ..GenerationDelta::default()
             }],
-            sticky: false,
+            ..Evidence::default()
         };
         stage.observe(Moment(20_000), &late, &history);
         let first = &stage.checks[0];

@@ -29,6 +29,7 @@ fn spec(steps: &[Step]) -> Spec {
         bake: Duration::from_secs(5),
         // Steps here pass by their time; `tests/proof.rs` is about proof.
         analysis: super::spec::Analysis { promotion: None, ..super::spec::Analysis::default() },
+        ..Spec::default()
     }
 }
 
@@ -68,7 +69,7 @@ impl World {
                 primary: arm(100 - to_canary, primary),
                 canary_forced: ArmDelta::default(),
             }],
-            sticky: false,
+            ..Evidence::default()
         };
         self.step(&evidence, commands);
     }
@@ -77,7 +78,7 @@ impl World {
         self.now = self.now.after(Duration::from_millis(100));
         for action in self.rollout.step(self.now, evidence, commands) {
             match action {
-                Action::Shift { weights } => {
+                Action::Shift { weights, .. } => {
                     self.parts = weights.of("new");
                     self.generation += 1;
                 }
@@ -245,7 +246,7 @@ fn trickle(world: &World, canary: ArmDelta) -> Evidence {
         primary: arm(1_000, 0.0),
         ..GenerationDelta::default()
     };
-    Evidence { generations: vec![delta], sticky: false }
+    Evidence { generations: vec![delta], ..Evidence::default() }
 }
 
 #[test]
@@ -336,7 +337,7 @@ fn unfair_coin_is_held() {
             primary: arm(80, 0.0),
             ..GenerationDelta::default()
         };
-        world.step(&Evidence { generations: vec![delta], sticky: false }, &[]);
+        world.step(&Evidence { generations: vec![delta], ..Evidence::default() }, &[]);
     }
     assert_eq!(world.phase(), Phase::Held);
     assert!(world.last().1.starts_with("HOLD (routing does not follow the weights)"), "{}", world.last().1);
@@ -383,7 +384,7 @@ fn answers_of_an_earlier_weight_do_not_count() {
             canary: ArmDelta { ok: 5, ..ArmDelta::default() },
             ..GenerationDelta::default()
         };
-        world.step(&Evidence { generations: vec![late], sticky: false }, &[]);
+        world.step(&Evidence { generations: vec![late], ..Evidence::default() }, &[]);
     }
     assert_eq!(world.rollout.status(world.now).step, 1);
 }
@@ -434,3 +435,5 @@ fn pinned_users_are_warned_about() {
     world.step(&Evidence { sticky: true, ..Evidence::default() }, &[]);
     assert!(world.rollout.status(world.now).warnings[0].contains("per user"));
 }
+
+mod strategies;

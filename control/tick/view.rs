@@ -95,17 +95,7 @@ pub struct Dump {
 }
 
 /// Every phase, in the order that a rollout meets them.
-pub const PHASES: [Phase; 9] = [
-    Phase::Idle,
-    Phase::Running,
-    Phase::Paused,
-    Phase::Suspended,
-    Phase::Held,
-    Phase::Baking,
-    Phase::Succeeded,
-    Phase::RolledBack,
-    Phase::Aborted,
-];
+pub const PHASES: [Phase; 11] = Phase::ALL;
 
 /// A phase as JSON and metrics write it.
 pub fn phase_word(phase: Phase) -> &'static str {
@@ -117,7 +107,12 @@ pub fn phase_word(phase: Phase) -> &'static str {
 
 impl Tick {
     pub(super) fn detail(&self, governed: &Governed, reading: &Reading, now: Moment) -> Detail {
-        let status = governed.rollout.status(now);
+        let mut status = governed.rollout.status(now);
+        if status.phase == Phase::Queued
+            && let Some(why) = self.fleet.waits_for(&status.name)
+        {
+            status.sentence = format!("queued: {why}");
+        }
         let split = reading.splits.iter().find(|split| split.split == status.split);
         Detail {
             active: governed.is_active(),

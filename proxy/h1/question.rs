@@ -108,12 +108,12 @@ impl Client<'_> {
         let plan = &view.table.splits[split];
         let (idempotent, has_body) = (is_idempotent(request.method), !request.framing.is_done());
         let edited = has_successor(route) && plan.versions.iter().any(|version| version.edits.is_some());
-        if !view.splits[split].plain || edited || !is_plain(route, &head) {
+        let toss = view.splits[split].toss();
+        let copies = toss.generation.weights.copied() > 0;
+        if !view.splits[split].plain || copies || edited || !is_plain(route, &head) {
             return Err(Unfit::Irregular);
         }
-        let toss = view.splits[split].toss();
-        let mut choice =
-            split::choose(&toss.generation, &plan.force, plan.sticky.as_ref(), &head, lane.random());
+        let mut choice = split::choose(&toss.generation, &plan.rules(), &head, self.peer, lane.random());
         let tries = Tries::new(&view, route, split, choice.version, idempotent, &head);
         let mut out = lane.texts.take();
         let mut id = [0, 0];

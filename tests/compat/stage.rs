@@ -90,7 +90,7 @@ impl Stage {
             primary: arm(primary),
             ..GenerationDelta::default()
         };
-        let evidence = Evidence { generations: vec![delta], sticky: false };
+        let evidence = Evidence { generations: vec![delta], ..Evidence::default() };
         let outside = std::mem::take(&mut self.outside);
         self.checks.look(self.now, &evidence, &outside)
     }
