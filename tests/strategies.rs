@@ -3,6 +3,7 @@
 
 mod ab;
 mod blue_green;
+mod chaos;
 mod experiment;
 mod kill;
 mod mirror_first;

@@ -29,7 +29,9 @@ impl World {
         };
         let share = f64::from(self.weights().matched()) / f64::from(WHOLE);
         let mut generations = vec![of(0.0, ArmDelta::default(), arm(50, 0.0))];
-        generations.push(of(share, matched, ArmDelta::default()));
+        // Of those that match and whom the coin leaves with the primary, the fitting number.
+        let others = if share > 0.0 { matched.dispatched as f64 * (1.0 - share) / share } else { 0.0 };
+        generations.push(of(share, matched, arm(others as u64, 0.0)));
         let pairs = vec![of(0.5, copies.0, copies.1)];
         let evidence = Evidence { generations, pairs, ..Evidence::default() };
         self.step(&evidence, &[]);
