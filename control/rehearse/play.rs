@@ -214,7 +214,7 @@ impl<'s> Player<'s> {
 
     fn act(&mut self, action: &Action) {
         match action {
-            Action::Shift { weights } => {
+            Action::Shift { weights, .. } => {
                 let parts = weights.of(&self.rollout.spec().canary);
                 if parts < self.parts && self.cut.is_none() && self.started.is_some() {
                     self.cut = Some(self.cost);
