@@ -23,6 +23,9 @@ fn a_plan_lets_good_releases_through_and_stops_those_that_fail() {
     let [healthy, broken] = [0, 1].map(|at| &told[0]["reports"][at]);
     assert_eq!(told[0]["rollout"], "web");
     assert!(healthy["rolled_back"].as_u64() <= Some(1), "{healthy}");
+    // The plan is six minutes; the first step waits a little for its proof.
+    let promoted_after = healthy["promoted_after_seconds"].as_f64();
+    assert!((Some(360.0)..Some(500.0)).contains(&promoted_after), "{healthy}");
     assert_eq!(broken["rolled_back"], 40, "{broken}");
     assert_eq!(broken["promoted"], 0, "{broken}");
     let cut = &broken["cut"];

@@ -227,7 +227,8 @@ impl<'s> Player<'s> {
             Action::Mark { slow_us, reveal_us } => {
                 self.marks = Marks { slow_us: *slow_us, reveal_us: *reveal_us };
             }
-            _ => {}
+            Action::Renew => self.generation += 1,
+            Action::Tell { .. } => {}
         }
     }
 
