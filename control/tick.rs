@@ -12,6 +12,7 @@ mod reload;
 mod succession;
 pub mod view;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -263,12 +264,14 @@ impl Tick {
         started: Instant,
         asked: Option<(&str, Command)>,
     ) -> Vec<Event> {
+        let live: HashMap<&str, &SplitReading> =
+            live.iter().map(|reading| (reading.split.as_str(), reading)).collect();
         let mut decisions = Vec::new();
         for (index, governed) in self.fleet.rollouts.iter_mut().enumerate() {
             let name = governed.spec().name.as_str();
             let commands: Vec<Command> =
                 asked.iter().filter(|(asked, _)| *asked == name).map(|(_, command)| *command).collect();
-            let split = live.iter().find(|live| live.split == governed.spec().split);
+            let split = live.get(governed.spec().split.as_str()).copied();
             let reach = Reach { handle: &self.handle, journal: &self.journal };
             if let Some(decision) = decide(&reach, index, governed, split, (now, started), commands) {
                 decisions.push(decision);
