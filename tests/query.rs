@@ -233,7 +233,8 @@ impl Compared {
     fn begin(seed: u64) -> Option<Compared> {
         let (program, promtool): (PathBuf, PathBuf) = (require("prometheus")?, require("promtool")?);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
-        let start = now.as_millis() as i64 - 3_600_000;
+        // A whole second: a moment with a fraction is not read back as it was written.
+        let start = (now.as_secs() as i64 - 3600) * 1000;
         let world = world(&mut Seeded(seed));
         let prometheus = oracle(&program, &promtool, &world, start);
         Some(Compared { prometheus, store: stored(&world, start), start })

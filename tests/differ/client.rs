@@ -129,19 +129,26 @@ impl Wire {
         let (head, body) = (request.head(case.id), request.framed());
         if request.expects {
             self.stream.write_all(&head)?;
-            match self.head(seen) {
-                Ok(Some(100)) => {
-                    seen.interim.push(100);
-                    return self.stream.write_all(&body);
+            loop {
+                match self.head(seen) {
+                    Ok(Some(100)) => {
+                        seen.interim.push(100);
+                        return self.stream.write_all(&body);
+                    }
+                    Ok(Some(status @ 102..=199)) => {
+                        seen.interim.push(status);
+                        seen.fields.clear();
+                        continue;
+                    }
+                    Ok(Some(status)) => {
+                        seen.status = Some(status);
+                        seen.ending = self.body(case, seen).unwrap_or_else(|error| ending(&error, seen));
+                    }
+                    Ok(None) => {}
+                    Err(error) => seen.ending = ending(&error, seen),
                 }
-                Ok(Some(status)) => {
-                    seen.status = Some(status);
-                    seen.ending = self.body(case, seen).unwrap_or_else(|error| ending(&error, seen));
-                }
-                Ok(None) => {}
-                Err(error) => seen.ending = ending(&error, seen),
+                return Ok(());
             }
-            return Ok(());
         }
         let all = [head, body].concat();
         let cut = request.cut.unwrap_or(0).min(all.len());

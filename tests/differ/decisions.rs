@@ -150,6 +150,10 @@ const DECISIONS: &[Decision] = &[
             {
                 theirs.clone_from(ours);
             }
+            // An edit that tells its value has nothing to tell.
+            if case.deeds.iter().any(|deed| deed.fields.iter().any(named)) {
+                envoy.fields.retain(|field| field.1 != "1" || serin.fields.contains(field));
+            }
         },
     },
     Decision {
@@ -174,7 +178,8 @@ const DECISIONS: &[Decision] = &[
             let idempotent = !matches!(case.request.method.as_str(), "POST" | "PATCH");
             if again && idempotent && case.deeds.iter().any(silent) {
                 serin.asked.truncate(envoy.asked.len());
-                if matches!(envoy.status, Some(502 | 503)) {
+                // Where the policy repeats too, each of the two ended at another try.
+                if case.known.retries || matches!(envoy.status, Some(502 | 503)) {
                     adopt(envoy, serin);
                 }
             }

@@ -2,7 +2,7 @@
 
 use crate::harness::Seeded;
 
-pub const EACH: [&str; 116] = [
+pub const EACH: [&str; 117] = [
     "1",
     "-1.5e3",
     "1 / 0",
@@ -81,7 +81,9 @@ pub const EACH: [&str; 116] = [
     "avg(odd)",
     "sum(odd)",
     "stddev(odd)",
-    "topk(1, odd)",
+    // No two of these are ever equal: which of equals comes first is chance in Prometheus.
+    "topk(1, {__name__=~\"odd|temperature\",job=\"api\",instance=\"a\"})",
+    "bottomk(1, {__name__=~\"odd|temperature\",job=\"api\",instance=\"b\"})",
     "histogram_quantile(0.99, sum by (le) (rate(latency_bucket[1m])))",
     "histogram_quantile(0.5, rate(latency_bucket[30s]))",
     "histogram_quantile(0, latency_bucket)",

@@ -126,7 +126,9 @@ pub const DECISIONS: &[Decision] = &[
         serin: "with both, as all answers of the route",
         why: "a field that is to be on every answer of a route may not be missing from some",
         settle: |case, envoy, serin| {
-            if !is_local(envoy) || envoy.status != serin.status || is_own(case, envoy, false) {
+            // Without a body to see, an answer of a route's own may be a fault as well.
+            let own = case.request.method != "HEAD" && is_own(case, envoy, false);
+            if !is_local(envoy) || envoy.status != serin.status || own {
                 return;
             }
             let bare = |seen: &Seen, names: &[&str]| {
