@@ -390,7 +390,7 @@ const DECISIONS: &[Decision] = &[
         why: "the client need not send a body in vain",
         settle: |case, envoy, serin| {
             let none = case.request.content().is_empty();
-            if case.request.expects && (is_local(serin) || none) && serin.interim.is_empty() {
+            if case.request.expects && (is_local(serin) || none) && !serin.interim.contains(&100) {
                 envoy.interim.clear();
             }
         },
