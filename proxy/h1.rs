@@ -21,10 +21,8 @@ mod converse;
 mod response;
 mod strict;
 mod request;
-mod framing;
 mod lines;
-mod scan;
-mod field;
 
+use crate::message::{field, framing, scan};
 pub use guard::Guard;
 pub use relay::{Ended, relay};

@@ -57,6 +57,7 @@ mod limit;
 mod inject;
 mod reply;
 mod edit;
+mod message;
 mod text;
 pub mod reading;
 mod interim;

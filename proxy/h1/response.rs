@@ -1,20 +1,15 @@
 //! An upstream's head: read strictly, and written anew for the client.
 
-use std::mem::MaybeUninit;
-
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::h1::field;
-use crate::h1::field::MAX_FIELDS;
-use crate::h1::field::Persistence;
 use crate::h1::field::Role;
 use crate::h1::framing::Framing;
-use crate::h1::scan;
 use crate::h1::scan::Fields;
-use crate::h1::scan::Says;
 use crate::interim;
 use crate::manners::Server;
-use crate::outcome;
+use crate::message::answer::FirstLine;
+use crate::message::answer::Meaning;
 use crate::rewrite;
 
 /// What is known of an answer once its head is in and has been passed on.
@@ -53,13 +48,7 @@ pub fn relay(
 ) -> Result<Option<ResponseHead>, Fault> {
     let bad = Fault::upstream(Kind::Garbage);
     let mut fields = Fields::new();
-    let first = match FirstLine::read(bytes, &mut fields) {
-        Some(first) => first,
-        None => match FirstLine::read_odd(bytes, &mut fields)? {
-            Some(first) => first,
-            None => return Ok(None),
-        },
-    };
+    let Some(first) = FirstLine::of(bytes, &mut fields)? else { return Ok(None) };
     let FirstLine { version, code, length, .. } = first;
     let status = http::StatusCode::from_u16(code).map_err(|_| bad)?;
     if status == http::StatusCode::SWITCHING_PROTOCOLS {
@@ -68,7 +57,7 @@ pub fn relay(
     let meaning = Meaning::read(&fields, version, status, head_only)?;
     if status.is_informational() {
         if interim::is_for_client(status) {
-            first.pass(bytes, &fields, &meaning, false, out);
+            pass(&first, bytes, &fields, &meaning, false, out);
             out.extend_from_slice(b"\r\n");
         }
         let framing = Framing::None;
@@ -84,136 +73,35 @@ pub fn relay(
     }
     let close_client = additions.close || matches!(meaning.framing, Framing::UntilClose);
     let unsigned = additions.server.is_some_and(|server| server.overwrite);
-    first.pass(bytes, &fields, &meaning, unsigned, out);
+    pass(&first, bytes, &fields, &meaning, unsigned, out);
     add(additions, &meaning, close_client, out);
     let Meaning { framing, keep, failed, resigns, .. } = meaning;
     Ok(Some(ResponseHead { status, length, framing, keep, close_client, failed, resigns }))
 }
 
-/// How the answer begins, and how long its head is.
-struct FirstLine<'h> {
-    version: u8,
-    code: u16,
-    length: usize,
-    /// Where the line ends, if it is spelled as we would spell it.
-    plain: Option<usize>,
-    reason: &'h str,
-}
-
-impl<'h> FirstLine<'h> {
-    fn read(bytes: &'h [u8], fields: &mut Fields<'h>) -> Option<FirstLine<'h>> {
-        let Says { code, end } = scan::status_line(bytes)?;
-        let length = fields.read(bytes, end)?;
-        Some(FirstLine { version: 1, code, length, plain: Some(end), reason: "" })
-    }
-
-    /// Reads what is no worse than odd; `None` where the head has not ended yet.
-    fn read_odd(bytes: &'h [u8], fields: &mut Fields<'h>) -> Result<Option<FirstLine<'h>>, Fault> {
-        let bad = Fault::upstream(Kind::Garbage);
-        let mut memory = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-        let mut response = httparse::Response::new(&mut []);
-        let config = httparse::ParserConfig::default();
-        let parsed = config.parse_response_with_uninit_headers(&mut response, bytes, &mut memory);
-        let length = match parsed {
-            Ok(httparse::Status::Complete(length)) => length,
-            Ok(httparse::Status::Partial) => return Ok(None),
-            Err(_) => return Err(bad),
-        };
-        let (Some(version), Some(code)) = (response.version, response.code) else { return Err(bad) };
-        fields.adopt(response.headers).ok_or(bad)?;
-        let reason = response.reason.unwrap_or("");
-        Ok(Some(FirstLine { version, code, length, plain: None, reason }))
-    }
-
-    /// Passes the line on, and the fields that are not of this connection alone;
-    /// `unsigned` without `server`.
-    fn pass(&self, bytes: &[u8], fields: &Fields<'_>, meaning: &Meaning, unsigned: bool, out: &mut Vec<u8>) {
-        if self.plain.is_none() {
-            for part in ["HTTP/1.1 ", itoa::Buffer::new().format(self.code), " ", self.reason, "\r\n"] {
-                out.extend_from_slice(part.as_bytes());
-            }
+/// Passes the line on, and the fields that are not of this connection alone;
+/// `unsigned` without `server`.
+fn pass(
+    first: &FirstLine<'_>,
+    bytes: &[u8],
+    fields: &Fields<'_>,
+    meaning: &Meaning,
+    unsigned: bool,
+    out: &mut Vec<u8>,
+) {
+    if first.plain.is_none() {
+        for part in ["HTTP/1.1 ", itoa::Buffer::new().format(first.code), " ", first.reason, "\r\n"] {
+            out.extend_from_slice(part.as_bytes());
         }
-        let named = |name: &str| {
-            meaning.persistence.names_fields
-                && fields.iter().filter(|(_, role)| *role == Role::Connection).any(|(header, _)| {
-                    let mut tokens = header.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-                    tokens.any(|token| token.eq_ignore_ascii_case(name.as_bytes()))
-                })
-        };
-        let mut has_length = false;
-        fields.pass(bytes, 0, self.plain.unwrap_or(0), out, |header, role| match role {
-            Role::ContentLength => !meaning.bare && !std::mem::replace(&mut has_length, true),
-            Role::TransferEncoding => !meaning.bare,
-            Role::Server => !unsigned,
-            Role::Connection | Role::Drop | Role::Irregular | Role::ServiceTime => false,
-            _ => !named(header.name),
-        });
     }
-}
-
-struct Meaning {
-    framing: Framing,
-    keep: bool,
-    persistence: Persistence,
-    has_date: bool,
-    has_server: bool,
-    /// No body, and no word of one may pass.
-    bare: bool,
-    failed: bool,
-    resigns: bool,
-}
-
-impl Meaning {
-    fn read(
-        fields: &Fields<'_>,
-        version: u8,
-        status: http::StatusCode,
-        head_only: bool,
-    ) -> Result<Meaning, Fault> {
-        let bad = Fault::upstream(Kind::Garbage);
-        let (mut length, mut chunked, mut has_date) = (None, false, false);
-        let (mut failed, mut resigns, mut has_server) = (false, false, false);
-        let mut persistence = Persistence::default();
-        for (header, role) in fields.iter() {
-            match role {
-                Role::Plain => {}
-                Role::ContentLength => {
-                    let known = field::content_length(header.value).ok_or(bad)?;
-                    // The same length said twice is odd and harmless.
-                    if length.is_some_and(|length| length != known) {
-                        return Err(bad);
-                    }
-                    length = Some(known);
-                }
-                Role::TransferEncoding if !chunked && header.value.eq_ignore_ascii_case(b"chunked") => {
-                    chunked = true
-                }
-                Role::TransferEncoding => return Err(bad),
-                Role::Connection => persistence.read(header.value),
-                Role::Date => has_date = true,
-                Role::Server => has_server = true,
-                Role::Resigns => resigns = true,
-                Role::GrpcStatus => failed = outcome::is_grpc_failure(header.value),
-                _ => {}
-            }
-        }
-        if chunked && (length.is_some() || version == 0) {
-            return Err(bad);
-        }
-        let bodyless =
-            head_only || matches!(status, http::StatusCode::NO_CONTENT | http::StatusCode::NOT_MODIFIED);
-        let framing = match (length, chunked) {
-            _ if bodyless => Framing::None,
-            (_, true) => Framing::chunked_padded(),
-            (Some(length), false) => Framing::Length(length),
-            (None, false) => Framing::UntilClose,
-        };
-        let lasting = if version == 0 { persistence.keep_alive } else { !persistence.close };
-        let bare = status == http::StatusCode::NO_CONTENT || status.is_informational();
-        let unannounced = bare && (chunked || length.is_some_and(|length| length > 0));
-        let keep = lasting && !unannounced && !matches!(framing, Framing::UntilClose);
-        Ok(Meaning { framing, keep, persistence, has_date, has_server, bare, failed, resigns })
-    }
+    let mut has_length = false;
+    fields.pass(bytes, 0, first.plain.unwrap_or(0), out, |header, role| match role {
+        Role::ContentLength => !meaning.bare && !std::mem::replace(&mut has_length, true),
+        Role::TransferEncoding => !meaning.bare,
+        Role::Server => !unsigned,
+        Role::Connection | Role::Drop | Role::Irregular | Role::ServiceTime => false,
+        _ => !meaning.names(fields, header.name),
+    });
 }
 
 /// What we say ourselves, and the end of the head.

@@ -27,7 +27,7 @@ pub struct Chunked {
     padded: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd)]
 enum State {
     #[default]
     Size,
@@ -58,14 +58,32 @@ impl Framing {
     /// How many of `bytes` belong to the body.
     pub fn advance(&mut self, bytes: &[u8]) -> Result<usize, Kind> {
         match self {
-            Framing::None => Ok(0),
-            Framing::UntilClose => Ok(bytes.len()),
+            Framing::Chunked(chunked) => chunked.advance(bytes),
+            _ => Ok(self.data(bytes)),
+        }
+    }
+
+    /// For who takes the body out of its framing: how many of `bytes` come before
+    /// the next of its data, or before what is no longer the body's. Of these
+    /// `trailers` gets the lines behind the last chunk.
+    pub fn skip(&mut self, bytes: &[u8], trailers: &mut Vec<u8>) -> Result<usize, Kind> {
+        match self {
+            Framing::Chunked(chunked) => chunked.skip(bytes, trailers),
+            Framing::None | Framing::Length(_) | Framing::UntilClose => Ok(0),
+        }
+    }
+
+    /// And how many of `bytes` are data.
+    pub fn data(&mut self, bytes: &[u8]) -> usize {
+        match self {
+            Framing::None => 0,
+            Framing::UntilClose => bytes.len(),
             Framing::Length(left) => {
                 let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                 *left -= count as u64;
-                Ok(count)
+                count
             }
-            Framing::Chunked(chunked) => chunked.advance(bytes),
+            Framing::Chunked(chunked) => chunked.data(bytes),
         }
     }
 
@@ -88,20 +106,39 @@ impl Chunked {
     fn advance(&mut self, bytes: &[u8]) -> Result<usize, Kind> {
         let mut at = 0;
         while at < bytes.len() && self.state != State::Done {
-            if self.state == State::Data {
-                let left = bytes.len() - at;
-                let count = usize::try_from(self.count).unwrap_or(usize::MAX).min(left);
-                at += count;
-                self.count -= count as u64;
-                if self.count == 0 {
-                    self.state = State::DataReturn;
+            match self.data(&bytes[at..]) {
+                0 => {
+                    self.state = self.next(bytes[at])?;
+                    at += 1;
                 }
-                continue;
+                count => at += count,
+            }
+        }
+        Ok(at)
+    }
+
+    fn skip(&mut self, bytes: &[u8], trailers: &mut Vec<u8>) -> Result<usize, Kind> {
+        let mut at = 0;
+        while at < bytes.len() && !matches!(self.state, State::Data | State::Done) {
+            if self.state >= State::Trailer {
+                trailers.push(bytes[at]);
             }
             self.state = self.next(bytes[at])?;
             at += 1;
         }
         Ok(at)
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> usize {
+        if self.state != State::Data {
+            return 0;
+        }
+        let count = usize::try_from(self.count).unwrap_or(usize::MAX).min(bytes.len());
+        self.count -= count as u64;
+        if self.count == 0 {
+            self.state = State::DataReturn;
+        }
+        count
     }
 
     fn next(&mut self, byte: u8) -> Result<State, Kind> {
@@ -206,6 +243,28 @@ mod tests {
         let mut padded = Framing::chunked_padded();
         assert_eq!(padded.advance(b"4  \r\nWiki\r\n0 \r\n\r\n"), Ok(17));
         assert!(body(b"4;a=\"b\"\r\nWiki\r\n0\r\n\r\n", 3).is_some());
+    }
+
+    #[test]
+    fn data_and_trailers_are_taken_out_wherever_reads_break() {
+        let message = b"4\r\nWiki\r\n00A;x\r\n0123456789\r\n0\r\nx-t: 1\r\ny: 2\r\n\r\nGET /";
+        for step in 1..message.len() {
+            let (mut framing, mut data, mut trailers) = (Framing::chunked(), Vec::new(), Vec::new());
+            for piece in message.chunks(step) {
+                let mut rest = piece;
+                while !rest.is_empty() && !framing.is_done() {
+                    let skipped = framing.skip(rest, &mut trailers).unwrap();
+                    let count = framing.data(&rest[skipped..]);
+                    data.extend_from_slice(&rest[skipped..skipped + count]);
+                    rest = &rest[skipped + count..];
+                }
+            }
+            assert!(framing.is_done(), "step {step}");
+            assert_eq!(
+                (data.as_slice(), trailers.as_slice()),
+                (&b"Wiki0123456789"[..], &b"x-t: 1\r\ny: 2\r\n\r\n"[..])
+            );
+        }
     }
 
     #[test]

@@ -10,9 +10,9 @@ use std::mem::MaybeUninit;
 
 use httparse::Header;
 
-use crate::h1::field;
-use crate::h1::field::MAX_FIELDS;
-use crate::h1::field::Role;
+use crate::message::field;
+use crate::message::field::MAX_FIELDS;
+use crate::message::field::Role;
 use crate::text;
 
 /// What a relay has to know of one field.
