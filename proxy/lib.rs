@@ -82,6 +82,7 @@ mod clock;
 mod fault;
 mod alarm;
 mod location;
+mod cork;
 mod wire;
 
 pub use forwarded::request_id;

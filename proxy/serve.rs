@@ -31,6 +31,7 @@ use crate::connections::Busy;
 use crate::connections::Connection;
 use crate::connections::Ending;
 use crate::connections::Watched;
+use crate::cork::cork;
 use crate::exchange::RequestTimeout;
 use crate::exchange::answer_ourselves;
 use crate::exchange::exchange;
@@ -119,7 +120,8 @@ async fn serve_by_hyper(
             let (request_timeout, teller) = (request_timeout.clone(), teller.clone());
             let manners = manners.clone();
             let clock = http2.then(|| streams.clock());
-            async move {
+            // Boxed: hyper moves what it is given several times.
+            Box::pin(async move {
                 if let Some(refused) = refused(&lane, &busy, &request, max_headers, manners.as_deref()) {
                     let (head, body) = refused.into_parts();
                     let served = Response::from_parts(head, Served { body, _busy: busy });
@@ -148,13 +150,15 @@ async fn serve_by_hyper(
                     clock.set(body.key());
                 }
                 Ok(Response::from_parts(head, Served { body, _busy: busy }))
-            }
+            })
         })
     };
     if http2 {
         connection.set_multiplexed();
-        let served = http2_builder(streams, limits).serve_connection(TokioIo::new(watched), service);
-        return drive(pin!(served), &connection, http2::Connection::graceful_shutdown).await;
+        let (corked, cork) = cork(watched);
+        let served = http2_builder(streams, limits).serve_connection(TokioIo::new(corked), service);
+        let served = pin!(served);
+        return drive(served, &connection, http2::Connection::graceful_shutdown, |cx| cork.let_out(cx)).await;
     }
     let guard = Guard::new(watched, connection.clone(), limits.max_header_bytes).letting_out(told);
     serve_http1(guard, service, &connection, limits, &switched).await
@@ -174,7 +178,7 @@ where
         .max_header_size(limits.max_header_bytes)
         .max_headers(limits.max_headers)
         .serve_connection(TokioIo::new(guard), service);
-    drive(Pin::new(&mut served), connection, http1::Connection::graceful_shutdown).await?;
+    drive(Pin::new(&mut served), connection, http1::Connection::graceful_shutdown, |_| {}).await?;
     if let Some(tunnel) = switched.take() {
         let _busy = connection.begin();
         let http1::Parts { io, read_buf, .. } = served.into_parts();
@@ -234,27 +238,29 @@ async fn on_stream(tunnel: Tunnel, stream: OnUpgrade, _busy: Busy) {
     }
 }
 
+/// `turned` is called after each turn.
 async fn drive<C>(
     mut served: Pin<&mut C>,
     connection: &Connection,
     graceful: fn(Pin<&mut C>),
+    turned: impl Fn(&mut Context<'_>),
 ) -> hyper::Result<()>
 where
     C: Future<Output = hyper::Result<()>>,
 {
     poll_fn(|cx| {
-        match connection.ending(cx) {
-            Ending::None => {}
-            Ending::Graceful => {
-                // A request may lie unread in the socket: it came in time.
-                if let Poll::Ready(ended) = served.as_mut().poll(cx) {
-                    return Poll::Ready(ended);
-                }
-                graceful(served.as_mut());
-            }
-            Ending::Now => return Poll::Ready(Ok(())),
+        let ending = connection.ending(cx);
+        if ending == Ending::Now {
+            return Poll::Ready(Ok(()));
         }
-        served.as_mut().poll(cx)
+        let mut polled = served.as_mut().poll(cx);
+        // A request may have lain unread in the socket: it came in time.
+        if ending == Ending::Graceful && polled.is_pending() {
+            graceful(served.as_mut());
+            polled = served.as_mut().poll(cx);
+        }
+        turned(cx);
+        polled
     })
     .await
 }

@@ -15,10 +15,11 @@ use tokio::task::AbortHandle;
 use crate::body::RequestBody;
 use crate::carriage::Carriage;
 use crate::carriage::Failed;
+use crate::cork::Driver;
+use crate::cork::cork;
 use crate::fault::At;
 use crate::fault::Fault;
 use crate::fault::Kind;
-use crate::local::LocalExecutor;
 use crate::location::Location;
 use crate::model::Protocol;
 use crate::preamble::Ends;
@@ -74,13 +75,14 @@ async fn open_http1(wire: Wire, location: &Location) -> Result<Opened, Fault> {
 }
 
 async fn open_http2(wire: Wire, location: &Location) -> Result<Opened, Fault> {
-    let handshake = http2::Builder::new(LocalExecutor)
+    let (corked, cork) = cork(wire);
+    let handshake = http2::Builder::new(Driver::new(cork))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING)
-        .handshake(TokioIo::new(wire))
+        .handshake(TokioIo::new(corked))
         .await;
     let (sender, mut connection) = handshake.map_err(|_| Fault::upstream(Kind::ConnectFailure))?;
     let location = location.clone();
