@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::body::Upload;
+use crate::call::Arrival;
 use crate::counting::Counting;
 use crate::download::Download;
 use crate::fault::At;
@@ -32,9 +33,15 @@ pub enum AnswerBody {
     Switched(Tunnel),
 }
 
+/// A body as it comes from an endpoint.
+pub enum Coming {
+    Hyper(Download),
+    Own(Box<Arrival>),
+}
+
 /// A body that a version sends.
 pub struct Relayed {
-    incoming: Download,
+    incoming: Coming,
     flight: Flight,
     lease: Option<Lease>,
     /// What the head said; the end of the body may say worse.
@@ -58,14 +65,14 @@ pub struct Expected {
 impl AnswerBody {
     /// Watches `incoming`; one that has already ended is settled here and now.
     pub fn relay(
-        incoming: Download,
+        incoming: Coming,
         flight: Flight,
-        lease: Lease,
+        lease: Option<Lease>,
         upload: Option<Rc<Upload>>,
         expected: Expected,
     ) -> AnswerBody {
         let Expected { outcome, grpc, counting, bodyless } = expected;
-        let mut relayed = Relayed { incoming, flight, lease: Some(lease), outcome, grpc, counting, upload };
+        let mut relayed = Relayed { incoming, flight, lease, outcome, grpc, counting, upload };
         if relayed.incoming.is_end_stream() || bodyless {
             relayed.finish(None);
             return AnswerBody::Empty;
@@ -110,10 +117,7 @@ impl Relayed {
                 self.finish(None);
                 Poll::Ready(None)
             }
-            Some(Err(error)) => {
-                let fault = Fault::of_exchange(&error);
-                Poll::Ready(Some(Err(self.fail(fault))))
-            }
+            Some(Err(fault)) => Poll::Ready(Some(Err(self.fail(fault)))),
             Some(Ok(frame)) => {
                 self.flight.lane.flights.hand_over(self.flight.key);
                 if let Some(data) = frame.data_ref() {
@@ -151,6 +155,35 @@ impl Drop for Relayed {
         self.flight.settle(self.outcome.uncounted());
         if let Some(upload) = &self.upload {
             self.flight.shard().bytes_in.add(upload.bytes());
+        }
+    }
+}
+
+impl Body for Coming {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        match self.get_mut() {
+            Coming::Hyper(download) => {
+                let polled = Pin::new(download).poll_frame(cx);
+                polled.map(|frame| frame.map(|frame| frame.map_err(|error| Fault::of_exchange(&error))))
+            }
+            Coming::Own(arrival) => Pin::new(&mut **arrival).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Coming::Hyper(download) => download.is_end_stream(),
+            Coming::Own(arrival) => arrival.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Coming::Hyper(download) => download.size_hint(),
+            Coming::Own(arrival) => arrival.size_hint(),
         }
     }
 }

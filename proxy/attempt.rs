@@ -2,7 +2,6 @@
 //! Whether there is another attempt is not decided here.
 
 use http::header::CONTENT_LENGTH;
-use http::header::HOST;
 use http::header::HeaderValue;
 use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
@@ -38,7 +37,7 @@ pub async fn attempt(
     mut parts: Parts,
     body: RequestBody,
 ) -> Result<Answer, Fault> {
-    let pool = backend.pool.of(host_of(&parts));
+    let pool = backend.pool.of(rewrite::host_of(&parts));
     let ends = parts.extensions.get::<Ends>().copied();
     let mut lease = pool.lease(fresh, plan.connect_timeout, ends).await?;
     rewrite::target(&mut parts, lease.is_http2(), || backend.host.authority());
@@ -66,21 +65,6 @@ pub async fn attempt(
     let look = !lease.is_http2() && !switched;
     let body = if look { Download::look(incoming).await? } else { Download::new(incoming) };
     Ok(Answer { response: Response::from_parts(head, body), lease, switched })
-}
-
-/// Whom a request is for, without the port.
-fn host_of(parts: &Parts) -> Option<&str> {
-    let field = || http::uri::Authority::try_from(parts.headers.get(HOST)?.as_bytes()).ok();
-    match parts.uri.authority() {
-        Some(authority) => Some(authority.host()),
-        None => field().and_then(|_| {
-            let value = parts.headers.get(HOST)?.to_str().ok()?;
-            match value.rfind(':') {
-                Some(colon) if !value.ends_with(']') => Some(&value[..colon]),
-                _ => Some(value),
-            }
-        }),
-    }
 }
 
 /// hyper reads an unknown coding as one that ends with the connection, and

@@ -1,5 +1,6 @@
 //! The life of one request, from its head to the body of its answer.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use http::header::HeaderName;
@@ -16,11 +17,14 @@ use hyper_util::rt::TokioIo;
 use crate::admission;
 use crate::admission::Marks;
 use crate::answer::AnswerBody;
+use crate::answer::Coming;
 use crate::answer::Expected;
-use crate::attempt::Answer;
+use crate::attempt;
 use crate::attempt::attempt;
 use crate::body::RequestBody;
 use crate::body::Upload;
+use crate::call;
+use crate::call::Call;
 use crate::edit::Answered;
 use crate::edit::InForce;
 use crate::edit::Kept;
@@ -58,6 +62,7 @@ use crate::tunnel::Tunnel;
 use crate::upgrade;
 use crate::upgrade::Change;
 use crate::upstream::Backend;
+use crate::upstream::Lease;
 use crate::upstream::Wish;
 
 /// Of an unwanted answer no more than this is read.
@@ -122,7 +127,7 @@ async fn routed(
         matched,
     };
     if let Some(gates) = &route.gates
-        && let Some((reply, edits)) = admission::pass(lane, gates, &head, marks).await
+        && let Some((reply, edits)) = Box::pin(admission::pass(lane, gates, &head, marks)).await
     {
         let reply = if edits { route.edited(reply, &head, &scene) } else { reply };
         return unrouted(lane, reply, grpc);
@@ -143,7 +148,9 @@ async fn routed(
     let mut flight = Flight::begin(lane, view.clone(), split, toss, &choice, timeouts, has_body);
     flight.hash = hashed.hash;
     let mut response = match change {
-        Some(change) if change.ends_here(&route.upgrades) => terminate(flight, split, &choice).await,
+        Some(change) if change.ends_here(&route.upgrades) => {
+            Box::pin(terminate(flight, split, &choice)).await
+        }
         change => {
             parts.extensions = carried(&mut parts.extensions, change);
             let outgoing = Outgoing::new(&flight, &tries, split, &choice, parts, incoming, &scene);
@@ -259,21 +266,21 @@ impl Outgoing {
         Outgoing { parts, upload, head_only, change, grpc }
     }
 
-    /// The request as the next attempt sends it.
+    /// The request as the next attempt sends it, copied where that differs.
     fn request(
         &self,
         flight: &Flight,
         tries: &Tries,
         tell: Tell,
-        edits: impl FnOnce(&mut Parts),
-    ) -> (Parts, RequestBody) {
-        let mut parts = self.parts.clone();
+        edits: impl FnOnce(&mut Cow<'_, Parts>),
+    ) -> (Cow<'_, Parts>, RequestBody) {
+        let mut parts = Cow::Borrowed(&self.parts);
         edits(&mut parts);
         if tell.attempts_up {
-            parts.headers.insert(rewrite::ATTEMPT_COUNT, HeaderValue::from(tries.count));
+            parts.to_mut().headers.insert(rewrite::ATTEMPT_COUNT, HeaderValue::from(tries.count));
         }
-        if let Some(left_us) = flight.time_left_us().filter(|_| tell.time_left) {
-            parts.headers.insert(rewrite::EXPECTED_TIME, HeaderValue::from(left_us / 1000));
+        if let Some(left_us) = tell.time_left.then(|| flight.time_left_us()).flatten() {
+            parts.to_mut().headers.insert(rewrite::EXPECTED_TIME, HeaderValue::from(left_us / 1000));
         }
         (parts, self.upload.as_ref().map_or(RequestBody::Empty, Upload::read))
     }
@@ -286,6 +293,33 @@ impl Outgoing {
         let client_failed = self.upload.as_ref().is_some_and(|upload| upload.has_failed());
         if client_failed { Fault::downstream(Kind::ClientGone) } else { fault }
     }
+}
+
+/// The head of an answer, whoever has read it, and what its body comes from.
+struct Answer {
+    response: Response<Coming>,
+    lease: Option<Lease>,
+    /// The connection, or its stream, is no longer HTTP.
+    switched: bool,
+}
+
+/// Makes the edits of the route and of the version that is asked, if there are any.
+fn shape_copy(
+    parts: &mut Cow<'_, Parts>,
+    route: &RoutePlan,
+    version: &VersionPlan,
+    backend: &Backend,
+    scene: &Scene<'_>,
+) -> Kept {
+    if version.edits.is_none() && route.edits.is_none() {
+        return Kept::default();
+    }
+    let parts = parts.to_mut();
+    let kept = shape(parts, route, version, scene);
+    if let Some(edits) = &route.edits {
+        edits.edit_endpoint(parts, backend.host.hostname.as_deref());
+    }
+    kept
 }
 
 /// Makes the edits of the route and of the version that is asked.
@@ -309,11 +343,8 @@ async fn run(
     view.splits[split].budget.earn();
     let (mut kept, mut asked) = (Kept::default(), None);
     let (answer, counts) = loop {
-        let edits = |parts: &mut Parts, version: &VersionPlan, backend: &Rc<Backend>| {
-            kept = shape(parts, route, version, scene);
-            if let Some(edits) = &route.edits {
-                edits.edit_endpoint(parts, backend.host.hostname.as_deref());
-            }
+        let edits = |parts: &mut Cow<'_, Parts>, version: &VersionPlan, backend: &Rc<Backend>| {
+            kept = shape_copy(parts, route, version, backend, scene);
             asked = Some(backend.clone());
         };
         let answer = send(&flight, split, &mut tries, &outgoing, tell, edits).await;
@@ -342,7 +373,7 @@ async fn run(
     let mut response = match answer {
         Ok(answer) => {
             let mut response = match answer.switched {
-                true => switch(flight, answer, outgoing).await,
+                true => Box::pin(switch(flight, answer, outgoing)).await,
                 false => relay(flight, answer, outgoing, route, counts),
             };
             let status = response.status();
@@ -375,7 +406,9 @@ fn reclaim(answer: Answer) {
                 return;
             }
         }
-        answer.lease.give_back();
+        if let Some(lease) = answer.lease {
+            lease.give_back();
+        }
     });
 }
 
@@ -386,12 +419,22 @@ async fn send(
     tries: &mut Tries,
     outgoing: &Outgoing,
     tell: Tell,
-    edits: impl FnOnce(&mut Parts, &VersionPlan, &Rc<Backend>),
+    edits: impl FnOnce(&mut Cow<'_, Parts>, &VersionPlan, &Rc<Backend>),
 ) -> Result<Answer, Fault> {
     let backend = tries.begin(flight).ok_or(Fault::upstream(Kind::NoHealthyUpstream))?;
     let plan = &flight.view.table.splits[split].versions[tries.version];
     let (parts, body) = outgoing.request(flight, tries, tell, |parts| edits(parts, plan, &backend));
-    flight.within(attempt(&backend, plan, tries.fresh, parts, body)).await?
+    if call::fits(plan, &parts) {
+        let (lane, backend, repeatable) = (&flight.lane, &backend, tries.is_idempotent());
+        let call = Call { lane, backend, plan, fresh: tries.fresh, repeatable };
+        let response =
+            flight.within(call.make(&parts, body)).await??.map(|arrival| Coming::Own(Box::new(arrival)));
+        return Ok(Answer { response, lease: None, switched: false });
+    }
+    // Boxed: hyper's way is the longer one, and the rarer.
+    let asked = Box::pin(attempt(&backend, plan, tries.fresh, parts.into_owned(), body));
+    let attempt::Answer { response, lease, switched } = flight.within(asked).await??;
+    Ok(Answer { response: response.map(Coming::Hyper), lease: Some(lease), switched })
 }
 
 fn ended(flight: &Flight, tries: &Tries, outgoing: &Outgoing, answer: &Result<Answer, Fault>) -> Ended {
@@ -417,6 +460,7 @@ fn relay(
     // The head is here: from now on only silence is a fault.
     flight.lane.flights.head_came(flight.key);
     let (mut parts, incoming) = answer.response.into_parts();
+    let bare = matches!(incoming, Coming::Own(_)) || parts.version == http::Version::HTTP_2;
     parts.version = http::Version::HTTP_11;
     let mut outcome = Outcome::of_status(parts.status);
     let grpc_failure = outcome::grpc_failure(&parts.headers);
@@ -435,7 +479,7 @@ fn relay(
         bodyless: outgoing.head_only
             || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED),
     };
-    rewrite::response(&mut parts.headers, flight.age_us());
+    rewrite::response(&mut parts.headers, bare, flight.age_us());
     let body = AnswerBody::relay(incoming, flight, answer.lease, outgoing.upload, expected);
     Response::from_parts(parts, body)
 }
@@ -456,7 +500,7 @@ async fn switch(flight: Flight, answer: Answer, outgoing: Outgoing) -> Response<
     };
     flight.settle(outcome);
     parts.version = http::Version::HTTP_11;
-    rewrite::response(&mut parts.headers, flight.age_us());
+    rewrite::response(&mut parts.headers, false, flight.age_us());
     if let Some(change) = &outgoing.change {
         upgrade::agree(change, &mut parts);
     }

@@ -8,9 +8,11 @@ use std::cell::Cell;
 use std::cell::OnceCell;
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
+
+use pin_project_lite::pin_project;
 
 use crate::clock;
 use crate::fault::Fault;
@@ -104,18 +106,8 @@ impl Flight {
     }
 
     /// Waits for `future`, but no longer than the request may take.
-    pub async fn within<F: Future>(&self, future: F) -> Result<F::Output, Fault> {
-        let mut future = pin!(future);
-        poll_fn(|cx| {
-            if let Poll::Ready(output) = future.as_mut().poll(cx) {
-                return Poll::Ready(Ok(output));
-            }
-            match self.overdue(cx.waker()) {
-                Some(fault) => Poll::Ready(Err(fault)),
-                None => Poll::Pending,
-            }
-        })
-        .await
+    pub fn within<F: Future>(&self, future: F) -> Within<'_, F> {
+        Within { flight: self, future }
     }
 
     /// Sleeps until the time set for the next attempt.
@@ -154,6 +146,30 @@ impl Flight {
                 self.shard().exemplify(self.id.get(), age_us, self.started_us + age_us);
             }
             self.lane.flights.settle(self.key, outcome.verdict, age_us);
+        }
+    }
+}
+
+pin_project! {
+    /// A future of its own, because an async block would hold what it waits for twice.
+    pub struct Within<'f, F> {
+        flight: &'f Flight,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Within<'_, F> {
+    type Output = Result<F::Output, Fault>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<F::Output, Fault>> {
+        let within = self.project();
+        if let Poll::Ready(output) = within.future.poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        match within.flight.overdue(cx.waker()) {
+            Some(fault) => Poll::Ready(Err(fault)),
+            None => Poll::Pending,
         }
     }
 }

@@ -279,12 +279,15 @@ impl Peer {
         }
         let host = headers.get(HOST).cloned();
         self.says(kept, host.as_ref().map(HeaderValue::as_bytes), random, |field, word| {
-            let mut value = std::mem::take(&mut before[field as usize]);
-            if !value.is_empty() {
-                value.push(b',');
-            }
-            value.extend_from_slice(word);
-            if let Ok(value) = HeaderValue::from_bytes(&value) {
+            let chain = &mut before[field as usize];
+            let value = if chain.is_empty() {
+                HeaderValue::from_bytes(word)
+            } else {
+                chain.push(b',');
+                chain.extend_from_slice(word);
+                HeaderValue::from_bytes(chain)
+            };
+            if let Ok(value) = value {
                 headers.insert(field.name(), value);
             }
         });

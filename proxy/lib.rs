@@ -29,6 +29,7 @@ mod admission;
 mod tries;
 mod flight;
 mod attempt;
+mod call;
 mod lane;
 mod upstream;
 mod body;

@@ -28,13 +28,17 @@ pub const MIRROR: HeaderName = HeaderName::from_static("x-serin-mirror");
 
 /// Makes a client's head ours to send.
 pub fn request(parts: &mut Parts, peer: &Peer, random: impl FnOnce() -> [u64; 2]) {
-    let trailers = tokens(&parts.headers, &TE).any(|te| te.eq_ignore_ascii_case(b"trailers"));
-    strip_connection_fields(&mut parts.headers);
-    parts.headers.remove(EXPECT);
     let headers = &mut parts.headers;
-    if trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
+    // HTTP/2 has no such fields but `te: trailers`: h2 takes a head with others for
+    // malformed.
+    if parts.version != Version::HTTP_2 {
+        let trailers = tokens(headers, &TE).any(|te| te.eq_ignore_ascii_case(b"trailers"));
+        strip_connection_fields(headers);
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
     }
+    headers.remove(EXPECT);
     // An authority in the target outranks the field (RFC 9112, 3.2.2).
     if let Some(authority) = parts.uri.authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
@@ -72,6 +76,21 @@ pub fn target(parts: &mut Parts, http2: bool, endpoint: impl FnOnce() -> String)
     }
 }
 
+/// Whom a request is for, without the port.
+pub fn host_of(parts: &Parts) -> Option<&str> {
+    let field = || http::uri::Authority::try_from(parts.headers.get(HOST)?.as_bytes()).ok();
+    match parts.uri.authority() {
+        Some(authority) => Some(authority.host()),
+        None => field().and_then(|_| {
+            let value = parts.headers.get(HOST)?.to_str().ok()?;
+            match value.rfind(':') {
+                Some(colon) if !value.ends_with(']') => Some(&value[..colon]),
+                _ => Some(value),
+            }
+        }),
+    }
+}
+
 /// An HTTP/2 client may send its cookies one by one; HTTP/1 has one line for them
 /// (RFC 9113, 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
@@ -94,9 +113,12 @@ pub fn encrypted(parts: &mut Parts) {
     }
 }
 
-/// Makes an upstream's head ours to send.
-pub fn response(headers: &mut HeaderMap, service_time_us: u64) {
-    strip_connection_fields(headers);
+/// Makes an upstream's head ours to send; `bare` is one without fields that speak
+/// of its connection.
+pub fn response(headers: &mut HeaderMap, bare: bool, service_time_us: u64) {
+    if !bare {
+        strip_connection_fields(headers);
+    }
     headers.insert(SERVICE_TIME, HeaderValue::from(service_time_us / 1000));
 }
 

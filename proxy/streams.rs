@@ -6,10 +6,11 @@
 //! whenever the sweep over the requests wakes it.
 
 use std::cell::Cell;
-use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
 
 use crate::flights::Flights;
 use crate::flights::Key;
@@ -52,21 +53,34 @@ where
 {
     fn execute(&self, future: F) {
         let (clock, flights) = (self.next.take(), self.flights.clone());
-        tokio::task::spawn_local(async move {
-            let mut future = pin!(future);
-            poll_fn(|cx| {
-                if future.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(());
-                }
-                // What still waits although its time is up waits for the client.
-                // Dropped, it resets its stream.
-                let key = clock.as_ref().and_then(|clock| clock.0.get());
-                match key.and_then(|key| flights.expired(key, cx.waker())) {
-                    Some(_) => Poll::Ready(()),
-                    None => Poll::Pending,
-                }
-            })
-            .await;
-        });
+        tokio::task::spawn_local(Driven { future, clock, flights });
+    }
+}
+
+pin_project! {
+    /// A future of its own, because an async block would hold what it drives twice.
+    struct Driven<F> {
+        #[pin]
+        future: F,
+        clock: Option<Rc<Clock>>,
+        flights: Rc<Flights>,
+    }
+}
+
+impl<F: Future> Future for Driven<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let driven = self.project();
+        if driven.future.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        // What still waits although its time is up waits for the client.
+        // Dropped, it resets its stream.
+        let key = driven.clock.as_ref().and_then(|clock| clock.0.get());
+        match key.and_then(|key| driven.flights.expired(key, cx.waker())) {
+            Some(_) => Poll::Ready(()),
+            None => Poll::Pending,
+        }
     }
 }

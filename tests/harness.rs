@@ -21,6 +21,7 @@ pub mod nginx;
 pub mod origin;
 pub mod prometheus;
 pub mod raw;
+pub mod recorder;
 pub mod script;
 pub mod ways;
 pub mod refuser;

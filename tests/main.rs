@@ -40,6 +40,7 @@ mod openapi;
 mod outcome;
 mod outlier;
 mod overload;
+mod pairing;
 mod proof;
 mod prometheus_api;
 mod protocol;

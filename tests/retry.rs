@@ -380,11 +380,13 @@ fn a_post_finds_no_closed_connection_in_the_pool() {
     let upstream = Raw::start(Manner::CloseAfterAnswer);
     let app = app(&[upstream.address], "false");
     let (mut conn, mut h2) = (app.conn(), H2::open(app.address()));
+    // Time for the close to arrive, which is the case itself.
+    let closed = || std::thread::sleep(Duration::from_millis(5));
     for _ in 0..50 {
         assert_eq!(conn.ask(&Ask::post("/", "")).status, 200);
+        closed();
         assert_eq!(h2.ask(&Ask::post("/", "")).status, 200);
-        // Time for the close to arrive, which is the case itself.
-        std::thread::sleep(Duration::from_millis(5));
+        closed();
     }
 }
 

@@ -125,7 +125,9 @@ impl Links {
             Admitted::Kept(Idle { wire, open, .. }) => self.lend(wire, open, true),
             Admitted::New(open) => {
                 let (carriage, host) = (&self.carriage, self.host.as_deref());
-                let wire = connect::dial(carriage, &self.location, host, ends, timeout).await?;
+                // Boxed, as it is rare and holds a handshake: what waits for it stays small.
+                let dialled = Box::pin(connect::dial(carriage, &self.location, host, ends, timeout));
+                let wire = dialled.await?;
                 self.lend(wire, open, false)
             }
         }
