@@ -79,9 +79,28 @@ pub struct RelativeFailures {
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RelativeLatency {
-    /// Tolerated slowdown, 0.1 for ten percent.
-    pub margin: f64,
+    #[serde(flatten)]
+    pub slack: Slack,
     pub share: f64,
+}
+
+/// How much slower an answer may be and still be as fast: the greater of both.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Slack {
+    /// 0.1 for ten percent.
+    pub margin: f64,
+    /// Microseconds. What no user can feel is no reason to roll back.
+    #[serde(default)]
+    pub least_us: u64,
+}
+
+impl Slack {
+    pub const NONE: Slack = Slack { margin: 0.0, least_us: 0 };
+
+    /// The slowest that is as fast as `us`, in microseconds.
+    pub fn on(self, us: u64) -> u64 {
+        ((us as f64 * (1.0 + self.margin)).ceil() as u64).max(us.saturating_add(self.least_us))
+    }
 }
 
 /// At least this share of requests must succeed.
@@ -115,7 +134,10 @@ impl Default for Analysis {
         Analysis {
             alpha: 0.001,
             relative_failures: Some(RelativeFailures { rho: 1.2, delta: 0.0005, share: 0.4 }),
-            relative_latency: Some(RelativeLatency { margin: 0.1, share: 0.3 }),
+            relative_latency: Some(RelativeLatency {
+                slack: Slack { margin: 0.1, least_us: 1000 },
+                share: 0.3,
+            }),
             mirrored: None,
             success: None,
             latency: None,

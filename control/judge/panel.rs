@@ -85,7 +85,7 @@ impl Panel {
             sit(Kind::RelativeFailures, asked.share, Test::Failures(test));
         }
         if let Some(asked) = analysis.relative_latency {
-            let test = Slowness::new(asked.margin, planned, cap);
+            let test = Slowness::new(asked.slack, planned, cap);
             sit(Kind::RelativeLatency, asked.share, Test::Slowness(test));
         }
         if let Some(asked) = analysis.mirrored {

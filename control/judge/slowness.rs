@@ -3,7 +3,7 @@
 //! categories that are the canary's more often than the coin explains are
 //! evidence. A failure counts as slowest.
 //!
-//! The margin moves the canary's cuts up to the next bucket edge, so the test is
+//! The slack moves the canary's cuts up to the next bucket edge, so the test is
 //! never stricter than asked. Until a thousand latencies of the primary are
 //! known, no stake is in play.
 
@@ -14,6 +14,7 @@ use serin_proxy::histogram::BUCKETS;
 use serin_proxy::histogram::index;
 use serin_proxy::histogram::lower_us;
 
+use super::analysis::Slack;
 use super::evidence::ArmDelta;
 use super::history::Belief;
 use super::history::Fading;
@@ -113,9 +114,9 @@ impl Cuts {
     }
 
     /// First bucket of each category but the lowest, for answers that may be
-    /// slower by `margin`.
-    fn edges(&self, margin: f64) -> Vec<usize> {
-        self.cuts.iter().map(|cut| stretch(cut.bucket + 1, margin)).collect()
+    /// slower by `slack`.
+    fn edges(&self, slack: Slack) -> Vec<usize> {
+        self.cuts.iter().map(|cut| stretch(cut.bucket + 1, slack)).collect()
     }
 }
 
@@ -146,16 +147,16 @@ impl From<Cuts> for Vec<Cut> {
     }
 }
 
-/// The first bucket whose every latency is at least `1 + margin` times the
-/// lower edge of `bucket`; beyond the last bucket where none is.
-fn stretch(bucket: usize, margin: f64) -> usize {
-    let us = (lower_us(bucket) as f64 * (1.0 + margin)).ceil() as u64;
+/// The first bucket whose every latency is beyond the lower edge of `bucket` by
+/// the slack or more; beyond the last bucket where none is.
+fn stretch(bucket: usize, slack: Slack) -> usize {
+    let us = slack.on(lower_us(bucket));
     let at = index(us);
     if lower_us(at) < us { at + 1 } else { at }
 }
 
 /// Where the primary's slowest hundredth begins, and where the canary's answers
-/// are slower than that, margin included.
+/// are slower than that, slack included.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hundredth {
     /// First buckets beyond it.
@@ -166,11 +167,11 @@ pub struct Hundredth {
 impl Hundredth {
     /// With what is believed of the primary's share beyond it. `None` until enough
     /// of its latencies are known.
-    pub fn of(primary: &Fading, margin: f64) -> Option<(Hundredth, Belief)> {
+    pub fn of(primary: &Fading, slack: Slack) -> Option<(Hundredth, Belief)> {
         let cuts = cut(primary)?;
         let cut = cuts.iter().find(|cut| cut.tail <= 0.01).or(cuts.cuts.last())?;
         let n: f64 = primary.counts().iter().sum();
-        let edges = Hundredth { primary: cut.bucket + 1, canary: stretch(cut.bucket + 1, margin) };
+        let edges = Hundredth { primary: cut.bucket + 1, canary: stretch(cut.bucket + 1, slack) };
         Some((edges, Belief::of(cut.tail * n, n)))
     }
 }
@@ -183,7 +184,8 @@ pub fn beyond(arm: &ArmDelta, edge: usize) -> (u64, u64) {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Slowness {
-    margin: f64,
+    #[serde(flatten)]
+    slack: Slack,
     planned: u32,
     cap: Option<f64>,
     playing: Option<Playing>,
@@ -196,8 +198,8 @@ struct Playing {
 }
 
 impl Slowness {
-    pub fn new(margin: f64, planned: u32, cap: Option<f64>) -> Slowness {
-        Slowness { margin, planned, cap, playing: None }
+    pub fn new(slack: Slack, planned: u32, cap: Option<f64>) -> Slowness {
+        Slowness { slack, planned, cap, playing: None }
     }
 
     /// Starts to play once enough is known of the primary.
@@ -229,8 +231,8 @@ impl Slowness {
         if !(w > 0.0 && w < 1.0) || !(has_ended(canary) || has_ended(primary)) {
             return;
         }
-        let canary = categories(canary, &playing.cuts.edges(self.margin));
-        let primary = categories(primary, &playing.cuts.edges(0.0));
+        let canary = categories(canary, &playing.cuts.edges(self.slack));
+        let primary = categories(primary, &playing.cuts.edges(Slack::NONE));
         playing.purse.bet(playing.cuts.factors(&canary, &primary, w));
     }
 
@@ -247,7 +249,7 @@ impl Slowness {
     /// The age at which a request under way is already in the slowest category
     /// that an answer can be in.
     pub fn reveal_us(&self) -> Option<u64> {
-        let edges = self.playing.as_ref()?.cuts.edges(self.margin);
+        let edges = self.playing.as_ref()?.cuts.edges(self.slack);
         edges.into_iter().filter(|edge| *edge < BUCKETS - 1).max().map(lower_us)
     }
 
@@ -258,17 +260,17 @@ impl Slowness {
         let above = |edge: usize| -> u64 {
             latency.iter().filter(|(bucket, _)| *bucket as usize >= edge).map(|(_, n)| n).sum()
         };
-        let edges = playing.cuts.edges(self.margin);
+        let edges = playing.cuts.edges(self.slack);
         let each = edges.into_iter().zip(playing.cuts.iter());
         each.map(|(edge, cut)| excess(above(edge), requests, cut.tail)).fold(0.0, f64::max)
     }
 
     /// How many of these canary answers are slower than the primary's slowest
-    /// hundredth, margin included.
+    /// hundredth, slack included.
     pub fn slowest(&self, canary: &ArmDelta) -> u64 {
         let Some(playing) = &self.playing else { return 0 };
         let hundredth = playing.cuts.iter().find(|cut| cut.tail <= 0.01).or(playing.cuts.cuts.last());
-        let Some(edge) = hundredth.map(|cut| stretch(cut.bucket + 1, self.margin)) else { return 0 };
+        let Some(edge) = hundredth.map(|cut| stretch(cut.bucket + 1, self.slack)) else { return 0 };
         canary.latency.iter().filter(|(bucket, _)| *bucket as usize >= edge).map(|(_, n)| n).sum()
     }
 }
@@ -297,15 +299,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn margin_is_never_stricter_than_asked() {
+    fn slack_is_never_stricter_than_asked() {
+        let tenth = Slack { margin: 0.1, least_us: 0 };
         for bucket in 1..BUCKETS {
-            let edge = stretch(bucket, 0.1);
+            let edge = stretch(bucket, tenth);
             if edge < BUCKETS {
                 assert!(lower_us(edge) as f64 >= lower_us(bucket) as f64 * 1.1, "bucket {bucket}");
                 assert!(lower_us(edge - 1) as f64 <= lower_us(bucket) as f64 * 1.1 + 1.0, "bucket {bucket}");
             }
         }
-        assert_eq!(stretch(BUCKETS - 1, 0.1), BUCKETS);
+        assert_eq!(stretch(BUCKETS - 1, tenth), BUCKETS);
+    }
+
+    #[test]
+    fn what_nobody_can_feel_is_not_slower() {
+        let slack = Slack { margin: 0.1, least_us: 1000 };
+        assert_eq!(slack.on(300), 1300);
+        assert_eq!(slack.on(50_000), 55_000);
+        let edge = stretch(index(300), slack);
+        assert!(lower_us(edge) >= 1290 && lower_us(edge - 1) < 1300, "{}", lower_us(edge));
     }
 
     #[test]

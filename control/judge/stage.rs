@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use super::analysis::Analysis;
+use super::analysis::Slack;
 use super::evidence::ArmDelta;
 use super::evidence::Evidence;
 use super::evidence::GenerationDelta;
@@ -59,7 +60,7 @@ const ALL: f64 = 1.0 - 1e-12;
 pub struct Stage {
     beta: f64,
     patience: Duration,
-    slowdown: Option<f64>,
+    slowdown: Option<Slack>,
     checks: Vec<Check>,
     hundredth: Option<Hundredth>,
     open: VecDeque<Open>,
@@ -159,7 +160,7 @@ impl Stage {
         let mut stage = Stage {
             beta: asked.beta,
             patience: asked.patience.max(threshold),
-            slowdown: analysis.relative_latency.map(|asked| asked.margin),
+            slowdown: analysis.relative_latency.map(|asked| asked.slack),
             checks,
             hundredth: None,
             open: VecDeque::new(),
@@ -297,8 +298,8 @@ impl Stage {
     /// Once known, where the primary's slowest are stays for the stage.
     fn look_for_slowest(&mut self, history: &History) {
         if self.hundredth.is_none()
-            && let Some(margin) = self.slowdown
-            && let Some((edges, belief)) = Hundredth::of(history.latency(), margin)
+            && let Some(slack) = self.slowdown
+            && let Some((edges, belief)) = Hundredth::of(history.latency(), slack)
         {
             self.hundredth = Some(edges);
             for check in self.checks.iter_mut().filter(|check| check.kind == Kind::RelativeLatency) {

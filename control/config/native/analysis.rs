@@ -31,6 +31,7 @@ const FIELDS: [&str; 14] = [
     "inconclusive",
 ];
 const FAILURES: [&str; 2] = ["ratio", "margin"];
+const SLOWDOWN: [&str; 2] = ["ratio", "least"];
 const PROMOTION: [&str; 5] = ["falsePromotions", "ratio", "margin", "patience", "extraTime"];
 const INCONCLUSIVE: [(&str, Inconclusive); 4] = [
     ("hold", Inconclusive::Hold),
@@ -255,11 +256,22 @@ fn failures(spot: &Spot, default: RelativeFailures) -> Option<RelativeFailures> 
     Some(test)
 }
 
+/// `10%`, or `{ratio: 10%, least: 1ms}`.
 fn slowdown(spot: &Spot, default: RelativeLatency) -> Option<RelativeLatency> {
-    Some(RelativeLatency {
-        margin: between(spot, 0.0, 10.0, "a percentage from 0 to 1000, for example 10%")?,
-        ..default
-    })
+    let mut test = default;
+    let ratio = |spot: &Spot| between(spot, 0.0, 10.0, "a percentage from 0 to 1000, for example 10%");
+    if !spot.is_map() {
+        test.slack.margin = ratio(spot)?;
+        return Some(test);
+    }
+    let fields = spot.fields(&SLOWDOWN)?;
+    if let Some(margin) = fields.get("ratio").and_then(|spot| ratio(&spot)) {
+        test.slack.margin = margin;
+    }
+    if let Some(least) = fields.get("least").and_then(|spot| spot.parsed(units::duration)) {
+        test.slack.least_us = u64::try_from(least.as_micros()).unwrap_or(u64::MAX);
+    }
+    Some(test)
 }
 
 /// A percentage as a fraction from `least` to `most`.
