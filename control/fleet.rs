@@ -7,10 +7,11 @@
 //! answers at none of the addresses it had before, it is another release, and what
 //! was decided about the old one does not count for it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use serin_proxy::model::{Model, Split, Version};
-use serin_proxy::reading::SplitReading;
+use serin_proxy::reading::{SplitReading, State};
 use serin_proxy::{Reading, Weights};
 
 use crate::clock::Moment;
@@ -20,6 +21,9 @@ use crate::journal::{Manual, Past, PastRollout};
 use crate::outside::hook::Word;
 use crate::rollout::{Phase, Rollout, Spec};
 use crate::window::Window;
+
+/// A rollout on whose split nothing moves is asked this often what time has brought.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// A rollout and what the shell keeps beside it.
 pub struct Governed {
@@ -123,6 +127,11 @@ impl Governed {
 
     pub fn phase(&self) -> Phase {
         self.rollout.phase()
+    }
+
+    /// Whether it is to be asked although nothing has moved: time passes for it too.
+    pub fn is_due(&self, now: Moment) -> bool {
+        !self.words.is_empty() || now.since(self.rollout.at()) >= QUIET
     }
 
     /// Whether it holds the weights of its split.
@@ -259,9 +268,10 @@ impl Fleet {
         adopted
     }
 
-    /// The splits whose evidence some rollout wants to hear of.
-    pub fn watched(&self) -> HashSet<&str> {
-        self.rollouts.iter().map(|governed| governed.spec().split.as_str()).collect()
+    /// The splits whose evidence some rollout wants to hear of, with what it knows.
+    pub fn watched(&self) -> HashMap<&str, Option<State>> {
+        let known = |governed: &Governed| governed.window.state();
+        self.rollouts.iter().map(|governed| (governed.spec().split.as_str(), known(governed))).collect()
     }
 
     pub fn governing(&self, split: &str) -> Option<&Governed> {

@@ -38,6 +38,7 @@ pub use event::Event;
 pub use event::EventKind;
 pub use phase::Phase;
 pub use spec::Spec;
+pub use status::Meters;
 pub use status::Status;
 pub use status::TestStatus;
 
@@ -172,11 +173,11 @@ impl Rollout {
         self.state.clone()
     }
 
-    /// One evaluation. Called every 100 ms, at once after a canary failure and
-    /// after each command; also while idle, so that the judge knows the
+    /// One evaluation. Called every 100 ms, less often while nothing moves, at once
+    /// after a canary failure and after each command; also while idle, so that the judge knows the
     /// primary's history before a start.
     pub fn step(&mut self, now: Moment, evidence: &Evidence, commands: &[Command]) -> Vec<Action> {
-        let (weights, marks) = (self.weights(), self.marks());
+        let (parts, marks) = (self.parts(), self.marks());
         let now = now.max(self.state.at);
         // Before the first look there was nothing to wait through.
         let passed =
@@ -191,7 +192,7 @@ impl Rollout {
             self.obey(now, *command, &mut events);
         }
         let mut actions = Vec::new();
-        if self.weights() != weights {
+        if self.parts() != parts {
             actions.push(Action::Shift { weights: self.weights() });
         } else if self.renews(now) {
             actions.push(Action::Renew);
@@ -221,6 +222,11 @@ impl Rollout {
 
     pub fn spec(&self) -> &Spec {
         &self.spec
+    }
+
+    /// The last evaluation.
+    pub fn at(&self) -> Moment {
+        self.state.at
     }
 
     pub fn phase(&self) -> Phase {

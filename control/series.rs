@@ -1,25 +1,29 @@
 //! The recent past of every metric, second by second, in memory of a stated size.
 //!
 //! All series are written at the same moments, so a moment is kept once for all,
-//! and a series is only its values (`codes.rs`). What is older than the retention
+//! and a series is only its values (`codes.rs`), written where they differ from
+//! what was told before (`part.rs`). What is older than the retention
 //! goes, and what is oldest goes first where the bytes do not suffice. Nothing
 //! here knows what a metric means, or asks the time.
 
 mod codes;
 mod labels;
+mod part;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::mem::size_of;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use codes::{Encoder, decode};
+use codes::decode;
 pub use labels::{Labels, NAME};
+pub use part::Told;
+use part::{BLOCK, Now, Part, Series};
 
-/// Moments in one block: the unit in which the past is given up.
-const BLOCK: usize = 1024;
 /// A series beyond this many is not kept.
 const MOST_SERIES: usize = 50_000;
+/// The part of what is told outside of any.
+const REST: u64 = 0;
 
 /// A value and its moment, in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -70,10 +74,11 @@ pub struct Store {
 struct Inner {
     hasher: RandomState,
     texts: HashSet<Arc<str>>,
-    /// By the hash of a name and its labels as they are written. That two have
-    /// the same 64 bits is not to be expected in the life of the universe's
-    /// machines, and the seed is our own.
-    series: HashMap<u64, Series>,
+    parts: HashMap<u64, Part>,
+    /// Which part a series is of, by the hash of its name and labels as they are
+    /// written. That two have the same 64 bits is not to be expected in the life of
+    /// the universe's machines, and the seed is our own.
+    owners: HashMap<u64, u64>,
     about: HashMap<&'static str, About>,
     /// Number of the open block; those before it are closed.
     open: u64,
@@ -84,31 +89,23 @@ struct Inner {
     refused: u64,
 }
 
-struct Series {
-    labels: Labels,
-    blocks: VecDeque<Block>,
-    head: Encoder,
-}
-
-struct Block {
-    number: u64,
-    bytes: Arc<[u8]>,
-}
-
 /// One moment that is being written.
 pub struct Record<'s> {
     inner: MutexGuard<'s, Inner>,
     keep: Keep,
+    now: Now,
+    /// The part that is being told.
+    current: Option<(u64, Part)>,
 }
 
 /// A series as it was when it was picked; reading it disturbs nobody.
 pub struct Picked {
     pub labels: Labels,
-    parts: Vec<Part>,
+    stretches: Vec<Stretch>,
 }
 
 /// The moments of a block, and a series' values at them.
-type Part = (Arc<[i64]>, Arc<[u8]>);
+type Stretch = (Arc<[i64]>, Arc<[u8]>);
 
 /// Whether a series is one of those that are sought.
 pub type IsMeant<'t> = dyn Fn(&Labels) -> bool + 't;
@@ -132,7 +129,8 @@ impl Store {
             inner.close();
         }
         inner.times.push(at);
-        Some(Record { inner, keep })
+        let now = inner.now();
+        Some(Record { inner, keep, now, current: None })
     }
 
     /// All that is wished for, of one and the same moment.
@@ -146,11 +144,9 @@ impl Store {
     pub fn latest(&self, is_meant: &IsMeant<'_>) -> Vec<(Labels, Point)> {
         let inner = self.inner();
         let Some(at) = inner.times.last().copied() else { return Vec::new() };
-        let of = |series: &Series| {
-            let value = series.head.last(inner.times.len())?;
-            Some((series.labels.clone(), Point { at, value }))
-        };
-        inner.series.values().filter(|series| is_meant(&series.labels)).filter_map(of).collect()
+        let all = inner.parts.values().flat_map(|part| part.latest(inner.now()));
+        let meant = all.filter(|(series, _)| is_meant(&series.labels));
+        meant.map(|(series, value)| (series.labels.clone(), Point { at, value })).collect()
     }
 
     pub fn about(&self) -> Vec<(&'static str, About)> {
@@ -161,9 +157,9 @@ impl Store {
 
     pub fn usage(&self) -> Usage {
         let inner = self.inner();
-        let open: usize = inner.series.values().map(|series| series.head.len()).sum();
+        let open: usize = inner.parts.values().map(Part::open_bytes).sum();
         Usage {
-            series: inner.series.len(),
+            series: inner.parts.values().map(Part::len).sum(),
             moments: inner.closed.len() * BLOCK + inner.times.len(),
             bytes: inner.bytes + open + inner.times.len() * size_of::<i64>(),
             refused: inner.refused,
@@ -176,6 +172,31 @@ impl Store {
 }
 
 impl Record<'_> {
+    /// Begins a part, which is all that is told until the next begins; a name is
+    /// of one part. Answers whether it has to be told: not where it is as it was.
+    pub fn part(&mut self, key: u64, told: Told) -> bool {
+        self.end_part();
+        let (inner, now) = (&mut *self.inner, self.now);
+        let is_full = inner.owners.len() >= MOST_SERIES;
+        let known = inner.parts.get_mut(&key);
+        if known.is_none() && is_full {
+            inner.refused += 1;
+            return false;
+        }
+        if known.is_some_and(|part| part.goes_on(now, told, is_full)) {
+            return false;
+        }
+        let mut part = inner.parts.remove(&key).unwrap_or_default();
+        part.begin(now, told);
+        self.current = Some((key, part));
+        true
+    }
+
+    /// Whether the series to come are known, and their families with them.
+    pub fn is_known(&self) -> bool {
+        self.current.as_ref().is_some_and(|(_, part)| part.is_by_place())
+    }
+
     /// Describes the family that the values to come belong to.
     pub fn describe(&mut self, family: &'static str, about: About) {
         self.inner.about.entry(family).or_insert(about);
@@ -184,28 +205,53 @@ impl Record<'_> {
     /// One value. `name` is told in two parts, and one label may be told apart,
     /// so that nothing needs to be put together for a series that is known.
     pub fn put(&mut self, name: [&str; 2], labels: &[(&str, &str)], last: Option<(&str, &str)>, value: f64) {
-        let inner = &mut *self.inner;
-        let key = inner.hasher.hash_one((name, labels, last));
-        let at = inner.times.len() - 1;
-        if let Some(series) = inner.series.get_mut(&key) {
-            return series.head.put(at, value);
+        if self.current.is_none() {
+            self.part(REST, Told { state: None, shape: None });
         }
-        if inner.series.len() >= MOST_SERIES {
-            inner.refused += 1;
+        let (inner, now) = (&mut *self.inner, self.now);
+        let Some((own, part)) = &mut self.current else { return };
+        let hash = |hasher: &RandomState| hasher.hash_one((name, labels, last));
+        if let Some(key) = part.put_next(now, value) {
+            debug_assert_eq!(key, hash(&inner.hasher), "{name:?} {labels:?} is told out of turn");
             return;
         }
-        let mut series = Series {
-            labels: inner.labels(name, labels.iter().copied().chain(last)),
-            blocks: VecDeque::new(),
-            head: Encoder::default(),
+        let key = hash(&inner.hasher);
+        if part.put(now, key, value) {
+            return;
+        }
+        let series = match inner.owners.get(&key).copied() {
+            // Told by two: the first has it, for as long as it tells of it.
+            Some(other) => inner.parts.get_mut(&other).and_then(|part| match part.is_about(now) {
+                true => None,
+                false => part.release(key, now),
+            }),
+            None if inner.owners.len() >= MOST_SERIES => {
+                inner.refused += 1;
+                None
+            }
+            None => Some(Series::new(inner.labels(name, labels.iter().copied().chain(last)))),
         };
-        inner.bytes += series.overhead();
-        series.head.put(at, value);
-        inner.series.insert(key, series);
+        match series {
+            None => part.lack(),
+            Some(series) => {
+                let size = part.add(now, key, series, value);
+                if inner.owners.insert(key, *own).is_none() {
+                    inner.bytes += size;
+                }
+            }
+        }
+    }
+
+    fn end_part(&mut self) {
+        if let Some((key, mut part)) = self.current.take() {
+            part.end(self.now);
+            self.inner.parts.insert(key, part);
+        }
     }
 
     /// Ends the moment: the past makes room.
     pub fn finish(mut self) {
+        self.end_part();
         let keep = self.keep;
         let inner = &mut *self.inner;
         let is_over = |inner: &Inner| {
@@ -219,6 +265,11 @@ impl Record<'_> {
 }
 
 impl Inner {
+    fn now(&self) -> Now {
+        let moment = self.open * BLOCK as u64 + self.times.len() as u64;
+        Now { moment, index: self.times.len().saturating_sub(1) }
+    }
+
     fn text(&mut self, text: &str) -> Arc<str> {
         if let Some(known) = self.texts.get(text) {
             return known.clone();
@@ -237,15 +288,8 @@ impl Inner {
     }
 
     fn close(&mut self) {
-        let (number, moments) = (self.open, self.times.len());
-        for series in self.series.values_mut() {
-            let bytes = series.head.close(moments);
-            if !bytes.is_empty() {
-                let block = Block { number, bytes: bytes.into() };
-                self.bytes += block.size();
-                series.blocks.push_back(block);
-            }
-        }
+        let (number, now, moments) = (self.open, self.now(), self.times.len());
+        self.bytes += self.parts.values_mut().map(|part| part.close(number, now)).sum::<usize>();
         self.bytes += moments * size_of::<i64>();
         self.closed.push_back(std::mem::take(&mut self.times).into());
         self.open += 1;
@@ -257,16 +301,12 @@ impl Inner {
         self.bytes -= times.len() * size_of::<i64>();
         let oldest = self.open - self.closed.len() as u64;
         let mut freed = 0;
-        self.series.retain(|_, series| {
-            while series.blocks.front().is_some_and(|block| block.number < oldest) {
-                freed += series.blocks.pop_front().map_or(0, |block| block.size());
+        for part in self.parts.values_mut() {
+            for key in part.forget(oldest, &mut freed) {
+                self.owners.remove(&key);
             }
-            let is_kept = !series.blocks.is_empty() || !series.head.is_empty();
-            if !is_kept {
-                freed += series.overhead();
-            }
-            is_kept
-        });
+        }
+        self.parts.retain(|_, part| !part.is_empty());
         self.bytes -= freed;
         self.texts.retain(|text| Arc::strong_count(text) > 1);
     }
@@ -281,41 +321,26 @@ impl Inner {
             })
             .collect();
         let none: Arc<[u8]> = Arc::default();
-        let bytes = |series: &Series, number: u64| match number == self.open {
-            true => series.head.snapshot(self.times.len()).into(),
-            false => series.block(number).cloned().unwrap_or_else(|| none.clone()),
-        };
-        let picked = |series: &Series| Picked {
-            labels: series.labels.clone(),
-            parts: wanted.iter().map(|(number, times)| ((*times).clone(), bytes(series, *number))).collect(),
-        };
-        self.series.values().filter(|series| (wish.is_meant)(&series.labels)).map(picked).collect()
-    }
-}
-
-impl Series {
-    fn block(&self, number: u64) -> Option<&Arc<[u8]>> {
-        let at = self.blocks.binary_search_by_key(&number, |block| block.number).ok()?;
-        Some(&self.blocks[at].bytes)
-    }
-
-    /// Its share of the table, and its labels; their texts are mostly shared.
-    fn overhead(&self) -> usize {
-        size_of::<(u64, Series)>() + self.labels.size()
-    }
-}
-
-impl Block {
-    /// With what an `Arc` puts before its bytes.
-    fn size(&self) -> usize {
-        size_of::<Block>() + 16 + self.bytes.len()
+        let all = self.parts.values().flat_map(|part| part.series(self.now()));
+        let meant = all.filter(|(series, _)| (wish.is_meant)(&series.labels));
+        let picked = meant.map(|(series, head)| {
+            let bytes = |number: u64| match number == self.open {
+                true => head().into(),
+                false => series.block(number).cloned().unwrap_or_else(|| none.clone()),
+            };
+            Picked {
+                labels: series.labels.clone(),
+                stretches: wanted.iter().map(|(number, times)| ((*times).clone(), bytes(*number))).collect(),
+            }
+        });
+        picked.collect()
     }
 }
 
 impl Picked {
     /// It has a value somewhere near what was wished for: in the same block.
     pub fn is_there(&self) -> bool {
-        self.parts.iter().any(|(_, bytes)| !bytes.is_empty())
+        self.stretches.iter().any(|(_, bytes)| !bytes.is_empty())
     }
 
     /// Its points from `from` to `to`, both included, where a series that ends
@@ -323,7 +348,7 @@ impl Picked {
     pub fn points(&self, from: i64, to: i64) -> Vec<Point> {
         let mut points = Vec::new();
         let mut is_there = false;
-        for (times, bytes) in &self.parts {
+        for (times, bytes) in &self.stretches {
             decode(bytes, times.len(), |index, value| {
                 let at = times[index];
                 let value = match value {
@@ -392,6 +417,77 @@ mod tests {
         assert_eq!(points.last().map(|point| (point.at, point.value)), Some((2999, 1.0)));
         let late: Vec<_> = all(&store, 2000, 3000)[0].1.iter().map(|point| point.at).take(2).collect();
         assert_eq!(late, [2500, 2501], "what ended before is not told of");
+    }
+
+    const STILL: Told = Told { state: Some(1), shape: Some(1) };
+
+    /// Two parts of which one stands still now and then, and one comes and goes,
+    /// written with all that is known of them, or value by value.
+    fn history(tells_all: bool) -> Store {
+        let store = Store::default();
+        for second in 0..4000_i64 {
+            let mut record = store.record(second, KEEP).expect("later");
+            for (key, name) in [(1, "still"), (2, "guest")] {
+                let state = second / 700;
+                if key == 2 && (second / 300) % 3 == 1 {
+                    continue;
+                }
+                let told = Told { state: Some(state as u64), shape: Some(state as u64 / 2) };
+                let told = if tells_all { Told { state: None, shape: None } } else { told };
+                if !record.part(key, told) {
+                    continue;
+                }
+                for at in 0..3 + state / 2 {
+                    let value = if at == 1 { 7.0 } else { (state * at) as f64 };
+                    record.put([name, ""], &[("at", &at.to_string())], None, value);
+                }
+            }
+            record.finish();
+        }
+        store
+    }
+
+    #[test]
+    fn what_stands_still_is_kept_as_if_it_were_told_each_time() {
+        let (told, differences) = (history(true), history(false));
+        let texts = |store: &Store| {
+            let all = all(store, 0, 4000).into_iter();
+            let bits = |points: Vec<Point>| {
+                let bits = points.iter().map(|point| (point.at, point.value.to_bits()));
+                bits.collect::<Vec<_>>()
+            };
+            all.map(|(labels, points)| (labels, bits(points))).collect::<Vec<_>>()
+        };
+        assert_eq!(texts(&told), texts(&differences));
+        let latest = |store: &Store| {
+            let mut latest = store.latest(&|_| true);
+            latest.sort_by(|a, b| a.0.cmp(&b.0));
+            latest
+        };
+        assert_eq!(latest(&told), latest(&differences));
+        assert_eq!(latest(&told).len(), 5, "the guest is not there: {:?}", latest(&told));
+    }
+
+    #[test]
+    fn a_series_goes_to_the_part_that_tells_of_it_now() {
+        let store = Store::default();
+        for second in 0..20_i64 {
+            let mut record = store.record(second, KEEP).expect("later");
+            let owner = if second < 10 { 1 } else { 2 };
+            if record.part(owner, STILL) {
+                record.put(["a", ""], &[], None, 1.0);
+            }
+            // Twice in one moment: the first counts.
+            if record.part(3, STILL) {
+                record.put(["a", ""], &[], None, 2.0);
+            }
+            record.finish();
+        }
+        let all = all(&store, 0, 20);
+        assert_eq!(all.len(), 1);
+        let values: Vec<f64> = all[0].1.iter().map(|point| point.value).collect();
+        assert_eq!(values.len(), 20);
+        assert!(values[..10].iter().all(|value| *value == 1.0), "{values:?}");
     }
 
     #[test]

@@ -75,6 +75,8 @@ pub struct Tick {
     loaded: watch::Sender<Arc<Loaded>>,
     reloads: Reloads,
     last_reload: Reload,
+    /// In the order of the rollouts.
+    meters: Vec<Option<view::Known>>,
 }
 
 /// Settings that a reload cannot change.
@@ -151,6 +153,7 @@ impl Tick {
             loaded: parts.loaded,
             reloads: parts.reloads,
             last_reload,
+            meters: Vec::new(),
         };
         tick.mark_all();
         if let Err(cause) = tick.keep_everything() {
@@ -232,7 +235,10 @@ impl Tick {
     }
 
     fn command(&mut self, rollout: &str, command: Command) -> Result<view::Detail, Refusal> {
-        self.detail_of(rollout)?;
+        let is_known = self.fleet.rollouts.iter().any(|governed| governed.spec().name == rollout);
+        if !is_known {
+            return Err(view::unknown("rollout", rollout));
+        }
         let may_raise = match command {
             Command::Start | Command::Promote | Command::Resume | Command::Retry => true,
             Command::Abort | Command::Pause => false,
@@ -253,7 +259,10 @@ impl Tick {
         let started = Instant::now();
         let now = self.clock.now();
         let watched = self.fleet.watched();
-        let live = self.handle.evidence(|split| watched.contains(split));
+        // A split in which nothing has moved costs this comparison and no more.
+        let live = self
+            .handle
+            .evidence(|split, state| watched.get(split).is_some_and(|known| *known != Some(state)));
         self.evaluate_on(&live, now, started, asked)
     }
 
@@ -407,14 +416,20 @@ fn decide(
     (now, started): (Moment, Instant),
     commands: Vec<Command>,
 ) -> Option<Decision> {
-    let mut evidence = live.map(|live| governed.window.take(live)).unwrap_or_default();
+    if live.is_none() && commands.is_empty() && !governed.is_due(now) {
+        return None;
+    }
+    let mut evidence = match live {
+        Some(live) => governed.window.take(live),
+        None => governed.window.nothing_new(),
+    };
     evidence.words = std::mem::take(&mut governed.words);
     let mut actions = governed.rollout.step(now, &evidence, &commands);
     let wanted = governed.rollout.weights();
     let is_shifting = actions.iter().any(|action| matches!(action, Action::Shift { .. }));
     // A rollout under way has the last word even where someone else moved the
     // weights since: by hand before it began, or a proxy that forgot them.
-    let in_force = live.map_or(&wanted, |live| &live.weights);
+    let in_force = governed.window.weights().unwrap_or(&wanted);
     if governed.is_active() && !governed.withheld && !is_shifting && *in_force != wanted {
         actions.push(Action::Shift { weights: wanted.clone() });
     }

@@ -7,7 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use serin_proxy::reading::{ArmReading, GenerationReading, PairsReading, SplitReading};
+use serin_proxy::Weights;
+use serin_proxy::reading::{ArmReading, GenerationReading, PairsReading, SplitReading, State};
 
 use crate::judge::evidence::{ArmDelta, Evidence, GenerationDelta, Pairs};
 
@@ -20,6 +21,11 @@ pub struct Window {
     seen: BTreeMap<u64, Seen>,
     /// What the mirror stood at.
     pairs: Option<PairsReading>,
+    /// Of the last reading: what tells it from a later one, and what is true of the
+    /// split for as long as there is none.
+    state: Option<State>,
+    weights: Option<Weights>,
+    sticky: bool,
     /// The newest generation that was forgotten to stay within the bound. It and
     /// older ones are ignored: counting one again would count it twice.
     forgotten: Option<u64>,
@@ -40,12 +46,34 @@ impl Window {
             canary: canary.to_owned(),
             seen: BTreeMap::new(),
             pairs: None,
+            state: None,
+            weights: None,
+            sticky: false,
             forgotten: None,
         }
     }
 
+    /// The state of the last reading; one of the same state would tell nothing.
+    pub fn state(&self) -> Option<State> {
+        self.state
+    }
+
+    /// The weights that were in force at the last reading.
+    pub fn weights(&self) -> Option<&Weights> {
+        self.weights.as_ref()
+    }
+
+    /// What a reading would tell of a split in which nothing has moved.
+    pub fn nothing_new(&self) -> Evidence {
+        Evidence { sticky: self.sticky, ..Evidence::default() }
+    }
+
     /// What came in since the last call. A generation with nothing new is left out.
     pub fn take(&mut self, reading: &SplitReading) -> Evidence {
+        (self.state, self.sticky) = (Some(reading.state), reading.sticky);
+        if self.weights.as_ref() != Some(&reading.weights) {
+            self.weights = Some(reading.weights.clone());
+        }
         let mut generations = Vec::new();
         for generation in &reading.generations {
             if self.forgotten.is_some_and(|forgotten| generation.id <= forgotten) {
@@ -147,7 +175,6 @@ fn is_empty(delta: &ArmDelta) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serin_proxy::Weights;
     use serin_proxy::histogram::{Histogram, index};
     use serin_proxy::reading::MirrorReading;
 
@@ -187,6 +214,7 @@ mod tests {
                 .collect(),
             sticky: false,
             pairs: None,
+            state: State::default(),
         }
     }
 
@@ -204,6 +232,17 @@ mod tests {
         assert_eq!((a.generations[0].primary.ok, b.generations[0].primary.ok), (29, 1));
         assert_eq!(b.generations[0].canary.latency, vec![(index(1000) as u32, 4)]);
         assert!(window.take(&second).generations.is_empty(), "nothing new is no evidence");
+    }
+
+    #[test]
+    fn what_is_true_of_a_split_is_known_between_its_readings() {
+        let mut window = Window::new("primary", "canary");
+        assert_eq!((window.state(), window.weights()), (None, None));
+        let state = State { moves: 7, ..State::default() };
+        window.take(&SplitReading { sticky: true, state, ..split(vec![]) });
+        assert_eq!(window.state(), Some(state));
+        assert_eq!(window.weights(), Some(&Weights::pair("primary", "canary", 0)));
+        assert_eq!(window.nothing_new(), Evidence { sticky: true, ..Evidence::default() });
     }
 
     #[test]

@@ -41,7 +41,7 @@ const CLASSES: usize = 6;
 const OWN: usize = 16;
 
 /// Answers of one code, cumulative.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CodeReading {
     /// 0 where there was no answer; a round hundred may stand for others of its class.
     pub code: u16,

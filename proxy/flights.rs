@@ -112,6 +112,7 @@ impl Flights {
         let now_us = clock::now_us();
         self.now_us.set(now_us);
         toss.generation.arm(self.worker, version, forced).dispatched.add(1);
+        toss.cell.moved(self.worker);
         let coin = Coin { toss, version, forced, unit, slow: false, revealed: false };
         let mut slab = self.slab.borrow_mut();
         let index = slab.vacancy();
@@ -317,11 +318,13 @@ impl Flights {
         if !coin.slow && coin.toss.cell.is_slow(age_us) {
             coin.slow = true;
             self.arm(coin).slow.add(1);
+            coin.toss.cell.moved(self.worker);
             self.ring(coin);
         }
         if !coin.revealed && coin.toss.cell.is_revealed(age_us) {
             coin.revealed = true;
             self.arm(coin).latency.record(age_us);
+            coin.toss.cell.moved(self.worker);
         }
     }
 
@@ -342,9 +345,12 @@ impl Flights {
                 if coin.revealed {
                     arm.failed_revealed.add(1);
                 }
-                self.ring(coin);
             }
             Verdict::Uncounted => arm.aborted.add(1),
+        }
+        coin.toss.cell.moved(self.worker);
+        if verdict == Verdict::Failure {
+            self.ring(coin);
         }
     }
 

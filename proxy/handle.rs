@@ -9,6 +9,7 @@ use std::time::Duration;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,7 @@ use crate::reading::MirrorReading;
 use crate::reading::OverloadReading;
 use crate::reading::Reading;
 use crate::reading::SplitReading;
+use crate::reading::State;
 use crate::reading::VersionReading;
 use crate::sockets::Refused;
 use crate::sockets::Sockets;
@@ -103,6 +105,8 @@ struct Inner {
     overload: Arc<Overload>,
     /// The last word of a predecessor whose counts are ours now.
     before: Mutex<Option<Reading>>,
+    /// Models that were put in force so far.
+    applied: AtomicU64,
 }
 
 impl Handle {
@@ -155,6 +159,7 @@ impl Handle {
             upkeep,
             overload,
             before: Mutex::new(before),
+            applied: AtomicU64::new(0),
         };
         Ok((Handle(Arc::new(inner)), bound))
     }
@@ -175,6 +180,7 @@ impl Handle {
         })?;
         let table = Arc::new(table);
         self.0.table.store(table.clone());
+        self.0.applied.fetch_add(1, Ordering::Relaxed);
         self.0.upkeep.turn_to(table);
         // The table is in force; a descriptor that cannot be shared out now is
         // met by the next reload.
@@ -240,11 +246,20 @@ impl Handle {
 
     /// All counters of now, summed over the workers.
     pub fn readings(&self) -> Reading {
+        self.readings_with(true)
+    }
+
+    /// The same without what judges alone look at: splits have no generations.
+    pub fn counts(&self) -> Reading {
+        self.readings_with(false)
+    }
+
+    fn readings_with(&self, evidence: bool) -> Reading {
         let table = self.0.table.load_full();
         let count = |of: fn(&LaneCounts) -> u64| self.0.lanes.iter().map(|lane| of(lane)).sum::<u64>();
         let mut reading = Reading {
             versions: table.slots.iter().map(|slot| slot.read()).collect(),
-            splits: self.evidence_of(&table, |_| true),
+            splits: if evidence { self.evidence_of(&table, |_, _| true) } else { shares_of(&table) },
             breakers: table.breakers(),
             endpoints: table.endpoints.iter().map(|hosts| hosts.read()).collect(),
             health: table.endpoints.iter().map(|hosts| hosts.health()).collect(),
@@ -260,6 +275,9 @@ impl Handle {
         };
         if let Some(before) = &*self.before() {
             reading.add(before);
+            if !evidence {
+                reading.splits.iter_mut().for_each(|split| split.generations.clear());
+            }
         }
         reading
     }
@@ -287,10 +305,16 @@ impl Handle {
         table.splits.iter().map(weights).collect()
     }
 
-    /// The evidence of these splits alone: what a judge needs at every look.
-    pub fn evidence(&self, wanted: impl Fn(&str) -> bool) -> Vec<SplitReading> {
+    /// The evidence of these splits alone: what a judge needs at every look. Who
+    /// knows a reading of the same state already need not want it again.
+    pub fn evidence(&self, wanted: impl Fn(&str, State) -> bool) -> Vec<SplitReading> {
+        let before = self.before();
+        // What a predecessor counts on we do not see move.
+        let is_followed = before.as_ref().is_some_and(|before| !before.splits.is_empty());
+        let wanted =
+            |split: &str, state: State| wanted(split, if is_followed { State::default() } else { state });
         let mut evidence = self.evidence_of(&self.0.table.load_full(), wanted);
-        if let Some(before) = &*self.before() {
+        if let Some(before) = &*before {
             reading::precede(&mut evidence, &before.splits);
         }
         evidence
@@ -318,11 +342,16 @@ impl Handle {
         self.0.before.lock().expect("no holder of this lock panics")
     }
 
-    fn evidence_of(&self, table: &Table, wanted: impl Fn(&str) -> bool) -> Vec<SplitReading> {
+    fn evidence_of(&self, table: &Table, wanted: impl Fn(&str, State) -> bool) -> Vec<SplitReading> {
+        let applied = self.0.applied.load(Ordering::Relaxed);
         let splits = table.splits.iter().zip(&table.model.splits);
         splits
-            .filter(|(_, split)| wanted(&split.name))
             .map(|(plan, split)| {
+                let moves = plan.cell.moves();
+                (plan, split, State { applied, moves })
+            })
+            .filter(|(_, split, state)| wanted(&split.name, *state))
+            .map(|(plan, split, state)| {
                 let generations = plan.cell.read();
                 let newest = generations.last().expect("a split always has its present generation");
                 SplitReading {
@@ -336,6 +365,7 @@ impl Handle {
                         pairs: plan.cell.read_pairs(),
                     }),
                     generations,
+                    state,
                 }
             })
             .collect()
@@ -359,4 +389,24 @@ impl Handle {
         let table = self.0.table.load();
         table.split(name).map(act).ok_or_else(|| ShiftError::NoSplit(name.to_owned()))
     }
+}
+
+/// The splits' weights.
+fn shares_of(table: &Table) -> Vec<SplitReading> {
+    let splits = table.splits.iter().zip(&table.model.splits);
+    splits
+        .map(|(plan, split)| {
+            let newest = plan.cell.generation.load();
+            SplitReading {
+                split: split.name.clone(),
+                service: split.service.clone(),
+                current: newest.id,
+                weights: newest.weights.clone(),
+                sticky: split.sticky.is_some(),
+                pairs: None,
+                generations: Vec::new(),
+                state: State::default(),
+            }
+        })
+        .collect()
 }

@@ -85,6 +85,7 @@ impl Pair {
             (false, true) => pairs.copy_failed.add(1),
             (true, true) => pairs.both_failed.add(1),
         }
+        self.cell.moved(self.worker);
     }
 }
 

@@ -83,7 +83,7 @@ pub struct EndpointsReading {
 }
 
 /// Requests by how they ended, and what else happened on their way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {
     pub success: u64,
@@ -187,6 +187,9 @@ pub struct SplitReading {
     /// Mirrored requests, where there is a mirror.
     #[serde(default)]
     pub pairs: Option<MirrorReading>,
+    /// Of this process, at most as new as the counts.
+    #[serde(skip)]
+    pub state: State,
 }
 
 /// What became of the primary's requests that a mirror got a copy of.
@@ -288,6 +291,14 @@ impl Reading {
         }
         precede(&mut self.splits, &before.splits);
     }
+}
+
+/// What tells two readings of a split apart: where it is the same, nothing has
+/// moved. The default is that of none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    pub applied: u64,
+    pub moves: u64,
 }
 
 /// Puts a predecessor's generations before those of the same split.

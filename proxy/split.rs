@@ -56,6 +56,11 @@ pub struct SplitCell {
     pairs: Box<[Pairs]>,
     /// Users who have failed already, where users stay with a version.
     units: Arc<Units>,
+    /// How often the evidence has changed, by worker: a look that finds the same
+    /// sum need not read it.
+    moves: Arc<[Moves]>,
+    /// Generations that came after the cell's first.
+    shifts: AtomicU64,
     workers: usize,
 }
 
@@ -69,6 +74,10 @@ pub struct Pairs {
     pub both_failed: Count,
 }
 
+#[derive(Default)]
+#[repr(align(128))]
+struct Moves(Count);
+
 impl SplitCell {
     pub fn new(name: &str, versions: Vec<(String, Role)>, weights: &Weights, workers: usize) -> SplitCell {
         let generation = Generation::new(weights.clone(), &versions, workers);
@@ -81,13 +90,28 @@ impl SplitCell {
             past: Mutex::default(),
             pairs: (0..workers).map(|_| Pairs::default()).collect(),
             units: Arc::default(),
+            moves: (0..workers).map(|_| Moves::default()).collect(),
+            shifts: AtomicU64::new(0),
             workers,
         }
     }
 
-    /// The same cell, with what the one before it knew of users.
+    /// The same cell, with what the one before it knew of users. What that one has
+    /// under way still moves.
     pub fn knowing(self, before: &SplitCell) -> SplitCell {
-        SplitCell { units: before.units.clone(), ..self }
+        SplitCell { units: before.units.clone(), moves: before.moves.clone(), ..self }
+    }
+
+    /// To be called when a count of its evidence has changed.
+    pub fn moved(&self, worker: usize) {
+        self.moves[worker].0.add(1);
+    }
+
+    /// How often anything that a reading tells has changed. Only grows, for as long
+    /// as the cell is the split's.
+    pub fn moves(&self) -> u64 {
+        let shifts = self.shifts.load(Ordering::Acquire);
+        self.moves.iter().map(|moves| moves.0.get()).fold(shifts, u64::wrapping_add)
     }
 
     pub fn pairs(&self, worker: usize) -> &Pairs {
@@ -121,6 +145,7 @@ impl SplitCell {
             self.units.forget();
         }
         let previous = self.generation.swap(next);
+        self.shifts.fetch_add(1, Ordering::Release);
         past.push_back((clock::now_us(), previous));
         if past.len() > MAX_PAST {
             let quiet = past.iter().position(|(_, generation)| generation.is_quiet());

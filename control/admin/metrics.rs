@@ -8,14 +8,14 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serin_proxy::Reading;
-use serin_proxy::reading::{Attempt, BreakerReading, Counts, VersionReading};
+use serin_proxy::reading::{Attempt, BreakerReading, Counts, SplitReading, VersionReading};
 use serin_proxy::weights::percent;
 
 use super::{Admin, Refused};
 use crate::certificates::Certificate;
 use crate::names;
 use crate::names::label;
-use crate::rollout::Status;
+use crate::rollout::Meters;
 use crate::tick::ask::Ask;
 use crate::tick::view::{MetricsView, PHASES, phase_word};
 use page::Page;
@@ -97,17 +97,17 @@ fn preferred(accepted: &str) -> Format {
 /// All that there is to tell, value by value.
 pub fn fill(page: &mut Page<'_>, reading: &Reading, view: &MetricsView) {
     for version in reading.versions.iter().filter(|version| !is_unused_shadow(version)) {
-        version_of(page, version);
+        let VersionReading { service, version: name, role, shadow, counts, latency, .. } = version;
+        let key = ("version", service, name, role.as_str(), shadow);
+        if page.part(key, (counts, latency.sum_us()), ()) {
+            version_of(page, version);
+        }
     }
     for split in &reading.splits {
-        for (version, parts) in split.weights.iter() {
-            let labels = [(label::SPLIT, split.split.as_str()), (label::VERSION, version)];
-            page.gauge(
-                names::WEIGHT_PERCENT,
-                "Share of a split that new requests get.",
-                &labels,
-                percent(parts),
-            );
+        let names: Vec<&str> = split.weights.iter().map(|(version, _)| version).collect();
+        let parts: Vec<u32> = split.weights.iter().map(|(_, parts)| parts).collect();
+        if page.part(("split", &split.split), parts, names) {
+            weights_of(page, split);
         }
     }
     for endpoints in &reading.endpoints {
@@ -117,11 +117,28 @@ pub fn fill(page: &mut Page<'_>, reading: &Reading, view: &MetricsView) {
         health::of_version(page, version);
     }
     for breaker in &reading.breakers {
-        breaker_of(page, breaker);
+        let BreakerReading { service, version, what, taken, most } = breaker;
+        if page.part(("breaker", service, version, what), (taken, most), ()) {
+            breaker_of(page, breaker);
+        }
     }
-    for status in &view.rollouts {
-        rollout_of(page, status);
+    for meters in &view.rollouts {
+        rollout_of(page, meters);
     }
+    page.part_that_moves("process");
+    process_of(page, reading, view);
+    foreign::of(page, reading, &view.metrics);
+}
+
+fn weights_of(page: &mut Page<'_>, split: &SplitReading) {
+    for (version, parts) in split.weights.iter() {
+        let labels = [(label::SPLIT, split.split.as_str()), (label::VERSION, version)];
+        let help = "Share of a split that new requests get.";
+        page.gauge(names::WEIGHT_PERCENT, help, &labels, percent(parts));
+    }
+}
+
+fn process_of(page: &mut Page<'_>, reading: &Reading, view: &MetricsView) {
     page.gauge(names::CONNECTIONS, "Client connections open.", &[], reading.connections as f64);
     let stage = f64::from(reading.overload.stage);
     let help =
@@ -159,7 +176,6 @@ pub fn fill(page: &mut Page<'_>, reading: &Reading, view: &MetricsView) {
     let build = [(label::VERSION, env!("CARGO_PKG_VERSION"))];
     page.gauge(names::BUILD_INFO, "Always 1, labelled by version.", &build, 1.0);
     process::read(page);
-    foreign::of(page, reading, &view.metrics);
 }
 
 fn certificate_of(page: &mut Page<'_>, certificate: &Certificate) {
@@ -241,27 +257,39 @@ fn breaker_of(page: &mut Page<'_>, breaker: &BreakerReading) {
     page.gauge(names::CIRCUIT_BREAKER_OPEN, open, &labels, is_open);
 }
 
-fn rollout_of(page: &mut Page<'_>, status: &Status) {
+fn rollout_of(page: &mut Page<'_>, told: &Meters) {
+    let bits = |value: Option<f64>| value.map(f64::to_bits);
+    let tests: Vec<&str> = told.tests.iter().map(|test| test.test.as_str()).collect();
+    let shape = (tests, told.promotion.is_some(), told.requests_needed.is_some());
+    let log_e: Vec<u64> = told.tests.iter().map(|test| test.log_e.to_bits()).collect();
+    let meters = [Some(told.rollback), told.promotion].map(bits);
+    let state = (phase_word(told.phase), meters, told.requests_needed, log_e);
+    if page.part(("rollout", &told.rollout), state, shape) {
+        gauges_of(page, told);
+    }
+}
+
+fn gauges_of(page: &mut Page<'_>, told: &Meters) {
     for phase in PHASES {
-        let labels = [(label::ROLLOUT, status.name.as_str()), (label::PHASE, phase_word(phase))];
-        let is_now = if phase == status.phase { 1.0 } else { 0.0 };
+        let labels = [(label::ROLLOUT, told.rollout.as_str()), (label::PHASE, phase_word(phase))];
+        let is_now = if phase == told.phase { 1.0 } else { 0.0 };
         page.gauge(names::ROLLOUT_PHASE, "1 for the phase that a rollout is in.", &labels, is_now);
     }
-    let meters = [("rollback", Some(status.rollback_meter)), ("promotion", status.promotion_meter)];
+    let meters = [("rollback", Some(told.rollback)), ("promotion", told.promotion)];
     for (meter, value) in meters.into_iter().filter_map(|(meter, value)| Some((meter, value?))) {
-        let labels = [(label::ROLLOUT, status.name.as_str()), (label::METER, meter)];
+        let labels = [(label::ROLLOUT, told.rollout.as_str()), (label::METER, meter)];
         let help =
             "How far it is shown that the canary is worse, or good enough for the next step; 1 is enough.";
         page.gauge(names::ROLLOUT_METER, help, &labels, value);
     }
-    if let Some(needed) = status.requests_needed {
+    if let Some(needed) = told.requests_needed {
         let help =
             "Canary requests until it is shown that the canary is good enough, if things stay as they are.";
-        let labels = [(label::ROLLOUT, status.name.as_str())];
+        let labels = [(label::ROLLOUT, told.rollout.as_str())];
         page.gauge(names::ROLLOUT_REQUESTS_NEEDED, help, &labels, needed as f64);
     }
-    for test in &status.tests {
-        let labels = [(label::ROLLOUT, status.name.as_str()), (label::TEST, test.test.as_str())];
+    for test in &told.tests {
+        let labels = [(label::ROLLOUT, told.rollout.as_str()), (label::TEST, test.test.as_str())];
         let help = "Natural logarithm of the odds against the canary, by test.";
         page.gauge(names::ROLLOUT_EVIDENCE, help, &labels, test.log_e);
     }

@@ -61,6 +61,17 @@ pub struct Status {
     pub warnings: Vec<String>,
 }
 
+/// The numbers of it that machines watch, without the words.
+#[derive(Clone, Debug)]
+pub struct Meters {
+    pub rollout: String,
+    pub phase: Phase,
+    pub rollback: f64,
+    pub promotion: Option<f64>,
+    pub requests_needed: Option<u64>,
+    pub tests: Vec<TestStatus>,
+}
+
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct TestStatus {
     /// relative_failures, relative_latency, mirrored, success or latency.
@@ -90,9 +101,7 @@ impl Rollout {
         let state = &self.state;
         let judge = state.judge.as_ref();
         let tally = judge.map(Judge::tally).cloned().unwrap_or_default();
-        let meter = judge.map_or(0.0, |judge| judge.log_e(View::Capped) / judge.needed());
-        let stage = judge.and_then(Judge::stage).filter(|_| matches!(state.place, Place::Step(_)));
-        let shown = stage.and_then(|stage| Some(stage.log_e(self.share())? / stage.needed()));
+        let stage = self.stage();
         let outlook = match self.promotion() {
             Promotion::Undecided(outlook) => Some(outlook),
             Promotion::NotAsked | Promotion::Proved => None,
@@ -110,8 +119,8 @@ impl Rollout {
             canary_parts: self.parts(),
             since: state.since,
             sentence: self.sentence(),
-            rollback_meter: meter.clamp(0.0, 1.0),
-            promotion_meter: shown.map(|meter| meter.clamp(0.0, 1.0)),
+            rollback_meter: self.rollback_meter(),
+            promotion_meter: self.promotion_meter(),
             requests_needed: outlook.and_then(|outlook| outlook.requests),
             proof_eta_seconds: outlook.and_then(|outlook| outlook.eta).map(|eta| eta.as_secs_f64()),
             checks: stage.map(|stage| check_statuses(stage, self.share())).unwrap_or_default(),
@@ -122,6 +131,38 @@ impl Rollout {
             primary_failures: tally.primary.failures,
             warnings: self.warnings(),
         }
+    }
+
+    /// The numbers among these.
+    pub fn meters(&self) -> Meters {
+        let requests_needed = match self.promotion() {
+            Promotion::Undecided(outlook) => outlook.requests,
+            Promotion::NotAsked | Promotion::Proved => None,
+        };
+        Meters {
+            rollout: self.spec.name.clone(),
+            phase: self.phase(),
+            rollback: self.rollback_meter(),
+            promotion: self.promotion_meter(),
+            requests_needed,
+            tests: self.state.judge.as_ref().map(test_statuses).unwrap_or_default(),
+        }
+    }
+
+    fn rollback_meter(&self) -> f64 {
+        let judge = self.state.judge.as_ref();
+        judge.map_or(0.0, |judge| judge.log_e(View::Capped) / judge.needed()).clamp(0.0, 1.0)
+    }
+
+    fn promotion_meter(&self) -> Option<f64> {
+        let stage = self.stage()?;
+        Some((stage.log_e(self.share())? / stage.needed()).clamp(0.0, 1.0))
+    }
+
+    /// What is to be shown before the present step passes.
+    fn stage(&self) -> Option<&Stage> {
+        let judge = self.state.judge.as_ref();
+        judge.and_then(Judge::stage).filter(|_| matches!(self.state.place, Place::Step(_)))
     }
 
     /// Index of the present step; beyond the last one once promoted.

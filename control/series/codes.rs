@@ -18,14 +18,14 @@ const MOST_SMALL: i64 = LEAST_SMALL + (u8::MAX - SMALL) as i64;
 /// Whole numbers up to here are exact as floats.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Unit {
     Whole,
     Millionth,
 }
 
 /// What is known after each value, on both sides.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Last {
     value: f64,
     unit: Unit,
@@ -73,7 +73,7 @@ fn from_units(units: i64, unit: Unit) -> f64 {
 }
 
 /// The open block of one series.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Encoder {
     bytes: Vec<u8>,
     /// Moments that the bytes and the run cover.
@@ -115,9 +115,18 @@ impl Encoder {
         }
     }
 
-    /// The last value where it is of the last of so many moments.
-    pub fn last(&self, moments: usize) -> Option<f64> {
-        (moments > 0 && self.moments as usize == moments).then_some(self.last.value)
+    /// The same value at every moment until this one that has none yet; as if it
+    /// were put at each.
+    pub fn hold(&mut self, until: usize, value: f64) {
+        while (self.moments as usize) < until {
+            if self.last.expected().to_bits() == value.to_bits() && self.last.step == 0 {
+                self.run += (until - self.moments as usize) as u32;
+                self.moments = until as u32;
+                self.last.value = value;
+            } else {
+                self.put(self.moments as usize, value);
+            }
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -129,12 +138,13 @@ impl Encoder {
         self.bytes.capacity()
     }
 
-    /// The whole block so far, of so many moments.
-    pub fn snapshot(&self, moments: usize) -> Vec<u8> {
-        if self.is_empty() {
-            return Vec::new();
-        }
+    /// The whole block so far, of so many moments; until one of them a value may
+    /// have held that was not put.
+    pub fn snapshot(&self, moments: usize, hold: Option<(usize, f64)>) -> Vec<u8> {
         let mut whole = Encoder { bytes: self.bytes.clone(), ..*self };
+        if let Some((until, value)) = hold {
+            whole.hold(until, value);
+        }
         whole.close(moments)
     }
 
@@ -286,13 +296,33 @@ mod tests {
             for (at, value) in written.iter().enumerate() {
                 if let Some(value) = value {
                     encoder.put(at, *value);
-                    let so_far = read(&encoder.snapshot(at + 1), at + 1);
+                    let so_far = read(&encoder.snapshot(at + 1, None), at + 1);
                     assert_eq!(so_far.last(), Some(&Some(value.to_bits())));
                 }
             }
             let bits: Vec<_> = written.iter().map(|value| value.map(f64::to_bits)).collect();
             assert_eq!(read(&encoder.close(500), 500), bits);
             assert!(encoder.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_value_that_holds_is_written_as_if_it_were_put_each_time() {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(9);
+        let values = [0.0, -0.0, f64::NAN, 3.0, 500.0, 503.0, 506.0, 1e-6, 0.1, 1e300];
+        for _ in 0..300 {
+            let (mut put, mut held) = (Encoder::default(), Encoder::default());
+            let mut at = 0;
+            while at < 200 {
+                let value = values[random.random_range(0..values.len())];
+                let until = at + random.random_range(1..40);
+                (at..until).for_each(|at| put.put(at, value));
+                held.put(at, value);
+                assert_eq!(held.snapshot(until, Some((until, value))), put.snapshot(until, None));
+                held.hold(until, value);
+                at = until + random.random_range(0..3) * random.random_range(0..3);
+            }
+            assert_eq!(held.close(at), put.close(at));
         }
     }
 

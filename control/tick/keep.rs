@@ -164,7 +164,7 @@ mod tests {
     }
 
     fn canary(tick: &Tick) -> u32 {
-        tick.handle.evidence(|_| true)[0].weights.of("canary")
+        tick.handle.evidence(|_, _| true)[0].weights.of("canary")
     }
 
     #[test]
@@ -206,6 +206,19 @@ mod tests {
         let loaded = config::load("test.yaml", FILE, &Files::none()).expect("the test's file is good");
         let fleet = Fleet::restore(&loaded, past, Moment(u64::MAX / 2));
         assert_eq!(fleet.model_at_start(&loaded).splits[0].weights.of("canary"), 2_000);
+    }
+
+    #[test]
+    fn a_split_is_read_again_only_where_something_has_moved() {
+        let (tick, _directory) = tick();
+        let read = |known| tick.handle.evidence(|_, state| Some(state) != known);
+        let state = read(None)[0].state;
+        assert!(read(Some(state)).is_empty(), "nothing has moved");
+        tick.handle.shift("web", &serin_proxy::Weights::pair("primary", "canary", 100)).unwrap();
+        let shifted = read(Some(state))[0].state;
+        assert!(read(Some(shifted)).is_empty());
+        tick.handle.apply(&tick.model, std::time::Duration::ZERO).unwrap();
+        assert_eq!(read(Some(shifted)).len(), 1, "what is mirrored or kept may be another now");
     }
 
     #[test]

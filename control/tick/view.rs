@@ -1,9 +1,10 @@
 //! What the tick shows of itself: plain answers, ready to be written as JSON.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serin_proxy::reading::EndpointsReading;
+use serin_proxy::reading::{EndpointsReading, State};
 use serin_proxy::weights::percent;
 use serin_proxy::{Model, Reading, Weights};
 use utoipa::ToSchema;
@@ -17,7 +18,7 @@ use crate::figures::Figures;
 use crate::fleet::Governed;
 use crate::outside::alert::Alerts;
 use crate::outside::provider::Provider;
-use crate::rollout::{Phase, Spec, Status};
+use crate::rollout::{Meters, Phase, Spec, Status};
 
 /// A rollout as people see it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -78,9 +79,19 @@ pub struct Reloads {
     pub rejected: u64,
 }
 
+/// The meters of a rollout as they were told last.
+pub struct Known {
+    at: Moment,
+    state: Option<State>,
+    meters: Meters,
+}
+
+/// Meters are taken anew after this long although nothing has moved.
+const FRESH: Duration = Duration::from_secs(10);
+
 /// What `/metrics` shows besides the proxy's counters.
 pub struct MetricsView {
-    pub rollouts: Vec<Status>,
+    pub rollouts: Vec<Meters>,
     pub reloads: Reloads,
     pub is_journal_writable: bool,
     pub certificates: Vec<Certificate>,
@@ -163,16 +174,38 @@ impl Tick {
         reading.splits.iter().map(view).collect()
     }
 
-    pub(super) fn metrics(&self) -> (Reading, MetricsView) {
-        let now = self.clock.now();
+    pub(super) fn metrics(&mut self) -> (Reading, MetricsView) {
         let view = MetricsView {
-            rollouts: self.fleet.rollouts.iter().map(|governed| governed.rollout.status(now)).collect(),
+            rollouts: self.meters(),
             reloads: self.reloads,
             is_journal_writable: self.down.is_none(),
             certificates: self.certificates.clone(),
             metrics: self.metrics.clone(),
         };
-        (self.handle.readings(), view)
+        (self.handle.counts(), view)
+    }
+
+    /// Of a rollout on whose split nothing moves they stay as they are for a while:
+    /// only what is believed of the primary fades.
+    fn meters(&mut self) -> Vec<Meters> {
+        let now = self.clock.now();
+        self.meters.resize_with(self.fleet.rollouts.len(), || None);
+        let rollouts = self.fleet.rollouts.iter().zip(&mut self.meters);
+        let of = |(governed, known): (&Governed, &mut Option<Known>)| {
+            let state = governed.window.state();
+            if let Some(known) = known
+                && known.meters.rollout == governed.spec().name
+                && known.meters.phase == governed.phase()
+                && known.state == state
+                && now.since(known.at) < FRESH
+            {
+                return known.meters.clone();
+            }
+            let meters = governed.rollout.meters();
+            *known = Some(Known { at: now, state, meters: meters.clone() });
+            meters
+        };
+        rollouts.map(of).collect()
     }
 
     pub(super) fn dump(&self) -> Dump {

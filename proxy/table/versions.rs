@@ -1,6 +1,7 @@
 //! The versions of a service, compiled: their endpoints, how these are reached,
 //! what is counted of them, and what may be under way to them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,9 +49,10 @@ impl Table {
     /// The bounds that versions have, once for each, and their retries.
     pub fn breakers(&self) -> Vec<BreakerReading> {
         let mut readings: Vec<BreakerReading> = Vec::new();
+        let mut read = HashSet::new();
         for plan in self.splits.iter().flat_map(|split| &split.versions) {
             let SlotKey { service, version, .. } = &plan.slot.key;
-            if readings.iter().any(|other| (&other.service, &other.version) == (service, version)) {
+            if !read.insert((service, version)) {
                 continue;
             }
             let bounds = plan.rules.breaker.read(|| plan.slot.in_flight());

@@ -7,6 +7,14 @@ use crate::names;
 use crate::names::label;
 
 pub fn of(page: &mut Page<'_>, reading: &EndpointsReading) {
+    let EndpointsReading { service, version, total, healthy, changes, resolved, failed, .. } = reading;
+    let state = (total, healthy, changes, resolved, failed, reading.unresolved.len());
+    if page.part(("endpoints", service, version), state, reading.has_names) {
+        counts_of(page, reading);
+    }
+}
+
+fn counts_of(page: &mut Page<'_>, reading: &EndpointsReading) {
     let common: [(&str, &str); 2] = [(label::SERVICE, &reading.service), (label::VERSION, &reading.version)];
     let with = |name: &'static str, value: &'static str| [common[0], common[1], (name, value)];
     for (health, count) in [("healthy", reading.healthy), ("unhealthy", reading.total - reading.healthy)] {

@@ -6,14 +6,14 @@
 //! the rest, as they do there. Every version has its 200 from the start: a ratio
 //! over nothing but failures is 0 and not missing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serin_proxy::Reading;
 use serin_proxy::codes::{self, CodeReading};
 use serin_proxy::model::Role;
-use serin_proxy::reading::{Attempt, Counts};
+use serin_proxy::reading::{Attempt, Counts, EndpointsReading};
 
-use super::page::{Page, Shown, Unit};
+use super::page::{Page, Shown, Unit, digest};
 use crate::config::{Dialect, Metrics};
 use crate::names::foreign;
 
@@ -29,6 +29,20 @@ struct Workload<'r> {
 }
 
 impl Workload<'_> {
+    /// What tells its labels from those of others in this dialect, and nothing else.
+    fn key(&self, dialect: Dialect, metrics: &Metrics) -> u64 {
+        let (namespace, workload) = (&metrics.namespace, &self.workload);
+        match dialect {
+            Dialect::Istio => digest(("istio", namespace, workload, self.service, self.version)),
+            Dialect::Envoy => digest(("envoy", namespace, &self.pod, self.cluster(metrics))),
+            Dialect::Nginx => digest(("nginx", namespace, workload, self.service, self.is_canary)),
+            Dialect::Traefik => digest(("traefik", namespace, self.service, self.version)),
+            Dialect::Http => digest(("http", namespace, workload)),
+            Dialect::Osm => digest(("osm", namespace, workload)),
+            Dialect::Linkerd => digest(("linkerd", namespace, workload)),
+        }
+    }
+
     fn cluster(&self, metrics: &Metrics) -> String {
         metrics
             .cluster
@@ -39,22 +53,49 @@ impl Workload<'_> {
 }
 
 pub fn of(page: &mut Page<'_>, reading: &Reading, metrics: &Metrics) {
+    if metrics.dialects.is_empty() {
+        return;
+    }
     let workloads = workloads(reading);
-    for dialect in &metrics.dialects {
-        for workload in &workloads {
-            match dialect {
-                Dialect::Istio => istio(page, workload, metrics),
-                Dialect::Envoy => {
-                    envoy(page, workload, metrics);
-                    envoy_members(page, workload, metrics, reading);
-                }
-                Dialect::Http => http(page, workload, metrics),
-                Dialect::Nginx => nginx(page, workload, metrics),
-                Dialect::Osm => osm(page, workload, metrics),
-                Dialect::Linkerd => linkerd(page, workload, metrics),
-                Dialect::Traefik => traefik(page, workload, metrics),
+    let members: HashMap<_, _> = reading
+        .endpoints
+        .iter()
+        .map(|endpoints| ((endpoints.service.as_str(), endpoints.version.as_str()), endpoints))
+        .collect();
+    for workload in &workloads {
+        let members = members.get(&(workload.service, workload.version)).copied();
+        let counted = digest((&workload.codes, &workload.counts));
+        let codes = digest(workload.codes.iter().map(|code| code.code).collect::<Vec<u16>>());
+        for dialect in &metrics.dialects {
+            let members = members.filter(|_| *dialect == Dialect::Envoy);
+            let state = (counted, members.map(|members| (members.total, members.healthy)));
+            if page.part(workload.key(*dialect, metrics), state, (codes, members.is_some())) {
+                told(page, *dialect, workload, metrics, members);
             }
         }
+    }
+}
+
+fn told(
+    page: &mut Page<'_>,
+    dialect: Dialect,
+    workload: &Workload<'_>,
+    metrics: &Metrics,
+    members: Option<&EndpointsReading>,
+) {
+    match dialect {
+        Dialect::Istio => istio(page, workload, metrics),
+        Dialect::Envoy => {
+            envoy(page, workload, metrics);
+            if let Some(members) = members {
+                envoy_members(page, workload, metrics, members);
+            }
+        }
+        Dialect::Http => http(page, workload, metrics),
+        Dialect::Nginx => nginx(page, workload, metrics),
+        Dialect::Osm => osm(page, workload, metrics),
+        Dialect::Linkerd => linkerd(page, workload, metrics),
+        Dialect::Traefik => traefik(page, workload, metrics),
     }
 }
 
@@ -174,10 +215,12 @@ fn envoy(page: &mut Page<'_>, workload: &Workload<'_>, metrics: &Metrics) {
     );
 }
 
-fn envoy_members(page: &mut Page<'_>, workload: &Workload<'_>, metrics: &Metrics, reading: &Reading) {
-    let is_ours = |service: &str, version: &str| service == workload.service && version == workload.version;
-    let found = reading.endpoints.iter().find(|endpoints| is_ours(&endpoints.service, &endpoints.version));
-    let Some(endpoints) = found else { return };
+fn envoy_members(
+    page: &mut Page<'_>,
+    workload: &Workload<'_>,
+    metrics: &Metrics,
+    endpoints: &EndpointsReading,
+) {
     let cluster = workload.cluster(metrics);
     let labels = [("envoy_cluster_name", cluster.as_str())];
     for (name, count) in [

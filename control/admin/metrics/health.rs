@@ -7,6 +7,22 @@ use crate::names;
 use crate::names::label;
 
 pub fn of_version(page: &mut Page<'_>, health: &HealthReading) {
+    let HealthReading { service, version, panics, checks, ejections, endpoints, .. } = health;
+    let of = |endpoint: &EndpointReading| {
+        let EndpointReading { healthy, success, error, unreached, late, .. } = *endpoint;
+        (healthy, success, error, unreached, late)
+    };
+    let states: Vec<_> = endpoints.iter().map(of).collect();
+    let results: Vec<&str> = checks.iter().map(|(result, _)| result.as_str()).collect();
+    let causes: Vec<_> = ejections.iter().map(|(cause, result, _)| (cause, result)).collect();
+    let addresses: Vec<&str> = endpoints.iter().map(|endpoint| endpoint.address.as_str()).collect();
+    let state = (panics, checks, ejections, states);
+    if page.part(("health", service, version), state, (results, causes, addresses)) {
+        fare_of(page, health);
+    }
+}
+
+fn fare_of(page: &mut Page<'_>, health: &HealthReading) {
     let version = [(label::SERVICE, health.service.as_str()), (label::VERSION, health.version.as_str())];
     let panics = if health.panics { 1.0 } else { 0.0 };
     let help = "1 where so few endpoints are healthy that all are asked.";

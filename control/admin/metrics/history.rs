@@ -6,9 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::fill;
-use super::page::{Family, Page, Shown, Sink};
+use super::page::{Family, Page, Part, Shown, Sink};
 use crate::admin::Admin;
-use crate::series::{About, Keep, Record, Store};
+use crate::series::{About, Keep, Record, Store, Told};
 use crate::tick::ask::Ask;
 
 const INTERVAL_MS: u64 = 1000;
@@ -17,11 +17,18 @@ struct Writer<'r, 's>(&'r mut Record<'s>);
 
 impl Writer<'_, '_> {
     fn describe(&mut self, family: Family) {
+        if self.0.is_known() {
+            return;
+        }
         self.0.describe(family.name, About { kind: family.kind.as_str(), help: family.help });
     }
 }
 
 impl Sink for Writer<'_, '_> {
+    fn part(&mut self, part: &Part) -> bool {
+        self.0.part(part.key, Told { state: part.state, shape: part.shape })
+    }
+
     fn number(&mut self, family: Family, labels: &[(&str, &str)], value: f64) {
         self.describe(family);
         self.0.put([family.name, ""], labels, None, value);

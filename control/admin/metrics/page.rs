@@ -1,7 +1,9 @@
 //! What a page of metrics is made of, whoever reads it: families that are told
 //! value by value. A [`Sink`] writes them down as text, as protobuf, or into the
-//! history; it is told each value once and keeps no page.
+//! history; it is told each value once and keeps no page. One that keeps what it
+//! was told is asked first whether a part of it is to be told again.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
 
 use serin_proxy::codes::{BOUNDS_US, CodeReading};
@@ -32,6 +34,25 @@ pub struct Family {
     pub kind: Kind,
 }
 
+/// What is told of one thing, by hashes: who has kept the last telling need not
+/// hear the same again.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// Which thing. Equal labels are always told of the same.
+    pub key: u64,
+    /// All its values; `None` where it has to be told.
+    pub state: Option<u64>,
+    /// Which series, in which order; `None` where nothing is promised.
+    pub shape: Option<u64>,
+}
+
+/// Equal things have equal hashes, in every run; others have others.
+pub fn digest(of: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// An inclusive upper bound, as it is compared and as it is written.
 pub struct Edge {
     pub bound: f64,
@@ -50,6 +71,11 @@ pub struct Shown<'h> {
 }
 
 pub trait Sink {
+    /// Begins what is told of one thing, and answers whether it has to be told.
+    fn part(&mut self, _part: &Part) -> bool {
+        true
+    }
+
     fn number(&mut self, family: Family, labels: &[(&str, &str)], value: f64);
     fn histogram(&mut self, family: Family, labels: &[(&str, &str)], shown: &Shown<'_>);
 }
@@ -131,6 +157,17 @@ impl Shown<'_> {
 }
 
 impl Page<'_> {
+    /// What is told until the next part begins is of this one.
+    pub fn part(&mut self, key: impl Hash, state: impl Hash, shape: impl Hash) -> bool {
+        let (state, shape) = (Some(digest(state)), Some(digest(shape)));
+        self.0.part(&Part { key: digest(key), state, shape })
+    }
+
+    /// One that is another each time.
+    pub fn part_that_moves(&mut self, key: impl Hash) {
+        self.0.part(&Part { key: digest(key), state: None, shape: None });
+    }
+
     pub fn counter(&mut self, name: &'static str, help: &'static str, labels: &[(&str, &str)], value: u64) {
         self.counter_seconds(name, help, labels, value as f64);
     }
