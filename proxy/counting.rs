@@ -12,7 +12,8 @@ use crate::outcome::Verdict;
 pub struct Counting {
     /// In the order in which they are asked.
     rules: [(Verdict, Signs); 3],
-    asks_grpc: bool,
+    /// A gRPC status, which may stand in trailers.
+    pub asks_grpc: bool,
 }
 
 struct Signs {

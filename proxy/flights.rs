@@ -114,17 +114,7 @@ impl Flights {
         toss.generation.arm(self.worker, version, forced).dispatched.add(1);
         toss.cell.moved(self.worker);
         let coin = Coin { toss, version, forced, unit, slow: false, revealed: false };
-        let mut slab = self.slab.borrow_mut();
-        let index = slab.vacancy();
-        slab.live += 1;
-        if slab.live == 1 {
-            self.begun.notify_one();
-        }
-        slab.serial = slab.serial.wrapping_add(1);
-        let serial = slab.serial;
-        slab.entries[index as usize] = Entry {
-            serial,
-            live: true,
+        let key = self.enter(Entry {
             started_us: now_us,
             deadline_us: after(now_us, timeouts.head_us),
             idle_us: timeouts.idle_us,
@@ -134,8 +124,28 @@ impl Flights {
             progressed_us: now_us,
             coin: Some(coin),
             ..Entry::default()
-        };
-        (Key { index, serial }, now_us)
+        });
+        (key, now_us)
+    }
+
+    /// Enters what is no user's request, and has so long to end.
+    pub fn watch(&self, time_us: u64) -> (Key, u64) {
+        let now_us = clock::now_us();
+        let deadline_us = after(now_us, time_us);
+        (self.enter(Entry { started_us: now_us, deadline_us, ..Entry::default() }), now_us)
+    }
+
+    fn enter(&self, entry: Entry) -> Key {
+        let mut slab = self.slab.borrow_mut();
+        let index = slab.vacancy();
+        slab.live += 1;
+        if slab.live == 1 {
+            self.begun.notify_one();
+        }
+        slab.serial = slab.serial.wrapping_add(1);
+        let serial = slab.serial;
+        slab.entries[index as usize] = Entry { serial, live: true, ..entry };
+        Key { index, serial }
     }
 
     /// The rest of the request has so long to come.

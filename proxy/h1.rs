@@ -2,7 +2,7 @@
 //! in place, matched, and written anew with our fields; bodies pass unchanged.
 //!
 //! This is the common case and the fast one. It knows nothing unusual: what is
-//! not plain (other versions, upgrades, `expect`, mirrored splits) goes, with all
+//! not plain (other versions, upgrades, `expect`) goes, with all
 //! that was read of it, to hyper, which keeps that connection from then on. What
 //! could be read in two ways (`strict.rs`) is for nobody: hyper reads behind
 //! `guard.rs`, which lets only the rest through.
@@ -16,6 +16,7 @@ mod relay;
 mod deliver;
 mod answer;
 mod question;
+mod copy;
 mod client;
 mod converse;
 mod response;

@@ -70,7 +70,7 @@ pub struct SplitView {
     toss: RefCell<CachedToss>,
     pub versions: Vec<VersionView>,
     pub budget: Rc<Budget>,
-    /// All versions speak HTTP/1 and nothing is mirrored.
+    /// All versions speak HTTP/1, and nothing of a head depends on who answers.
     pub plain: bool,
     /// Mirrored copies under way.
     pub copies: Rc<Cell<usize>>,
@@ -163,9 +163,8 @@ impl SplitView {
         SplitView {
             toss: RefCell::new(CachedToss { generation, toss }),
             versions,
-            plain: plan.mirror.is_none()
-                // Whoever answers in a version's place would get another head than that had.
-                && (plan.shield.is_none() || plan.versions.iter().all(|version| version.edits.is_none()))
+            // Whoever answers in a version's place would get another head than that had.
+            plain: (plan.shield.is_none() || plan.versions.iter().all(|version| version.edits.is_none()))
                 && plan.versions.iter().all(|version| version.protocol == Protocol::Http1),
             budget: match before {
                 Some((old, view)) if old.shield == plan.shield => view.budget.clone(),

@@ -1,6 +1,7 @@
 //! The shadow copy: sent beside the user's request, never in its way.
 //!
-//! The copy runs as a task of its own. Its body is teed through a bounded
+//! Here the copy runs as a task of its own; that of a plain request goes the plain
+//! way, too (`h1/copy.rs`). Its body is teed through a bounded
 //! queue, its number is capped, and its answer is read and thrown away; only
 //! the `shadow` counters know that it happened.
 
@@ -39,11 +40,11 @@ use crate::table::SplitPlan;
 use crate::upstream::Wish;
 
 /// A copy that takes longer is cut off.
-const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
+pub const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// A copy that was decided on and waits for the request's head.
 pub struct Copy {
-    version: usize,
+    pub version: usize,
     /// With the user's request, where that is the primary's.
     pub pair: Option<Rc<Pair>>,
     tee: Option<Rc<Tee>>,
@@ -83,6 +84,17 @@ pub fn plan(
 impl Copy {
     pub fn tee(&self) -> Option<Rc<Tee>> {
         self.tee.clone()
+    }
+
+    /// Tells the pair how the copy has ended; `late_us` where time was up, perhaps
+    /// after its head had come.
+    pub fn pair_off(&self, verdict: Verdict, late_us: Option<u64>, has_head: bool) {
+        let Some(pair) = &self.pair else { return };
+        pair.copy(match late_us {
+            Some(_) if has_head => Copied::Unknown,
+            Some(us) => Copied::Silent { us },
+            None => Copied::Answered(verdict),
+        });
     }
 
     /// Sends the copy on its way and returns at once.
@@ -158,13 +170,9 @@ impl Copy {
         }
         let age_us = clock::now_us() - started_us;
         shard.end(outcome, age_us);
-        if let Some(pair) = &self.pair {
-            pair.copy(match ended {
-                _ if cut_off => Copied::Unknown,
-                Err(_) if has_head.get() => Copied::Unknown,
-                Err(_) => Copied::Silent { us: age_us },
-                Ok(_) => Copied::Answered(outcome.verdict),
-            });
+        match &self.pair {
+            Some(pair) if cut_off => pair.copy(Copied::Unknown),
+            _ => self.pair_off(outcome.verdict, ended.is_err().then_some(age_us), has_head.get()),
         }
         drop(self.running);
     }

@@ -123,3 +123,90 @@ fn a_user_who_leaves_does_not_take_the_copy_for_a_failure() {
     eventually("the user is counted", || app.requests(&[("role", "primary"), ("outcome", "uncounted")]) == 1);
     assert_eq!(shadowed(&app, "failure"), 0);
 }
+
+#[test]
+fn copies_of_plain_requests_share_kept_connections() {
+    let (primary, shadow) = (Origin::start("primary"), Origin::start("shadow"));
+    let app = app(&primary, shadow.address, "percent: 100");
+    let mut conn = app.conn();
+    for nth in 0..200 {
+        let ask = if nth % 2 == 0 { Ask::get("/g") } else { Ask::post("/p", "some") };
+        assert_eq!(conn.ask(&ask).status, 200);
+        // Each has come home before the next sets out, so one connection is enough.
+        eventually("the copy is counted", || shadowed(&app, "success") == nth + 1);
+    }
+    assert!(shadow.connections() <= 2, "{} connections for one copy at a time", shadow.connections());
+    let seen = shadow.seen();
+    let told = seen.iter().filter(|seen| seen.header("x-serin-mirror") == Some("1")).count();
+    assert_eq!(told, seen.len(), "every copy says that it is one");
+    let ids = |seen: Vec<crate::harness::origin::Seen>| {
+        let mut ids: Vec<_> =
+            seen.iter().map(|seen| seen.header("x-request-id").unwrap_or_default().to_owned()).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(ids(primary.seen()), ids(seen), "a copy has its request's id");
+    only_the_shadow_has_failed(&app);
+}
+
+#[test]
+fn answers_of_every_length_are_read_off_and_their_bytes_counted() {
+    let primary = Origin::start("primary");
+    let shadow = Origin::answering("shadow", |seen| {
+        let length = [0, 10, 20_000, 3_000_000][seen.nth as usize % 4];
+        Answer::ok().text(&"x".repeat(length))
+    });
+    let app = app(&primary, shadow.address, "percent: 100");
+    let mut conn = app.conn();
+    for nth in 0..40 {
+        assert_eq!(conn.ask(&Ask::get("/")).origin(), "primary");
+        eventually("the copy is counted", || shadowed(&app, "success") == nth + 1);
+    }
+    let read = app.metric("serin_bytes_total", &[("role", "shadow"), ("direction", "out")]);
+    assert_eq!(read as u64, 10 * 3_020_010);
+    only_the_shadow_has_failed(&app);
+}
+
+#[test]
+fn shadows_that_break_off_stall_or_talk_nonsense_are_not_felt() {
+    for (manner, fails) in [
+        (Manner::ResetAfterHead, true),
+        (Manner::CloseAfterHead, true),
+        (Manner::Garbage, true),
+        (Manner::PartialLength, true),
+        (Manner::PartialChunked, true),
+        (Manner::Drip, false),
+        (Manner::CloseAfterAnswer, false),
+        (Manner::Stall, false),
+        (Manner::SilentBody, false),
+    ] {
+        let (primary, shadow) = (Origin::start("primary"), Raw::start(manner));
+        let app = app(&primary, shadow.address, "percent: 100, maxInFlight: 32");
+        let (answers, took) = timed(|| tally(app.address(), 4, 200, &Ask::get("/")));
+        assert_eq!(answers.get("primary"), Some(&200), "{manner:?}");
+        assert!(took < Duration::from_secs(10), "{manner:?} cost the users {took:?}");
+        if fails {
+            eventually("its failures are counted to it", || {
+                shadowed(&app, "failure") as f64 + app.metric("serin_mirror_dropped_total", &[]) >= 200.0
+            });
+            assert!(shadowed(&app, "failure") > 0, "{manner:?}");
+        }
+        only_the_shadow_has_failed(&app);
+    }
+}
+
+#[test]
+fn a_body_that_comes_later_than_its_head_is_copied_whole() {
+    let (primary, shadow) = (Origin::start("primary"), Origin::start("shadow"));
+    let app = app(&primary, shadow.address, "percent: 100");
+    let mut conn = app.conn();
+    assert_eq!(conn.ask(&Ask::get("/")).status, 200);
+    let bytes = Ask::post("/late", "in two pieces").bytes();
+    let cut = bytes.len() - 5;
+    conn.write(&bytes[..cut]);
+    eventually("the first piece is on its way", || primary.requests() == 2 || shadow.requests() >= 1);
+    conn.write(&bytes[cut..]);
+    assert_eq!(conn.read_reply("POST").expect("an answer").status, 200);
+    eventually("both are copied", || shadowed(&app, "success") == 2);
+    assert_eq!(shadow.bodies(), primary.bodies());
+}

@@ -20,13 +20,11 @@ use crate::fault::Kind;
 use crate::flight::Flight;
 use crate::h1::client::Client;
 use crate::h1::field;
-use crate::h1::field::MAX_FIELDS;
 use crate::h1::lines::Lines;
 use crate::h1::question::Question;
 use crate::h1::response;
 use crate::h1::response::Additions;
 use crate::h1::response::ResponseHead;
-use crate::head::Fields;
 use crate::interim;
 use crate::lane::Lane;
 use crate::retry::Ended;
@@ -38,7 +36,7 @@ use crate::upstream::Links;
 use crate::wire::Wire;
 
 /// An upstream's head may be this long.
-const MAX_HEAD: usize = 256 * 1024;
+pub const MAX_HEAD: usize = 256 * 1024;
 
 /// An upstream's head, passed on into `out`, and its connection.
 pub struct Answer {
@@ -58,6 +56,7 @@ impl Client<'_> {
     pub async fn answer(&mut self, question: &mut Question) -> Result<Answer, Fault> {
         loop {
             let mut answer = self.attempt(question).await;
+            self.send_copy(question).await;
             let ended = match &answer {
                 Ok(answer) => {
                     let ResponseHead { status, failed, resigns, .. } = answer.head;
@@ -74,6 +73,9 @@ impl Client<'_> {
                     return answer;
                 }
                 Next::Again { .. } | Next::Instead(_) => {}
+            }
+            if let Some(pair) = question.flight.pair.get().filter(|_| ended.was_taken()) {
+                pair.original_is_retried();
             }
             // A connection that still waits for the request's end is of no more use.
             if let Ok(unwanted) = answer
@@ -128,6 +130,7 @@ impl Client<'_> {
         {
             return Err(if reused && sent == 0 { Fault::upstream(Kind::Unsent) } else { broken(true) });
         }
+        self.send_copy(question).await;
         let mut input = Buffer::default();
         let (mut out, mut hints) = (lane.texts.take(), 0);
         loop {
@@ -264,13 +267,8 @@ impl Question {
         if !self.tries.looks_into(view, status) {
             return Signs::of_status(status);
         }
-        let mut fields = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
-        let mut response = httparse::Response::new(&mut []);
-        let config = httparse::ParserConfig::default();
-        match config.parse_response_with_uninit_headers(&mut response, head, &mut fields) {
-            Ok(_) => self.tries.signs(view, status, Fields::List(response.headers)),
-            Err(_) => Signs::of_status(status),
-        }
+        let signs = response::with_fields(head, |fields| self.tries.signs(view, status, fields));
+        signs.unwrap_or(Signs::of_status(status))
     }
 
     /// Puts into the head what the upstream is to know of this attempt.
@@ -327,7 +325,7 @@ async fn write(flight: &Flight, wire: &mut Wire, parts: [&[u8]; 2]) -> Result<Re
 }
 
 /// Whom a head as the upstream gets it is for, without the port.
-fn host_of(head: &[u8]) -> Option<&str> {
+pub fn host_of(head: &[u8]) -> Option<&str> {
     let mut lines = head.split(|byte| *byte == b'\n');
     let value = lines.find_map(|line| {
         let (name, value) = line.split_at_checked(5)?;

@@ -12,6 +12,8 @@ use crate::connections::Connection;
 use crate::connections::Ending;
 use crate::fault::Fault;
 use crate::fault::Kind;
+use crate::h1::copy::Copy;
+use crate::h1::question::Question;
 use crate::h1::request;
 use crate::h1::request::Extent;
 use crate::h1::request::Unfit;
@@ -33,6 +35,8 @@ pub struct Client<'a> {
     pub manners: Option<&'a Manners>,
     pub wire: Wire,
     pub input: Buffer,
+    /// Of the last request, while its answer is missing.
+    pub copy: Option<Box<Copy>>,
 }
 
 impl Client<'_> {
@@ -57,21 +61,42 @@ impl Client<'_> {
                 return Some(Err(Unfit::Irregular));
             }
             let (connection, wire) = (self.connection, &mut self.wire);
-            let (input, buffers) = (&mut self.input, &self.lane.buffers);
-            let filled = poll_fn(|cx| match connection.ending(cx) {
-                Ending::Now => Poll::Ready(Ok(0)),
-                // A request may lie unread in the socket: it came in time.
-                Ending::Graceful => match input.poll_fill(wire, buffers, cx) {
-                    Poll::Pending if input.is_empty() && !wire.has_bytes() => Poll::Ready(Ok(0)),
-                    polled => polled,
-                },
-                Ending::None => input.poll_fill(wire, buffers, cx),
+            let (input, buffers, copy) = (&mut self.input, &self.lane.buffers, &mut self.copy);
+            let filled = poll_fn(|cx| {
+                if let Some(waiting) = copy.take() {
+                    *copy = waiting.look(cx);
+                }
+                match connection.ending(cx) {
+                    Ending::Now => Poll::Ready(Ok(0)),
+                    // A request may lie unread in the socket: it came in time.
+                    Ending::Graceful => match input.poll_fill(wire, buffers, cx) {
+                        Poll::Pending if input.is_empty() && !wire.has_bytes() => Poll::Ready(Ok(0)),
+                        polled => polled,
+                    },
+                    Ending::None => input.poll_fill(wire, buffers, cx),
+                }
             });
             match filled.await {
                 Ok(0) | Err(_) => return None,
                 Ok(_) => connection.heard(),
             }
         }
+    }
+
+    /// Sends the copy of a request, where there is one that was not sent. One whose
+    /// answer is still missing has to go its own way.
+    pub async fn send_copy(&mut self, question: &mut Question) {
+        let Some(copy) = question.copy.take() else { return };
+        let slot = &mut self.copy;
+        let mut copy = Some(copy);
+        poll_fn(|cx| {
+            if let Some(late) = slot.take().and_then(|late| late.look(cx)) {
+                late.go_alone();
+            }
+            *slot = copy.take().and_then(|copy| copy.set_out(cx));
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// Reads on for a moment after the last answer: bytes that nobody reads

@@ -163,7 +163,7 @@ fn room(framing: &Framing, flows: bool) -> usize {
 }
 
 /// Body bytes up to this many ride along with the head in one write.
-const RIDE_ALONG: usize = 16 * 1024;
+pub const RIDE_ALONG: usize = 16 * 1024;
 
 impl Download {
     /// `buffer` holds what came of the body with the head.

@@ -1,6 +1,7 @@
 //! A request that has passed: routed, tossed, and written for the upstream.
 
 use std::ops::Range;
+use std::rc::Rc;
 
 use http::Method;
 use http::header::HeaderName;
@@ -14,7 +15,12 @@ use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::flight::Flight;
 use crate::h1::client::Client;
+use crate::h1::converse::RIDE_ALONG;
 use crate::h1::converse::Upload;
+use crate::h1::copy::Copy;
+use crate::h1::copy::Draft;
+use crate::h1::field;
+use crate::h1::framing::Framing;
 use crate::h1::lines::Lines;
 use crate::h1::request;
 use crate::h1::request::RequestHead;
@@ -22,6 +28,8 @@ use crate::h1::request::Unfit;
 use crate::h1::scan::Fields;
 use crate::head::Head;
 use crate::lane::Lane;
+use crate::lane::View;
+use crate::mirror;
 use crate::model::Limits;
 use crate::model::Tell;
 use crate::reply::Reply;
@@ -31,6 +39,7 @@ use crate::split;
 use crate::table::Action;
 use crate::table::Found;
 use crate::table::RoutePlan;
+use crate::table::SplitPlan;
 use crate::table::VersionPlan;
 use crate::tries::Tries;
 
@@ -53,6 +62,8 @@ pub struct Question {
     pub grpc: bool,
     /// What the edits of the answer have to know.
     pub kept: Kept,
+    /// For the mirror, until it is sent.
+    pub copy: Option<Box<Copy>>,
 }
 
 /// A request that we answer ourselves.
@@ -108,7 +119,8 @@ impl Client<'_> {
         let plan = &view.table.splits[split];
         let (idempotent, has_body) = (is_idempotent(request.method), !request.framing.is_done());
         let edited = has_successor(route) && plan.versions.iter().any(|version| version.edits.is_some());
-        if !view.splits[split].plain || edited || !is_plain(route, &head) {
+        let copyable = plan.mirror.is_none() || is_copyable(&request, rest.len(), plan, route, &head);
+        if !view.splits[split].plain || edited || !copyable || !is_plain(route, &head) {
             return Err(Unfit::Irregular);
         }
         let toss = view.splits[split].toss();
@@ -119,11 +131,17 @@ impl Client<'_> {
         request.write(self.peer, || random_id(lane, &mut id), &mut out);
         let kept = edit(&mut out, route, &plan.versions[choice.version], scene);
         let told = (route.tell.attempts_up || route.tell.time_left).then(|| out.len() - 2..out.len() - 2);
+        let copy = mirror::plan(lane, &view, split, choice.version, None);
         let hashed = route.hash(plan, choice.version, &head, self.peer);
         choice.set_cookies.extend(hashed.set_cookies);
         let mut flight = Flight::begin(lane, view.clone(), split, toss, &choice, route.timeouts, has_body);
         (flight.hash, *flight.id.get_mut()) = (hashed.hash, id);
         view.splits[split].budget.earn();
+        let copy = copy.map(|plan| {
+            let draft = self.draft(plan, (&view, split, route), &request, &out, rest, idempotent);
+            draft.plan.pair.clone().map(|pair| flight.pair.set(pair));
+            Copy::new(lane, draft)
+        });
         let mut upload = Upload::new(request.framing, if has_body { tries.body_kept(&view) } else { 0 });
         let taken = length + upload.ride(&mut out, rest);
         time_body(&flight, &upload, limits, has_body);
@@ -140,8 +158,41 @@ impl Client<'_> {
             set_cookies: choice.set_cookies,
             grpc: request.grpc,
             kept,
+            copy,
         };
         Ok((Asked::Question(question), taken))
+    }
+
+    /// The same request for the mirror: `out` is the head as the user's version
+    /// gets it.
+    fn draft(
+        &self,
+        plan: mirror::Copy,
+        (view, split, route): (&Rc<View>, usize, &RoutePlan),
+        request: &RequestHead<'_>,
+        out: &[u8],
+        body: &[u8],
+        idempotent: bool,
+    ) -> Draft {
+        let mut bytes = self.lane.texts.take();
+        bytes.extend_from_slice(&out[..out.len() - 2]);
+        field::push(&mut bytes, rewrite::MIRROR.as_str(), b"1");
+        bytes.extend_from_slice(b"\r\n");
+        let length = match request.framing {
+            Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX).min(body.len()),
+            _ => 0,
+        };
+        bytes.extend_from_slice(&body[..length]);
+        Draft {
+            plan,
+            view: view.clone(),
+            split,
+            route: route.id,
+            bytes,
+            head_only: request.method == "HEAD",
+            repeatable: idempotent && length == 0,
+            ends: self.peer.ends(),
+        }
     }
 
     fn answer_locally(&self, request: RequestHead<'_>, reply: Reply, length: usize) -> (Asked, usize) {
@@ -193,6 +244,25 @@ fn time_body(flight: &Flight, upload: &Upload, limits: &Limits, has_body: bool) 
     } else if let Some(timeout) = limits.request_timeout {
         flights.set_request_timeout(flight.key, clock::us(timeout));
     }
+}
+
+/// A copy is made at once or not here: its body is in hand, and nothing of its
+/// answer's trailers is asked for.
+fn is_copyable(
+    request: &RequestHead<'_>,
+    here: usize,
+    plan: &SplitPlan,
+    route: &RoutePlan,
+    head: &Head<'_>,
+) -> bool {
+    let most = plan.mirror.as_ref().map_or(0, |(_, mirror)| mirror.max_body).min(RIDE_ALONG);
+    let in_hand = match request.framing {
+        Framing::None => true,
+        Framing::Length(length) => length <= here.min(most) as u64,
+        Framing::Chunked(_) | Framing::UntilClose => false,
+    };
+    let asks_grpc = request.grpc || route.counting.as_ref().is_some_and(|counting| counting.asks_grpc);
+    in_hand && !asks_grpc && head.field(&rewrite::MIRROR).is_none()
 }
 
 /// What is told anew to each attempt must not be there already, and gRPC has

@@ -41,7 +41,7 @@ pub async fn relay(
     plan: &ListenerPlan,
 ) -> Ended {
     let (limits, manners) = (&plan.limits, plan.manners.as_deref());
-    let mut client = Client { lane, connection, peer, manners, wire, input: Buffer::default() };
+    let mut client = Client { lane, connection, peer, manners, wire, input: Buffer::default(), copy: None };
     let mut fresh = true;
     let ended = loop {
         let Some(length) = client.next_head(limits).await else { break Turn::Close };
@@ -56,6 +56,9 @@ pub async fn relay(
             ended => break ended,
         }
     };
+    if let Some(copy) = client.copy.take() {
+        copy.go_alone();
+    }
     match ended {
         Turn::Irregular => {
             let before = client.input.into_bytes();

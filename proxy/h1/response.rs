@@ -1,11 +1,15 @@
 //! An upstream's head: read strictly, and written anew for the client.
 
+use std::mem::MaybeUninit;
+
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::h1::field;
+use crate::h1::field::MAX_FIELDS;
 use crate::h1::field::Role;
 use crate::h1::framing::Framing;
 use crate::h1::scan::Fields;
+use crate::head;
 use crate::interim;
 use crate::manners::Server;
 use crate::message::answer::FirstLine;
@@ -46,30 +50,15 @@ pub fn relay(
     additions: &Additions<'_>,
     out: &mut Vec<u8>,
 ) -> Result<Option<ResponseHead>, Fault> {
-    let bad = Fault::upstream(Kind::Garbage);
     let mut fields = Fields::new();
-    let Some(first) = FirstLine::of(bytes, &mut fields)? else { return Ok(None) };
-    let FirstLine { version, code, length, .. } = first;
-    let status = http::StatusCode::from_u16(code).map_err(|_| bad)?;
-    if status == http::StatusCode::SWITCHING_PROTOCOLS {
-        return Err(bad);
-    }
-    let meaning = Meaning::read(&fields, version, status, head_only)?;
+    let Some((first, status, meaning)) = read(bytes, &mut fields, head_only)? else { return Ok(None) };
+    let length = first.length;
     if status.is_informational() {
         if interim::is_for_client(status) {
             pass(&first, bytes, &fields, &meaning, false, out);
             out.extend_from_slice(b"\r\n");
         }
-        let framing = Framing::None;
-        return Ok(Some(ResponseHead {
-            status,
-            length,
-            framing,
-            keep: true,
-            close_client: false,
-            failed: false,
-            resigns: false,
-        }));
+        return Ok(Some(ResponseHead::interim(status, length)));
     }
     let close_client = additions.close || matches!(meaning.framing, Framing::UntilClose);
     let unsigned = additions.server.is_some_and(|server| server.overwrite);
@@ -77,6 +66,57 @@ pub fn relay(
     add(additions, &meaning, close_client, out);
     let Meaning { framing, keep, failed, resigns, .. } = meaning;
     Ok(Some(ResponseHead { status, length, framing, keep, close_client, failed, resigns }))
+}
+
+/// The same of an answer that nobody gets.
+pub fn hear(bytes: &[u8], head_only: bool) -> Result<Option<ResponseHead>, Fault> {
+    let mut fields = Fields::new();
+    let Some((first, status, meaning)) = read(bytes, &mut fields, head_only)? else { return Ok(None) };
+    let length = first.length;
+    if status.is_informational() {
+        return Ok(Some(ResponseHead::interim(status, length)));
+    }
+    let Meaning { framing, keep, failed, resigns, .. } = meaning;
+    Ok(Some(ResponseHead { status, length, framing, keep, close_client: false, failed, resigns }))
+}
+
+type Read<'h> = (FirstLine<'h>, http::StatusCode, Meaning);
+
+/// `None` when the head has not ended yet.
+fn read<'h>(bytes: &'h [u8], fields: &mut Fields<'h>, head_only: bool) -> Result<Option<Read<'h>>, Fault> {
+    let bad = Fault::upstream(Kind::Garbage);
+    let Some(first) = FirstLine::of(bytes, fields)? else { return Ok(None) };
+    let status = http::StatusCode::from_u16(first.code).map_err(|_| bad)?;
+    if status == http::StatusCode::SWITCHING_PROTOCOLS {
+        return Err(bad);
+    }
+    let meaning = Meaning::read(fields, first.version, status, head_only)?;
+    Ok(Some((first, status, meaning)))
+}
+
+/// Reads the fields of a whole head once more, for who asks of more than we know.
+pub fn with_fields<T>(head: &[u8], ask: impl FnOnce(head::Fields<'_>) -> T) -> Option<T> {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    config.parse_response_with_uninit_headers(&mut response, head, &mut fields).ok()?;
+    Some(ask(head::Fields::List(response.headers)))
+}
+
+impl ResponseHead {
+    /// The answer itself is still to come.
+    fn interim(status: http::StatusCode, length: usize) -> ResponseHead {
+        let framing = Framing::None;
+        ResponseHead {
+            status,
+            length,
+            framing,
+            keep: true,
+            close_client: false,
+            failed: false,
+            resigns: false,
+        }
+    }
 }
 
 /// Passes the line on, and the fields that are not of this connection alone;
