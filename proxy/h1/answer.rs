@@ -84,7 +84,7 @@ impl Client<'_> {
                 unwanted.reclaim(self.lane);
             }
             let flight = &question.flight;
-            flight.within(self.unless_gone(flight.rest())).await??;
+            Box::pin(flight.within(self.unless_gone(flight.rest()))).await??;
         }
     }
 
@@ -100,14 +100,10 @@ impl Client<'_> {
         let link = match kept {
             Some(link) => link,
             None => {
-                flight
-                    .within(self.unless_gone(links.open(
-                        tries.fresh,
-                        tries.is_idempotent(),
-                        plan.connect_timeout,
-                        self.peer.ends(),
-                    )))
-                    .await???
+                let (fresh, repeatable, timeout) = (tries.fresh, tries.is_idempotent(), plan.connect_timeout);
+                // Boxed: a dial is large, and rare.
+                let open = Box::pin(links.open(fresh, repeatable, timeout, self.peer.ends()));
+                flight.within(self.unless_gone(open)).await???
             }
         };
         question.tell_upstream();
@@ -159,7 +155,7 @@ impl Client<'_> {
                     input.consume(head.length);
                     if hints < interim::MOST && !out.is_empty() {
                         hints += 1;
-                        self.hint(&question.flight, &out).await?;
+                        Box::pin(self.hint(&question.flight, &out)).await?;
                     }
                     out.clear();
                 } else {

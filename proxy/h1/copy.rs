@@ -21,6 +21,7 @@ use crate::buffer::SMALL;
 use crate::clock;
 use crate::fault::Fault;
 use crate::fault::Kind;
+use crate::flight::Flight;
 use crate::flights::Key;
 use crate::h1::answer::MAX_HEAD;
 use crate::h1::answer::host_of;
@@ -119,6 +120,13 @@ impl Copy {
             answer: None,
             settled: false,
         })
+    }
+
+    /// The request that it is a copy of; that has at most one.
+    pub fn pair_with(&self, flight: &Flight) {
+        if let Some(pair) = &self.plan.pair {
+            let _ = flight.pair.set(pair.clone());
+        }
     }
 
     /// Sends it, if that takes no wait: answers with it where only its answer is

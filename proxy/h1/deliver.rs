@@ -48,7 +48,7 @@ struct Passing<'a> {
 
 impl Client<'_> {
     /// Passes the answer on and counts it by how it ends.
-    pub async fn deliver(&mut self, mut question: Question, answer: Answer) -> Turn {
+    pub async fn deliver(&mut self, mut question: Box<Question>, answer: Answer) -> Turn {
         let Answer { head, age_us, out, mut link, links, mut input, signs } = answer;
         let (lane, flight) = (self.lane, &question.flight);
         flight.lane.flights.head_came(flight.key);
@@ -61,7 +61,7 @@ impl Client<'_> {
         let until_close = matches!(head.framing, Framing::UntilClose);
         let (mut download, count) = match Download::new(out, head.framing, &mut input) {
             Ok(begun) => begun,
-            Err(fault) => return self.fail(question, fault).await,
+            Err(fault) => return Box::pin(self.fail(question, fault)).await,
         };
         if outcome.verdict != Verdict::Success || download.framing.is_done() {
             flight.settle_at(outcome, age_us);
@@ -82,7 +82,7 @@ impl Client<'_> {
         }
         let whole = ended.is_ok() && question.upload.has_ended();
         if ended.is_ok() && !whole {
-            self.linger().await;
+            Box::pin(self.linger()).await;
         }
         if whole && head.keep && input.is_empty() {
             links.give_back(link);
@@ -133,7 +133,7 @@ impl Client<'_> {
     }
 
     /// Our own answer in place of one that did not come.
-    pub async fn fail(&mut self, question: Question, fault: Fault) -> Turn {
+    pub async fn fail(&mut self, question: Box<Question>, fault: Fault) -> Turn {
         question.flight.shard().bytes_in.add(question.upload.bytes);
         question.flight.settle(Outcome::of_fault(fault));
         if fault.kind == Kind::ClientGone {

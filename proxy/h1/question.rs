@@ -75,10 +75,10 @@ pub struct Local {
     pub whole: bool,
 }
 
-#[expect(clippy::large_enum_variant, reason = "the large one is the common one")]
+/// Boxed: a connection that waits for a request has no room for one.
 pub enum Asked {
-    Question(Question),
-    Local(Local),
+    Question(Box<Question>),
+    Local(Box<Local>),
 }
 
 const NO_ROUTE: Fault = Fault { at: At::Proxy, kind: Kind::NoRoute };
@@ -118,9 +118,8 @@ impl Client<'_> {
         let Action::Split(split) = route.action else { return Err(Unfit::Irregular) };
         let plan = &view.table.splits[split];
         let (idempotent, has_body) = (is_idempotent(request.method), !request.framing.is_done());
-        let edited = has_successor(route) && plan.versions.iter().any(|version| version.edits.is_some());
         let copyable = plan.mirror.is_none() || is_copyable(&request, rest.len(), plan, route, &head);
-        if !view.splits[split].plain || edited || !copyable || !is_plain(route, &head) {
+        if !view.splits[split].plain || is_edited_late(route, plan) || !copyable || !is_plain(route, &head) {
             return Err(Unfit::Irregular);
         }
         let toss = view.splits[split].toss();
@@ -131,21 +130,18 @@ impl Client<'_> {
         request.write(self.peer, || random_id(lane, &mut id), &mut out);
         let kept = edit(&mut out, route, &plan.versions[choice.version], scene);
         let told = (route.tell.attempts_up || route.tell.time_left).then(|| out.len() - 2..out.len() - 2);
-        let copy = mirror::plan(lane, &view, split, choice.version, None);
+        let copy = mirror::plan(lane, &view, split, choice.version, None)
+            .map(|copy| self.copy(copy, (&view, split, route), &request, &out, rest, idempotent));
         let hashed = route.hash(plan, choice.version, &head, self.peer);
         choice.set_cookies.extend(hashed.set_cookies);
         let mut flight = Flight::begin(lane, view.clone(), split, toss, &choice, route.timeouts, has_body);
         (flight.hash, *flight.id.get_mut()) = (hashed.hash, id);
         view.splits[split].budget.earn();
-        let copy = copy.map(|plan| {
-            let draft = self.draft(plan, (&view, split, route), &request, &out, rest, idempotent);
-            draft.plan.pair.clone().map(|pair| flight.pair.set(pair));
-            Copy::new(lane, draft)
-        });
+        copy.iter().for_each(|copy| copy.pair_with(&flight));
         let mut upload = Upload::new(request.framing, if has_body { tries.body_kept(&view) } else { 0 });
         let taken = length + upload.ride(&mut out, rest);
         time_body(&flight, &upload, limits, has_body);
-        let question = Question {
+        let question = Box::new(Question {
             flight,
             split,
             head: out,
@@ -159,13 +155,13 @@ impl Client<'_> {
             grpc: request.grpc,
             kept,
             copy,
-        };
+        });
         Ok((Asked::Question(question), taken))
     }
 
     /// The same request for the mirror: `out` is the head as the user's version
     /// gets it.
-    fn draft(
+    fn copy(
         &self,
         plan: mirror::Copy,
         (view, split, route): (&Rc<View>, usize, &RoutePlan),
@@ -173,7 +169,7 @@ impl Client<'_> {
         out: &[u8],
         body: &[u8],
         idempotent: bool,
-    ) -> Draft {
+    ) -> Box<Copy> {
         let mut bytes = self.lane.texts.take();
         bytes.extend_from_slice(&out[..out.len() - 2]);
         field::push(&mut bytes, rewrite::MIRROR.as_str(), b"1");
@@ -183,7 +179,7 @@ impl Client<'_> {
             _ => 0,
         };
         bytes.extend_from_slice(&body[..length]);
-        Draft {
+        let draft = Draft {
             plan,
             view: view.clone(),
             split,
@@ -192,7 +188,8 @@ impl Client<'_> {
             head_only: request.method == "HEAD",
             repeatable: idempotent && length == 0,
             ends: self.peer.ends(),
-        }
+        };
+        Copy::new(self.lane, draft)
     }
 
     fn answer_locally(&self, request: RequestHead<'_>, reply: Reply, length: usize) -> (Asked, usize) {
@@ -206,7 +203,7 @@ impl Client<'_> {
             close: request.close,
             whole: framing.is_done(),
         };
-        (Asked::Local(local), length + count)
+        (Asked::Local(Box::new(local)), length + count)
     }
 }
 
@@ -219,9 +216,10 @@ fn edit(out: &mut Vec<u8>, route: &RoutePlan, version: &VersionPlan, scene: Scen
     edits.edit_request(&mut Lines(out), &Scene { version: &version.label, ..scene })
 }
 
-/// After its version another may be asked.
-fn has_successor(route: &RoutePlan) -> bool {
-    route.retry.as_ref().is_some_and(|retry| retry.then.is_some())
+/// After its version another may be asked, for whom other edits are made.
+fn is_edited_late(route: &RoutePlan, plan: &SplitPlan) -> bool {
+    let has_successor = route.retry.as_ref().is_some_and(|retry| retry.then.is_some());
+    has_successor && plan.versions.iter().any(|version| version.edits.is_some())
 }
 
 /// Drawn only for a request that has no id yet.

@@ -49,7 +49,7 @@ pub async fn relay(
             Ok(_) if fresh && client.input.filled().starts_with(PREFACE) => Turn::Irregular,
             Ok(most) => client.turn(most, limits).await,
             Err(Unfit::Irregular) => Turn::Irregular,
-            Err(Unfit::Ambiguous) => client.refuse().await,
+            Err(Unfit::Ambiguous) => Box::pin(client.refuse()).await,
         };
         match turn {
             Turn::Again => fresh = false,
@@ -73,6 +73,8 @@ pub async fn relay(
     }
 }
 
+/// What is rare is boxed: the memory of a connection that waits is that of the
+/// largest step it might be in.
 impl Client<'_> {
     /// Is the next head one that hyper may read?
     fn has_one_reading(&self) -> bool {
@@ -87,27 +89,47 @@ impl Client<'_> {
     async fn turn(&mut self, most: usize, limits: &Limits) -> Turn {
         let busy = self.connection.begin();
         if self.lane.overload.refuses_requests() || self.connection.is_surplus() {
-            return self.shed().await;
+            return Box::pin(self.shed()).await;
         }
         let mut question = match self.ask(most, limits) {
             Ok((asked, taken)) => {
                 self.input.consume(taken);
                 match asked {
                     Asked::Question(question) => question,
-                    Asked::Local(local) => return self.answer_ourselves(local).await,
+                    Asked::Local(local) => return Box::pin(self.answer_ourselves(*local)).await,
                 }
             }
             Err(Unfit::Irregular) if self.has_one_reading() => return Turn::Irregular,
-            Err(_) => return self.refuse().await,
+            Err(_) => return Box::pin(self.refuse()).await,
         };
         let turn = match self.answer(&mut question).await {
             Ok(answer) => self.deliver(question, answer).await,
             Err(fault) if fault.kind == Kind::Timeout && self.wire.has_left().await => {
-                self.fail(question, Fault::downstream(Kind::ClientGone)).await
+                Box::pin(self.fail(question, Fault::downstream(Kind::ClientGone))).await
             }
-            Err(fault) => self.fail(question, fault).await,
+            Err(fault) => Box::pin(self.fail(question, fault)).await,
         };
         drop(busy);
         turn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<F: Future>(_: fn() -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn none<T>() -> T {
+        unreachable!("only its type is wanted")
+    }
+
+    /// The task of a connection is as large as the largest step it might be in.
+    #[test]
+    fn a_connection_that_waits_is_small() {
+        let relay = size_of_future(|| relay(none(), none(), none(), none(), none()));
+        assert!(relay <= 2048, "{relay} bytes");
     }
 }
