@@ -46,6 +46,7 @@ A scenario is a list of:
   errors=2%       share of the canary's answers that fail
   latency=x1.5    all of the canary's answers take so much longer
   tail=x2         its p99 alone does
+  matching=10%    share of the requests that a trial's rules match
   onset=10m       how long after the start it begins
 The engine and the judge are those that run; the traffic is independent requests
 with log-normal times, and each ends in the second in which it began.";
@@ -70,11 +71,19 @@ enum Verb {
     Start(Named),
     /// Pass the present pause or step; at the last, promote; while baking, end the watch
     Promote(Named),
+    /// Give the canary all traffic at once, whatever steps are left
+    Skip(Named),
     /// Take all traffic back to the primary
     Abort(Named),
+    /// Bring the old version back at once, also after the end while it is kept
+    Rollback(Named),
     /// Keep a rollout at its present weight; the judge goes on watching
     Pause(Named),
-    /// End a pause or a hold
+    /// Keep everything as it is, whatever the judge says
+    Freeze(Named),
+    /// Cut the canary to a trickle until resumed
+    Suspend(Named),
+    /// End a pause, a freeze, a suspension by hand or a hold
     Resume(Named),
     /// Start again after a rollback or abort
     Retry(Named),
@@ -251,6 +260,10 @@ fn obey(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Start(named) => command::command(&named, "start"),
         Verb::Promote(named) => command::command(&named, "promote"),
         Verb::Abort(named) => command::command(&named, "abort"),
+        Verb::Skip(named) => command::command(&named, "skip"),
+        Verb::Rollback(named) => command::command(&named, "rollback"),
+        Verb::Freeze(named) => command::command(&named, "freeze"),
+        Verb::Suspend(named) => command::command(&named, "suspend"),
         Verb::Pause(named) => command::command(&named, "pause"),
         Verb::Resume(named) => command::command(&named, "resume"),
         Verb::Retry(named) => command::command(&named, "retry"),

@@ -34,6 +34,7 @@ pub struct Told {
 /// A kind as JSON writes it.
 pub fn word(kind: EventKind) -> &'static str {
     match kind {
+        EventKind::Queued => "queued",
         EventKind::Started => "started",
         EventKind::Step => "step",
         EventKind::Paused => "paused",
@@ -48,6 +49,11 @@ pub fn word(kind: EventKind) -> &'static str {
         EventKind::Inconclusive => "inconclusive",
         EventKind::Promoted => "promoted",
         EventKind::Baked => "baked",
+        EventKind::HandedOver => "handed_over",
+        EventKind::Returning => "returning",
+        EventKind::TurnedBack => "turned_back",
+        EventKind::Retired => "retired",
+        EventKind::Superseded => "superseded",
         EventKind::RolledBack => "rolled_back",
         EventKind::Aborted => "aborted",
         EventKind::Refused => "refused",

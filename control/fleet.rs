@@ -7,6 +7,9 @@
 //! answers at none of the addresses it had before, it is another release, and what
 //! was decided about the old one does not count for it.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -18,8 +21,10 @@ use crate::clock::Moment;
 use crate::config::Loaded;
 use crate::falls::Fall;
 use crate::journal::{Manual, Past, PastRollout};
+use crate::judge::evidence::Evidence;
 use crate::outside::hook::Word;
-use crate::rollout::{Phase, Rollout, Spec};
+use crate::rollout::spec::Site;
+use crate::rollout::{Command, Phase, Rollout, Spec};
 use crate::window::Window;
 
 /// A rollout on whose split nothing moves is asked this often what time has brought.
@@ -28,11 +33,16 @@ const QUIET: Duration = Duration::from_millis(500);
 /// A rollout and what the shell keeps beside it.
 pub struct Governed {
     pub rollout: Rollout,
-    pub window: Window,
+    /// For each split that it moves.
+    windows_of: Vec<(String, Window)>,
     /// What webhooks have answered and the rollout has not yet heard.
     pub words: Vec<Word>,
     /// What the file says of the release under judgement: where it answers.
     pub canary: Vec<String>,
+    /// The file says that the primary has become that release.
+    primary_is_new: bool,
+    /// The release has come since serin last knew, and starts by itself.
+    due: bool,
     /// When the journal last got a checkpoint, and how many of the judge's
     /// windows that one knew.
     pub kept: Moment,
@@ -68,17 +78,23 @@ pub struct Adopted {
     pub dropped: Vec<String>,
     /// Names whose spec or release is new: the journal has to hear of them.
     pub changed: Vec<String>,
+    /// Names that were under way when another release came.
+    pub superseded: Vec<String>,
 }
 
 impl Governed {
     fn begin(spec: &Spec, canary: Vec<String>) -> Governed {
-        let window = Window::new(&spec.primary, &spec.canary);
-        let rollout = Rollout::new(spec.clone());
+        let window = |site: Site| {
+            let window = Window::new(&site.primary, &site.canary, spec.baseline.as_deref());
+            (site.split, window)
+        };
         Governed {
-            rollout,
-            window,
+            windows_of: spec.sites().map(window).collect(),
+            rollout: Rollout::new(spec.clone()),
             words: Vec::new(),
             canary,
+            primary_is_new: false,
+            due: false,
             kept: Moment::default(),
             windows: 0,
             withheld: false,
@@ -96,8 +112,9 @@ impl Governed {
     ) -> Governed {
         let mut governed = Governed::begin(spec, canary);
         let Some(checkpoint) = past.checkpoint.clone() else { return governed };
-        if !is_same_release(&past.canary, &governed.canary) {
+        if !is_same_release(spec, &past.canary, &governed.canary) {
             tracing::warn!(rollout = spec.name, "the canary is another release than before; starting anew");
+            governed.due = spec.auto_start;
             return governed;
         }
         match serde_json::from_value(checkpoint) {
@@ -121,6 +138,33 @@ impl Governed {
         governed
     }
 
+    /// What came in since the last time, of all its splits. One of which there is no
+    /// reading has not moved.
+    pub fn take<'r>(&mut self, live: impl Fn(&str) -> Option<&'r SplitReading>) -> Evidence {
+        let mut taken = self.windows_of.iter_mut().map(|(split, window)| match live(split) {
+            Some(live) => window.take(live),
+            None => window.nothing_new(),
+        });
+        let mut all = taken.next().unwrap_or_default();
+        taken.for_each(|evidence| all.add(&evidence));
+        all
+    }
+
+    /// The splits that it moves.
+    pub fn splits(&self) -> impl Iterator<Item = &str> {
+        self.windows_of.iter().map(|(split, _)| split.as_str())
+    }
+
+    /// The weights that were in force at the last reading.
+    pub fn in_force(&self, split: &str) -> Option<&Weights> {
+        self.windows_of.iter().find(|(name, _)| name == split).and_then(|(_, window)| window.weights())
+    }
+
+    /// What tells the last readings from later ones.
+    pub fn states(&self) -> Vec<Option<State>> {
+        self.windows_of.iter().map(|(_, window)| window.state()).collect()
+    }
+
     pub fn spec(&self) -> &Spec {
         self.rollout.spec()
     }
@@ -136,14 +180,7 @@ impl Governed {
 
     /// Whether it holds the weights of its split.
     pub fn is_active(&self) -> bool {
-        is_active(self.phase())
-    }
-}
-
-fn is_active(phase: Phase) -> bool {
-    match phase {
-        Phase::Running | Phase::Paused | Phase::Suspended | Phase::Held | Phase::Baking => true,
-        Phase::Idle | Phase::Succeeded | Phase::RolledBack | Phase::Aborted => false,
+        self.phase().is_active()
     }
 }
 
@@ -155,12 +192,14 @@ impl Fleet {
             .iter()
             .map(|spec| {
                 let canary = endpoints(&loaded.model, spec);
-                match past.rollouts.get(&spec.name) {
+                let mut governed = match past.rollouts.get(&spec.name) {
                     Some(rollout) => {
                         Governed::restore(spec, canary, rollout, past.falls.get(&spec.name), now)
                     }
                     None => Governed::begin(spec, canary),
-                }
+                };
+                governed.primary_is_new = primary_is_new(&loaded.model, spec);
+                governed
             })
             .collect();
         let asked = asked(&loaded.model);
@@ -168,8 +207,9 @@ impl Fleet {
         manual.retain(|split, manual| asked.get(split) == Some(&manual.asked));
         for spec in &loaded.rollouts {
             let before = past.rollouts.get(&spec.name);
-            if before.is_some_and(|past| !is_same_release(&past.canary, &endpoints(&loaded.model, spec))) {
-                manual.remove(&spec.split);
+            let now = endpoints(&loaded.model, spec);
+            if before.is_some_and(|past| !is_same_release(spec, &past.canary, &now)) {
+                manual.retain(|split, _| !spec.moves(split));
             }
         }
         Fleet { rollouts, manual, asked }
@@ -178,9 +218,7 @@ impl Fleet {
     /// The evidence that these rollouts' checkpoints contain already.
     pub fn has_seen(&mut self, splits: &[SplitReading]) {
         for governed in &mut self.rollouts {
-            if let Some(split) = splits.iter().find(|split| split.split == governed.spec().split) {
-                governed.window.take(split);
-            }
+            governed.take(|split| splits.iter().find(|live| live.split == split));
         }
     }
 
@@ -192,7 +230,7 @@ impl Fleet {
                 self.governing(&split.name)
                     .filter(|governed| governed.phase() != Phase::Idle)
                     .filter(|_| !self.manual.contains_key(&split.name))
-                    .map(|governed| governed.rollout.weights())
+                    .and_then(|governed| weights_of(&governed.rollout, &split.name))
             },
             &self.manual,
         )
@@ -211,11 +249,11 @@ impl Fleet {
                 });
                 if goes_on {
                     let governs = phase != Phase::Idle && !self.manual.contains_key(&split.name);
-                    governs.then(|| {
-                        live(reading, &split.name).map_or(old.rollout.weights(), |s| s.weights.clone())
-                    })
+                    let live = || live(reading, &split.name).map(|live| live.weights.clone());
+                    governs.then(|| live().or_else(|| weights_of(&old.rollout, &split.name)))?
                 } else {
-                    is_active(phase).then(|| Weights::pair(&old.spec().primary, &old.spec().canary, 0))
+                    let site = old.spec().sites().find(|site| site.split == split.name)?;
+                    phase.is_active().then(|| Weights::pair(&site.primary, &site.canary, 0))
                 }
             },
             &self.manual_after(loaded),
@@ -228,7 +266,7 @@ impl Fleet {
         for spec in &loaded.rollouts {
             let is_known = self.rollouts.iter().any(|governed| governed.spec().name == spec.name);
             if is_known && self.fate(spec, &loaded.model) == Fate::Begin {
-                manual.remove(&spec.split);
+                manual.retain(|split, _| !spec.moves(split));
             }
         }
         manual
@@ -252,10 +290,17 @@ impl Fleet {
                     governed
                 }
                 before => {
-                    adopted.dropped.extend(before.map(|governed| governed.spec().name.clone()));
-                    begin_now(spec, canary.clone(), reading)
+                    let mut governed = begin_now(spec, canary.clone(), reading);
+                    if let Some(before) = before {
+                        governed.due = spec.auto_start && are_same_sites(before.spec(), spec);
+                        let under_way = before.is_active() || before.phase() == Phase::Queued;
+                        adopted.superseded.extend(under_way.then(|| spec.name.clone()));
+                        adopted.dropped.push(spec.name.clone());
+                    }
+                    governed
                 }
             };
+            governed.primary_is_new = primary_is_new(&loaded.model, spec);
             if fate != Fate::Keep || governed.canary != canary {
                 adopted.changed.push(spec.name.clone());
             }
@@ -270,12 +315,54 @@ impl Fleet {
 
     /// The splits whose evidence some rollout wants to hear of, with what it knows.
     pub fn watched(&self) -> HashMap<&str, Option<State>> {
-        let known = |governed: &Governed| governed.window.state();
-        self.rollouts.iter().map(|governed| (governed.spec().split.as_str(), known(governed))).collect()
+        let windows = self.rollouts.iter().flat_map(|governed| &governed.windows_of);
+        windows.map(|(split, window)| (split.as_str(), window.state())).collect()
     }
 
     pub fn governing(&self, split: &str) -> Option<&Governed> {
-        self.rollouts.iter().find(|governed| governed.spec().split == split)
+        self.rollouts.iter().find(|governed| governed.spec().moves(split))
+    }
+
+    /// Those whose new release starts by itself, once.
+    pub fn take_due(&mut self) -> Vec<String> {
+        let take =
+            |governed: &mut Governed| std::mem::take(&mut governed.due).then(|| governed.spec().name.clone());
+        self.rollouts.iter_mut().filter_map(take).collect()
+    }
+
+    /// What a rollout has to be told that only others know.
+    pub fn due_command(&self, index: usize, now: Moment) -> Option<Command> {
+        let governed = &self.rollouts[index];
+        if governed.rollout.awaits_primary() && governed.primary_is_new {
+            return Some(Command::Arrived);
+        }
+        let admitted = governed.rollout.may_be_admitted(now) && self.turn(governed.spec()).is_ok();
+        admitted.then_some(Command::Admit)
+    }
+
+    /// Why a queued rollout does not begin, where that is for others.
+    pub fn waits_for(&self, name: &str) -> Option<String> {
+        let governed = self.rollouts.iter().find(|governed| governed.spec().name == name)?;
+        self.turn(governed.spec()).err()
+    }
+
+    fn turn(&self, spec: &Spec) -> Result<(), String> {
+        for name in &spec.after {
+            let other = self.rollouts.iter().find(|governed| governed.spec().name == *name);
+            match other.map(Governed::phase) {
+                Some(Phase::Succeeded) => {}
+                Some(phase) => return Err(format!("waits for {name} to succeed, which is {}", phase.name())),
+                None => return Err(format!("waits for {name}, which is no longer there")),
+            }
+        }
+        let under_way = self.rollouts.iter().filter(|governed| governed.is_active());
+        let names: Vec<&str> = under_way.map(|governed| governed.spec().name.as_str()).collect();
+        match spec.at_once {
+            Some(most) if names.len() >= most => {
+                Err(format!("waits for its turn: {} under way, {most} at once", names.join(", ")))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub fn asked(&self, split: &str) -> Option<&Weights> {
@@ -286,8 +373,7 @@ impl Fleet {
         let Some(old) = self.rollouts.iter().find(|governed| governed.spec().name == spec.name) else {
             return Fate::Begin;
         };
-        let of = |spec: &Spec| (spec.split.clone(), spec.primary.clone(), spec.canary.clone());
-        if of(old.spec()) != of(spec) || !is_same_release(&old.canary, &endpoints(model, spec)) {
+        if !are_same_sites(old.spec(), spec) || !is_same_release(spec, &old.canary, &endpoints(model, spec)) {
             Fate::Begin
         } else if old.spec() == spec {
             Fate::Keep
@@ -301,15 +387,50 @@ impl Fleet {
 /// is about another release.
 fn begin_now(spec: &Spec, canary: Vec<String>, reading: &Reading) -> Governed {
     let mut governed = Governed::begin(spec, canary);
-    if let Some(split) = live(reading, &spec.split) {
-        governed.window.take(split);
-    }
+    governed.take(|split| live(reading, split));
     governed
 }
 
-/// Scaling a release leaves at least one of its addresses.
-fn is_same_release(before: &[String], now: &[String]) -> bool {
-    before == now || before.iter().any(|address| now.contains(address))
+fn are_same_sites(before: &Spec, now: &Spec) -> bool {
+    before.sites().eq(now.sites())
+}
+
+/// Scaling a release leaves at least one of its addresses, at each of its sites.
+fn is_same_release(spec: &Spec, before: &[String], now: &[String]) -> bool {
+    let at = |place: Option<&Site>, list: &[String]| -> Vec<String> {
+        let others = |entry: &String| spec.also.iter().find(|site| entry.starts_with(&label(site)));
+        list.iter().filter(|entry| others(entry) == place).cloned().collect()
+    };
+    std::iter::once(None).chain(spec.also.iter().map(Some)).all(|place| {
+        let (before, now) = (at(place, before), at(place, now));
+        before == now || before.iter().any(|address| now.contains(address))
+    })
+}
+
+/// What the addresses of a further site begin with, where all stand in one list.
+fn label(site: &Site) -> String {
+    format!("{}: ", site.split)
+}
+
+/// Do the words of the file say that the primary is the release that was the canary?
+fn primary_is_new(model: &Model, spec: &Spec) -> bool {
+    spec.sites().all(|site| {
+        let words = |version| version_of(model, &site.split, version).map(|version| &version.release);
+        match (words(&site.primary), words(&site.canary)) {
+            (Some(primary), Some(canary)) => !primary.is_empty() && primary == canary,
+            _ => false,
+        }
+    })
+}
+
+fn weights_of(rollout: &Rollout, split: &str) -> Option<Weights> {
+    rollout.all_weights().find(|(name, _)| name == split).map(|(_, weights)| weights)
+}
+
+fn version_of<'a>(model: &'a Model, split: &str, version: &str) -> Option<&'a Version> {
+    let split = model.splits.iter().find(|other| other.name == split)?;
+    let service = model.services.iter().find(|service| service.name == split.service)?;
+    service.versions.iter().find(|other| other.name == version)
 }
 
 fn live<'a>(reading: &'a Reading, split: &str) -> Option<&'a SplitReading> {
@@ -317,12 +438,13 @@ fn live<'a>(reading: &'a Reading, split: &str) -> Option<&'a SplitReading> {
 }
 
 fn endpoints(model: &Model, spec: &Spec) -> Vec<String> {
-    let split = model.splits.iter().find(|split| split.name == spec.split);
-    let service = split.and_then(|split| model.services.iter().find(|service| service.name == split.service));
-    service
-        .and_then(|service| service.versions.iter().find(|version| version.name == spec.canary))
-        .map(release_of)
-        .unwrap_or_default()
+    let at = |site: &Site| version_of(model, &site.split, &site.canary).map(release_of).unwrap_or_default();
+    let others = spec.also.iter().flat_map(|site| {
+        let label = label(site);
+        at(site).into_iter().map(move |address| format!("{label}{address}"))
+    });
+    let first = spec.sites().next().map(|site| at(&site)).unwrap_or_default();
+    first.into_iter().chain(others).collect()
 }
 
 /// The words of the file, whatever its names resolve to at the moment.
@@ -361,160 +483,4 @@ fn with_weights(
         }
     }
     model
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config;
-    use crate::judge::evidence::Evidence;
-    use crate::rollout::{Command, EventKind};
-
-    const ROLLOUT: &str = "rollouts:\n  web:\n    steps: [{weight: 20, for: 60s}, {weight: 50, for: 60s}]\n";
-
-    /// A file with these canary weights, a canary at this port, and these rollouts.
-    fn file(parts: u32, port: u16, rollouts: &str) -> Loaded {
-        let text = format!(
-            "listen: 127.0.0.1:0\nservices:\n  web:\n    primary: 127.0.0.1:9001\n    canary: 127.0.0.1:{port}\n    \
-             weights: {{primary: {}, canary: {parts}}}\n{rollouts}",
-            100 - parts
-        );
-        config::load("test.yaml", &text, &config::Files::none()).expect("the test's file is good")
-    }
-
-    fn canary(model: &Model) -> u32 {
-        model.splits[0].weights.of("canary")
-    }
-
-    fn started(loaded: &Loaded) -> Fleet {
-        let mut fleet = Fleet::restore(loaded, Past::default(), Moment(1_000));
-        fleet.rollouts[0].rollout.step(Moment(1_000), &Evidence::default(), &[Command::Start]);
-        fleet
-    }
-
-    /// What the journal would say of a fleet.
-    fn past(fleet: &Fleet) -> Past {
-        let governed = &fleet.rollouts[0];
-        let checkpoint = Some(serde_json::to_value(governed.rollout.checkpoint()).unwrap());
-        let rollout = PastRollout { at: Moment(1_000), canary: governed.canary.clone(), checkpoint };
-        Past {
-            rollouts: BTreeMap::from([("web".to_owned(), rollout)]),
-            weights: fleet.manual.clone(),
-            ..Past::default()
-        }
-    }
-
-    #[test]
-    fn rollout_under_way_is_restored_with_its_weight() {
-        let loaded = file(0, 9002, ROLLOUT);
-        let restored = Fleet::restore(&loaded, past(&started(&loaded)), Moment(9_000));
-        assert_eq!(restored.rollouts[0].phase(), Phase::Running);
-        assert_eq!(canary(&restored.model_at_start(&loaded)), 2_000);
-    }
-
-    #[test]
-    fn a_fall_that_was_not_written_comes_back_and_an_older_one_does_not() {
-        let loaded = file(0, 9002, ROLLOUT);
-        let after = |at: u64, kind: EventKind, parts: u32| {
-            let mut past = past(&started(&loaded));
-            past.falls.insert("web".to_owned(), Fall { at: Moment(at), kind, parts });
-            let fleet = Fleet::restore(&loaded, past, Moment(9_000));
-            (fleet.rollouts[0].phase(), canary(&fleet.model_at_start(&loaded)))
-        };
-        assert_eq!(after(1_000, EventKind::RolledBack, 0), (Phase::RolledBack, 0));
-        assert_eq!(after(1_001, EventKind::Aborted, 0), (Phase::Aborted, 0));
-        assert_eq!(after(1_001, EventKind::Suspended, 30), (Phase::Suspended, 30));
-        for (at, kind, parts) in [
-            (999, EventKind::RolledBack, 0),
-            (1_001, EventKind::Suspended, 2_000),
-            (1_001, EventKind::Suspended, 9_000),
-            (1_001, EventKind::Started, 500),
-        ] {
-            assert_eq!(after(at, kind, parts), (Phase::Running, 2_000), "{at} {kind:?} {parts}");
-        }
-    }
-
-    #[test]
-    fn a_suspension_that_comes_back_lasts_until_clean_answers_end_it() {
-        let loaded = file(0, 9002, ROLLOUT);
-        let mut past = past(&started(&loaded));
-        let fall = Fall { at: Moment(2_000), kind: EventKind::Suspended, parts: 30 };
-        past.falls.insert("web".to_owned(), fall);
-        let mut fleet = Fleet::restore(&loaded, past, Moment(9_000));
-        let rollout = &mut fleet.rollouts[0].rollout;
-        for tick in 1..50 {
-            rollout.step(Moment(9_000 + 100 * tick), &Evidence::default(), &[]);
-            assert_eq!((rollout.phase(), rollout.weights().of("canary")), (Phase::Suspended, 30));
-        }
-    }
-
-    #[test]
-    fn idle_rollout_leaves_the_file_its_word() {
-        let loaded = file(7, 9002, ROLLOUT);
-        let fleet = Fleet::restore(&loaded, Past::default(), Moment(1_000));
-        assert_eq!(canary(&fleet.model_at_start(&loaded)), 700);
-    }
-
-    #[test]
-    fn another_release_under_the_same_name_does_not_inherit_weight() {
-        let before = file(0, 9002, ROLLOUT);
-        let fleet = started(&before);
-        let after = file(0, 9003, ROLLOUT);
-        let restored = Fleet::restore(&after, past(&fleet), Moment(9_000));
-        assert_eq!(restored.rollouts[0].phase(), Phase::Idle);
-        assert_eq!(canary(&restored.model_at_start(&after)), 0);
-        assert_eq!(canary(&fleet.model_after(&after, &Reading::default())), 0, "nor over a reload");
-    }
-
-    #[test]
-    fn weights_set_by_hand_hold_until_the_file_changes_its_word() {
-        let loaded = file(10, 9002, "");
-        let asked = loaded.model.splits[0].weights.clone();
-        let manual = Manual { asked, weights: Weights::pair("primary", "canary", 4_200) };
-        let said =
-            || Past { weights: BTreeMap::from([("web".to_owned(), manual.clone())]), ..Past::default() };
-        let fleet = Fleet::restore(&loaded, said(), Moment(1));
-        assert_eq!(canary(&fleet.model_at_start(&loaded)), 4_200);
-        let changed = file(20, 9002, "");
-        assert_eq!(canary(&Fleet::restore(&changed, said(), Moment(1)).model_at_start(&changed)), 2_000);
-        assert_eq!(canary(&fleet.model_after(&changed, &Reading::default())), 2_000);
-    }
-
-    #[test]
-    fn weights_set_by_hand_are_not_for_another_release() {
-        let loaded = file(0, 9002, ROLLOUT);
-        let asked = loaded.model.splits[0].weights.clone();
-        let all = Manual { asked, weights: Weights::pair("primary", "canary", 10_000) };
-        let mut fleet = Fleet::restore(&loaded, Past::default(), Moment(1));
-        fleet.manual.insert("web".to_owned(), all);
-        let next = file(0, 9003, ROLLOUT);
-        assert_eq!(canary(&fleet.model_after(&next, &Reading::default())), 0, "over a reload");
-        let restored = Fleet::restore(&next, past(&fleet), Moment(2));
-        assert_eq!(canary(&restored.model_at_start(&next)), 0, "over a restart");
-        fleet.adopt(&next, &Reading::default(), Moment(2));
-        assert!(fleet.manual.is_empty());
-    }
-
-    #[test]
-    fn rollout_dropped_under_way_gives_its_weight_back_to_the_primary() {
-        let loaded = file(30, 9002, ROLLOUT);
-        let mut fleet = started(&loaded);
-        let without = file(30, 9002, "");
-        assert_eq!(canary(&fleet.model_after(&without, &Reading::default())), 0);
-        let adopted = fleet.adopt(&without, &Reading::default(), Moment(2_000));
-        assert_eq!(adopted.dropped, ["web"]);
-        assert!(fleet.rollouts.is_empty());
-    }
-
-    #[test]
-    fn new_terms_for_the_same_release_keep_its_place() {
-        let loaded = file(0, 9002, ROLLOUT);
-        let mut fleet = started(&loaded);
-        let longer = file(0, 9002, &ROLLOUT.replace("{weight: 50, for: 60s}", "{weight: 50, for: 90s}"));
-        assert_eq!(canary(&fleet.model_after(&longer, &Reading::default())), 2_000);
-        let adopted = fleet.adopt(&longer, &Reading::default(), Moment(2_000));
-        assert_eq!((adopted.dropped.len(), adopted.changed.as_slice()), (0, &["web".to_owned()][..]));
-        assert_eq!(fleet.rollouts[0].phase(), Phase::Running);
-        assert_eq!(fleet.rollouts[0].spec(), &longer.rollouts[0]);
-    }
 }

@@ -41,6 +41,7 @@ use analysis::Analysis;
 use coin::Coin;
 use coin::Tosses;
 use evidence::Evidence;
+use evidence::GenerationDelta;
 use history::History;
 use panel::Kind;
 use panel::Panel;
@@ -166,12 +167,13 @@ impl Judge {
             stage.observe(self.at, evidence, history);
         }
         self.panel.tick(evidence, history);
+        let had_traffic = self.tally.canary.requests > 0;
         self.tally.observe(evidence);
         if self.coin_trusted && !evidence.sticky {
             self.coin.observe(evidence);
         }
         self.count_probes(evidence);
-        self.watch_company(evidence);
+        self.watch_company(evidence, had_traffic);
         self.troubled[0] |= self.log_e(View::Raw) >= self.needed();
     }
 
@@ -265,9 +267,10 @@ impl Judge {
         }
     }
 
-    /// Is it shown that the canary is good enough, at a share `w` of the traffic?
-    pub fn promotion(&self, w: f64, history: &History) -> Promotion {
-        self.stage.as_ref().map_or(Promotion::NotAsked, |stage| stage.promotion(w, history))
+    /// Is it shown that the canary is good enough, at a share `w` of the traffic and
+    /// while the canary gets so many requests a second?
+    pub fn promotion(&self, w: f64, pace: f64) -> Promotion {
+        self.stage.as_ref().map_or(Promotion::NotAsked, |stage| stage.promotion(w, pace))
     }
 
     /// Requests that have all ended, counted by somebody else.
@@ -349,16 +352,21 @@ impl Judge {
     /// Is there a primary beside the newest traffic? When it leaves, what the
     /// objectives have against the canary may stem from causes that both shared,
     /// and nothing will tell them apart any more: it is forgiven.
-    fn watch_company(&mut self, evidence: &Evidence) {
-        for delta in &evidence.generations {
-            if delta.id >= self.newest && delta.canary.dispatched + delta.primary.dispatched > 0 {
-                let was_alone = std::mem::replace(&mut self.alone, delta.w >= 1.0);
-                if self.alone && !was_alone {
-                    self.panel.forgive_objectives();
-                }
+    fn watch_company(&mut self, evidence: &Evidence, had_traffic: bool) {
+        let newest = evidence.generations.iter().map(|delta| delta.id).max();
+        let newest = newest.unwrap_or(0).max(self.newest);
+        // Requests that the canary had no part in do not tell.
+        let shared = |delta: &&GenerationDelta| {
+            delta.id == newest && delta.w > 0.0 && delta.canary.dispatched + delta.primary.dispatched > 0
+        };
+        let mut shared = evidence.generations.iter().filter(shared).peekable();
+        if shared.peek().is_some() {
+            let was_alone = std::mem::replace(&mut self.alone, shared.all(|delta| delta.w >= 1.0));
+            if self.alone && !was_alone && had_traffic {
+                self.panel.forgive_objectives();
             }
-            self.newest = self.newest.max(delta.id);
         }
+        self.newest = newest;
     }
 
     /// Windows hold whole ticks: a boundary that the last tick reached ends the
@@ -394,6 +402,11 @@ impl Judge {
                 bad |= slowness.is_some_and(|test| test.slowest(canary) > 0);
                 clean += canary.ok;
             }
+        }
+        // Where no weight could be lowered, copies answer it too.
+        if self.suspect == 0 {
+            bad |= evidence.pairs.canary_only > 0;
+            clean += evidence.pairs.neither + evidence.pairs.primary_only;
         }
         self.clean = if bad { 0 } else { self.clean + clean };
     }

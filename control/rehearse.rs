@@ -22,10 +22,12 @@ use crate::clock::Moment;
 use crate::judge::evidence::ArmDelta;
 use crate::judge::evidence::Evidence;
 use crate::judge::evidence::GenerationDelta;
+use crate::judge::evidence::Pairs;
 use crate::judge::evidence::add_sparse;
 use crate::rollout::Action;
 use crate::rollout::Command;
 use crate::rollout::Rollout;
+use serin_proxy::Weights;
 use serin_proxy::histogram::index;
 use serin_proxy::weights::WHOLE;
 
@@ -43,6 +45,9 @@ pub struct World {
     pub primary: Version,
     pub canary: Version,
 }
+
+/// One request in so many is one that a trial's rules name.
+const MATCHING: f64 = 0.25;
 
 /// How a version answers: log-normal times, and independent failures.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -82,7 +87,7 @@ pub struct Rehearsal<W> {
     now: Moment,
     next_arrival_ms: f64,
     generation: u64,
-    parts: u32,
+    weights: Weights,
     marks: (Option<u64>, Option<u64>),
     /// What happens in each coming millisecond.
     ring: Vec<Vec<Happening>>,
@@ -93,6 +98,7 @@ pub struct Rehearsal<W> {
 #[derive(Clone, Copy)]
 struct Happening {
     generation: u64,
+    /// The chance with which the request was the canary's.
     w: f64,
     canary: bool,
     what: What,
@@ -100,11 +106,22 @@ struct Happening {
 
 #[derive(Clone, Copy)]
 enum What {
-    Ok { us: u64 },
+    Ok {
+        us: u64,
+    },
     OkRevealed,
-    Failed { revealed: bool },
+    Failed {
+        revealed: bool,
+    },
     Slow,
-    Revealed { us: u64 },
+    Revealed {
+        us: u64,
+    },
+    /// A copy and what it is a copy of have both ended, and these have failed.
+    Pair {
+        primary: bool,
+        canary: bool,
+    },
 }
 
 impl<W: Fn(f64) -> World> Rehearsal<W> {
@@ -112,7 +129,7 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
     pub fn new(rollout: Rollout, seed: u64, world: W) -> Rehearsal<W> {
         let start = Moment(1_700_000_000_000);
         Rehearsal {
-            parts: rollout.weights().of(&rollout.spec().canary),
+            weights: rollout.weights(),
             marks: rollout.marks(),
             rollout,
             totals: Totals::default(),
@@ -138,7 +155,12 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
 
     /// The canary's weight that traffic obeys now.
     pub fn parts(&self) -> u32 {
-        self.parts
+        self.weights.of(&self.rollout.spec().canary)
+    }
+
+    /// All weights that traffic obeys now.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
     }
 
     /// Goes on to the next look, looks, and carries out what was decided.
@@ -172,10 +194,9 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
 
     pub fn act(&mut self, action: &Action) {
         match action {
-            Action::Shift { weights } => {
-                let parts = weights.of(&self.rollout.spec().canary);
-                if parts != self.parts {
-                    self.parts = parts;
+            Action::Shift { weights, .. } => {
+                if *weights != self.weights {
+                    self.weights = weights.clone();
                     self.generation += 1;
                 }
             }
@@ -203,10 +224,35 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
     }
 
     fn arrive(&mut self, world: &World) {
-        let w = f64::from(self.parts) / f64::from(WHOLE);
-        let canary = self.random.random::<f64>() < w;
-        let version = if canary { world.canary } else { world.primary };
         self.totals.requests += 1;
+        let spec = self.rollout.spec();
+        let canary = self.weights.of(&spec.canary);
+        let baseline = spec.baseline.as_ref().map_or(0, |baseline| self.weights.of(baseline));
+        let matched = self.weights.matched();
+        if matched > 0 && self.random.random::<f64>() < MATCHING {
+            let w = f64::from(matched) / f64::from(WHOLE);
+            let canary = self.random.random::<f64>() < w;
+            return self.ask(world, w, canary);
+        }
+        let point = self.random.random::<f64>() * f64::from(WHOLE);
+        let against = if baseline > 0 { baseline } else { WHOLE - canary };
+        let w = f64::from(canary) / f64::from(canary + against);
+        if point < f64::from(canary) {
+            self.ask(world, w, true);
+        } else if point < f64::from(canary + against) {
+            self.ask(world, w, false);
+            let copied = f64::from(self.weights.copied()) / f64::from(WHOLE);
+            if copied > 0.0 && self.random.random::<f64>() < copied {
+                self.pair(world);
+            }
+        } else {
+            self.evidence.others += 1;
+        }
+    }
+
+    /// One request under a coin, from now until its end.
+    fn ask(&mut self, world: &World, w: f64, canary: bool) {
+        let version = if canary { world.canary } else { world.primary };
         self.totals.canary_requests += u64::from(canary);
         let arm = arm_of(&mut self.evidence, self.generation, w, canary);
         arm.dispatched += 1;
@@ -229,6 +275,14 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
         self.schedule(us, w, canary, end);
     }
 
+    /// A copy and what it is a copy of: counted when both have ended. No user sees
+    /// the copy's answer, so it is in no total.
+    fn pair(&mut self, world: &World) {
+        let [(primary_us, primary), (canary_us, canary)] = [world.primary, world.canary]
+            .map(|version| (self.time_us(version), self.random.random::<f64>() < version.failure));
+        self.schedule(primary_us.max(canary_us), 0.0, true, What::Pair { primary, canary });
+    }
+
     fn time_us(&mut self, version: Version) -> u64 {
         let (a, b) = (1.0 - self.random.random::<f64>(), self.random.random::<f64>());
         let normal = (-2.0 * a.ln()).sqrt() * (TAU * b).cos();
@@ -244,6 +298,9 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
 
     fn count(&mut self, happening: Happening) {
         let Happening { generation, w, canary, what } = happening;
+        if let What::Pair { primary, canary } = what {
+            return self.evidence.pairs.add(Pairs::of(primary, canary));
+        }
         let arm = arm_of(&mut self.evidence, generation, w, canary);
         match what {
             What::Ok { us } => {
@@ -257,6 +314,7 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
             }
             What::Slow => arm.slow += 1,
             What::Revealed { us } => add_sparse(&mut arm.latency, index(us) as u32, 1),
+            What::Pair { .. } => unreachable!("pairs have been counted above"),
         }
         if canary {
             self.alarmed |= matches!(what, What::Failed { .. } | What::Slow);
@@ -269,7 +327,7 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
 /// The counts of one arm of one generation, made where they are new.
 fn arm_of(evidence: &mut Evidence, id: u64, w: f64, canary: bool) -> &mut ArmDelta {
     let generations = &mut evidence.generations;
-    let at = match generations.iter().rposition(|delta| delta.id == id) {
+    let at = match generations.iter().rposition(|delta| (delta.id, delta.w) == (id, w)) {
         Some(at) => at,
         None => {
             generations.push(GenerationDelta { id, w, ..GenerationDelta::default() });

@@ -9,11 +9,13 @@ mod command;
 mod event;
 mod gates;
 mod guard;
+mod hours;
 mod ladder;
 mod phase;
 mod proof;
 pub mod spec;
 mod status;
+mod way_back;
 
 #[cfg(test)]
 mod tests;
@@ -51,6 +53,7 @@ use phase::Place;
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     Shift {
+        split: String,
         weights: Weights,
     },
     /// Ages the proxy should report on (see `serin_proxy::Marks`).
@@ -65,6 +68,20 @@ pub enum Action {
     Tell {
         event: Event,
     },
+}
+
+/// The canary's weight, its share of what a trial's rules name, and that of the
+/// primary's requests which are copied to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Flow {
+    parts: u32,
+    matched: u32,
+    copied: u32,
+}
+
+impl Flow {
+    const NONE: Flow = Flow { parts: 0, matched: 0, copied: 0 };
+    const ALL: Flow = Flow { parts: WHOLE, matched: 0, copied: 0 };
 }
 
 pub struct Rollout {
@@ -90,6 +107,26 @@ pub struct Checkpoint {
     gates: Gates,
     /// The canary's weight while no guard lowers it.
     parts: u32,
+    /// The same for what a trial's rules name, and for copies.
+    #[serde(default)]
+    matched: u32,
+    #[serde(default)]
+    copied: u32,
+    /// The judge is heard and not obeyed.
+    #[serde(default)]
+    frozen: bool,
+    /// Further splits that it moves.
+    #[serde(default)]
+    also: Vec<spec::Site>,
+    /// The old version is still to be had back.
+    #[serde(default)]
+    old_kept: bool,
+    /// The primary's servers had the new version and were worse with it.
+    #[serde(default)]
+    turned_back: bool,
+    /// What is known of the canary as the old version, for the way back.
+    #[serde(default)]
+    successor: Option<History>,
     /// Time in this place that counts, and canary requests of it that ended.
     elapsed_ms: u64,
     ended: u64,
@@ -126,6 +163,13 @@ impl Rollout {
             guard: None,
             gates: Gates::default(),
             parts: 0,
+            matched: 0,
+            copied: 0,
+            frozen: false,
+            also: spec.also.clone(),
+            old_kept: false,
+            turned_back: false,
+            successor: None,
             elapsed_ms: 0,
             ended: 0,
             floor: 0,
@@ -147,8 +191,8 @@ impl Rollout {
     /// takes effect for what is still to come: later steps, and the next start's
     /// analysis. One about other versions is another rollout and starts idle.
     pub fn restore(spec: Spec, checkpoint: Checkpoint, now: Moment) -> Rollout {
-        let same = (&spec.split, &spec.primary, &spec.canary)
-            == (&checkpoint.split, &checkpoint.primary, &checkpoint.canary);
+        let same = (&spec.split, &spec.primary, &spec.canary, &spec.also)
+            == (&checkpoint.split, &checkpoint.primary, &checkpoint.canary, &checkpoint.also);
         if !same {
             return Rollout::new(spec);
         }
@@ -177,7 +221,7 @@ impl Rollout {
     /// after a canary failure and after each command; also while idle, so that the judge knows the
     /// primary's history before a start.
     pub fn step(&mut self, now: Moment, evidence: &Evidence, commands: &[Command]) -> Vec<Action> {
-        let (parts, marks) = (self.parts(), self.marks());
+        let (before, marks) = (self.flow(), self.marks());
         let now = now.max(self.state.at);
         // Before the first look there was nothing to wait through.
         let passed =
@@ -191,11 +235,19 @@ impl Rollout {
         for command in commands {
             self.obey(now, *command, &mut events);
         }
+        let renewed = self.flow() == before && self.renews(now);
+        let mut actions = self.conclude(before, marks, events);
+        if renewed {
+            actions.insert(0, Action::Renew);
+        }
+        actions
+    }
+
+    /// What has changed, as actions.
+    fn conclude(&self, before: Flow, marks: (Option<u64>, Option<u64>), events: Vec<Event>) -> Vec<Action> {
         let mut actions = Vec::new();
-        if self.parts() != parts {
-            actions.push(Action::Shift { weights: self.weights() });
-        } else if self.renews(now) {
-            actions.push(Action::Renew);
+        if self.flow() != before {
+            actions.extend(self.shifts());
         }
         if self.marks() != marks {
             let (slow_us, reveal_us) = self.marks();
@@ -205,9 +257,37 @@ impl Rollout {
         actions
     }
 
-    /// The weights that should be in force now.
+    /// The weights that should be in force now, of the first of its splits.
     pub fn weights(&self) -> Weights {
-        Weights::pair(&self.spec.primary, &self.spec.canary, self.parts())
+        self.weights_of(&self.spec.primary, &self.spec.canary)
+    }
+
+    /// The weights that should be in force now, by split.
+    pub fn all_weights(&self) -> impl Iterator<Item = (String, Weights)> + '_ {
+        self.spec.sites().map(|site| (site.split, self.weights_of(&site.primary, &site.canary)))
+    }
+
+    /// Puts everything that should be in force in force.
+    pub fn shifts(&self) -> impl Iterator<Item = Action> + '_ {
+        self.all_weights().map(|(split, weights)| Action::Shift { split, weights })
+    }
+
+    fn weights_of(&self, primary: &str, canary: &str) -> Weights {
+        let Flow { parts, matched, copied } = self.flow();
+        let beside = match self.state.place {
+            // A guard lowers the canary alone: what it is compared with stays.
+            Place::Step(_) => self.spec.baseline_parts(self.state.parts).min(WHOLE - parts),
+            _ => 0,
+        };
+        let weights = match &self.spec.baseline {
+            Some(baseline) if beside > 0 => {
+                let shares = [(primary, WHOLE - parts - beside), (canary, parts), (baseline, beside)];
+                Weights::new(shares.map(|(name, parts)| (name.to_owned(), parts)).into())
+                    .expect("they sum to the whole, and a baseline is another version")
+            }
+            _ => Weights::pair(primary, canary, parts),
+        };
+        weights.on_trial(matched, copied)
     }
 
     /// The ages that the proxy should report on: slow, and revealed.
@@ -231,8 +311,7 @@ impl Rollout {
 
     pub fn phase(&self) -> Phase {
         let Checkpoint { place, guard, paused, .. } = &self.state;
-        let at_pause = matches!(place, Place::Step(i) if matches!(self.spec.steps.get(*i), Some(spec::Step::Pause { .. })));
-        let waits = at_pause || self.is_opening() || !self.waiting().is_empty();
+        let waits = self.stands();
         place.phase(guard.as_ref(), *paused || waits)
     }
 
@@ -242,26 +321,73 @@ impl Rollout {
         self.state.judge.as_ref().map_or(0, Judge::windows)
     }
 
+    /// What of the traffic is the canary's just now.
+    fn flow(&self) -> Flow {
+        let Checkpoint { parts, matched, copied, guard, .. } = &self.state;
+        let most = guard.as_ref().map_or((WHOLE, WHOLE), |guard| (guard.parts, guard.matched));
+        Flow { parts: most.0.min(*parts), matched: most.1.min(*matched), copied: *copied }
+    }
+
     /// The canary's weight in force.
     fn parts(&self) -> u32 {
-        self.state.guard.as_ref().map_or(self.state.parts, |guard| guard.parts.min(self.state.parts))
+        self.flow().parts
+    }
+
+    /// It waits for somebody to say so.
+    fn stands(&self) -> bool {
+        self.at_pause() || self.is_opening() || !self.waiting().is_empty()
+    }
+
+    fn at_pause(&self) -> bool {
+        matches!(self.state.place, Place::Step(at) if matches!(self.spec.steps.get(at), Some(spec::Step::Pause { .. })))
     }
 
     fn observe(&mut self, now: Moment, evidence: &Evidence) {
+        let share = self.expected_share();
         let state = &mut self.state;
         state.at = now;
         state.sticky = evidence.sticky;
-        if let Some(judge) = state.judge.as_mut().filter(|_| state.place.is_active()) {
-            judge.observe(now, evidence, &state.history);
+        match state.judge.as_mut().filter(|_| state.place.is_active()) {
+            Some(judge) if state.place == Place::Return => {
+                let known = state.successor.get_or_insert_default();
+                judge.observe(now, &evidence.swapped(), known);
+            }
+            Some(judge) => judge.observe(now, evidence, &state.history),
+            None => {}
         }
         state.history.observe(now, evidence);
-        let share = f64::from(state.parts) / f64::from(WHOLE);
+        if let Some(known) = state.successor.as_mut() {
+            known.observe(now, &evidence.swapped());
+        }
         for delta in &evidence.generations {
             if delta.id > state.floor && (delta.w - share).abs() < 1e-6 {
-                state.ended += delta.canary.ok + delta.canary.failed;
+                // On the way back it is the primary that has to show something.
+                let arm = if state.place == Place::Return { &delta.primary } else { &delta.canary };
+                state.ended += arm.ok + arm.failed;
             }
             state.newest = state.newest.max(delta.id);
         }
+        if state.copied > 0 {
+            state.ended += evidence.pairs.all();
+        }
+    }
+
+    /// The chance with which the coin gives a request to the canary in this place:
+    /// what a request's generation has to say for it to count as the place's own.
+    fn expected_share(&self) -> f64 {
+        let Checkpoint { parts, matched, .. } = self.state;
+        if parts == 0 {
+            return f64::from(matched) / f64::from(WHOLE);
+        }
+        self.coin_of(parts)
+    }
+
+    /// The same where the canary has so much.
+    fn coin_of(&self, parts: u32) -> f64 {
+        let in_step = matches!(self.state.place, Place::Step(_));
+        let beside = if in_step { self.spec.baseline_parts(parts) } else { 0 };
+        let against = if beside > 0 { beside } else { WHOLE - parts };
+        f64::from(parts) / f64::from(parts + against)
     }
 
     fn tell(&self, now: Moment, kind: EventKind, text: String, events: &mut Vec<Event>) {

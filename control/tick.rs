@@ -22,7 +22,7 @@ use serin_proxy::{Handle, Model, Weights};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::act::{self, Plan, Shift};
+use crate::act::{self, Plan};
 use crate::certificates;
 use crate::certificates::Certificate;
 use crate::clock::{Clock, Moment};
@@ -118,13 +118,15 @@ struct Decision {
     actions: Vec<Action>,
     checkpoint: Checkpoint,
     plan: Plan,
+    /// What generations that it begins are called.
+    generation: u64,
     in_force_us: Option<u64>,
 }
 
 impl Decision {
     /// Weights set by hand end where a rollout takes over.
     fn ends_manual(&self, governed: &Governed) -> bool {
-        self.plan.shift.is_some() || governed.is_active()
+        !self.plan.shifts.is_empty() || governed.is_active()
     }
 }
 
@@ -159,6 +161,7 @@ impl Tick {
         if let Err(cause) = tick.keep_everything() {
             tick.journal_failed(&cause);
         }
+        tick.succeed_the_last(Vec::new());
         tick
     }
 
@@ -240,13 +243,18 @@ impl Tick {
             return Err(view::unknown("rollout", rollout));
         }
         let may_raise = match command {
-            Command::Start | Command::Promote | Command::Resume | Command::Retry => true,
-            Command::Abort | Command::Pause => false,
+            Command::Start | Command::Promote | Command::Resume | Command::Retry | Command::Skip => true,
+            Command::Abort | Command::Pause | Command::Freeze | Command::Suspend | Command::Rollback => false,
+            Command::Admit | Command::Arrived => true,
         };
         if let Some(down) = self.down.as_ref().filter(|_| may_raise) {
             return Err(Refusal::Unavailable(format!("the journal cannot be written: {}", down.cause)));
         }
         let told = self.evaluate(Some((rollout, command)));
+        if told.iter().any(|event| event.kind == EventKind::Queued) {
+            // Nobody may be before it.
+            self.evaluate(None);
+        }
         match told.into_iter().find(|event| event.kind == EventKind::Refused) {
             Some(refused) => Err(Refusal::Conflict(refused.text)),
             None => self.detail_of(rollout),
@@ -276,13 +284,14 @@ impl Tick {
         let live: HashMap<&str, &SplitReading> =
             live.iter().map(|reading| (reading.split.as_str(), reading)).collect();
         let mut decisions = Vec::new();
-        for (index, governed) in self.fleet.rollouts.iter_mut().enumerate() {
+        for index in 0..self.fleet.rollouts.len() {
+            let by_itself = self.fleet.due_command(index, now);
+            let governed = &mut self.fleet.rollouts[index];
             let name = governed.spec().name.as_str();
-            let commands: Vec<Command> =
-                asked.iter().filter(|(asked, _)| *asked == name).map(|(_, command)| *command).collect();
-            let split = live.get(governed.spec().split.as_str()).copied();
+            let asked = asked.iter().filter(|(asked, _)| *asked == name).map(|(_, command)| *command);
+            let commands: Vec<Command> = by_itself.into_iter().chain(asked).collect();
             let reach = Reach { handle: &self.handle, journal: &self.journal };
-            if let Some(decision) = decide(&reach, index, governed, split, (now, started), commands) {
+            if let Some(decision) = decide(&reach, index, governed, &live, (now, started), commands) {
                 decisions.push(decision);
             }
         }
@@ -301,19 +310,26 @@ impl Tick {
         let is_written = self.record(now, decisions);
         for decision in decisions.iter_mut() {
             let governed = &mut self.fleet.rollouts[decision.index];
-            let split = governed.rollout.spec().split.clone();
-            match &decision.plan.shift {
-                Some(Shift::Rise(weights)) if is_written => {
-                    decision.in_force_us = put_in_force(&self.handle, &split, weights, started);
+            for shift in decision.plan.shifts.iter().filter(|shift| shift.rises) {
+                if is_written {
+                    decision.in_force_us = put_in_force(
+                        &self.handle,
+                        &shift.split,
+                        &shift.weights,
+                        decision.generation,
+                        started,
+                    );
+                } else {
+                    governed.withheld = true;
                 }
-                Some(Shift::Rise(_)) => governed.withheld = true,
-                Some(Shift::Fall(_)) | None => {}
             }
             if decision.ends_manual(governed) {
-                self.fleet.manual.remove(&split);
+                for site in governed.spec().sites() {
+                    self.fleet.manual.remove(&site.split);
+                }
             }
             if let Some(marks) = decision.plan.marks {
-                reload::mark(&self.handle, &split, marks);
+                reload::mark(&self.handle, governed, marks);
             }
         }
         for decision in decisions.iter() {
@@ -334,10 +350,9 @@ impl Tick {
         for decision in decisions {
             let governed = &self.fleet.rollouts[decision.index];
             let spec = governed.spec();
-            if decision.ends_manual(governed)
-                && let Some(manual) = self.fleet.manual.get(&spec.split)
-            {
-                entries.push(Entry::Weights { at, split: &spec.split, asked: &manual.asked, weights: None });
+            let manual = self.fleet.manual.iter().filter(|(split, _)| spec.moves(split));
+            for (split, manual) in manual.filter(|_| decision.ends_manual(governed)) {
+                entries.push(Entry::Weights { at, split, asked: &manual.asked, weights: None });
             }
             entries.push(Entry::Decision {
                 at,
@@ -348,7 +363,7 @@ impl Tick {
                 checkpoint: &decision.checkpoint,
             });
         }
-        let must_last = decisions.iter().any(|decision| decision.plan.shift.is_some());
+        let must_last = decisions.iter().any(|decision| !decision.plan.shifts.is_empty());
         let written = self.journal.append(&entries).and_then(|()| match must_last {
             true => self.journal.sync(),
             false => Ok(()),
@@ -412,50 +427,63 @@ fn decide(
     reach: &Reach<'_>,
     index: usize,
     governed: &mut Governed,
-    live: Option<&SplitReading>,
+    live: &HashMap<&str, &SplitReading>,
     (now, started): (Moment, Instant),
     commands: Vec<Command>,
 ) -> Option<Decision> {
-    if live.is_none() && commands.is_empty() && !governed.is_due(now) {
+    let has_moved = governed.splits().any(|split| live.contains_key(split));
+    if !has_moved && commands.is_empty() && !governed.is_due(now) {
         return None;
     }
-    let mut evidence = match live {
-        Some(live) => governed.window.take(live),
-        None => governed.window.nothing_new(),
-    };
+    let mut evidence = governed.take(|split| live.get(split).copied());
     evidence.words = std::mem::take(&mut governed.words);
     let mut actions = governed.rollout.step(now, &evidence, &commands);
-    let wanted = governed.rollout.weights();
     let is_shifting = actions.iter().any(|action| matches!(action, Action::Shift { .. }));
     // A rollout under way has the last word even where someone else moved the
     // weights since: by hand before it began, or a proxy that forgot them.
-    let in_force = governed.window.weights().unwrap_or(&wanted);
-    if governed.is_active() && !governed.withheld && !is_shifting && *in_force != wanted {
-        actions.push(Action::Shift { weights: wanted.clone() });
+    let mut wanted = governed.rollout.all_weights();
+    let moved =
+        wanted.any(|(split, wanted)| governed.in_force(&split).is_some_and(|in_force| *in_force != wanted));
+    if governed.is_active() && !governed.withheld && !is_shifting && moved {
+        actions.extend(governed.rollout.shifts());
     }
     if actions.is_empty() && commands.is_empty() {
         return None;
     }
     let spec = governed.spec();
-    let plan = act::plan(&spec.canary, in_force, &actions);
+    let plan = act::plan(spec.sites(), |site| governed.in_force(&site.split).cloned(), &actions);
+    // One name for all its splits, so that their evidence is that of one coin.
+    let generation = reach.handle.next_generation();
     let mut in_force_us = None;
-    if let Some(Shift::Fall(weights)) = &plan.shift {
-        in_force_us = put_in_force(reach.handle, &spec.split, weights, started);
+    for shift in plan.shifts.iter().filter(|shift| !shift.rises) {
+        in_force_us = put_in_force(reach.handle, &shift.split, &shift.weights, generation, started);
+    }
+    if plan.shifts.iter().any(|shift| !shift.rises) {
+        let parts = governed.rollout.weights().of(&spec.canary);
         for event in &plan.tells {
-            let fall = Fall { at: now, kind: event.kind, parts: weights.of(&spec.canary) };
-            reach.journal.note_fall(&spec.name, fall);
+            reach.journal.note_fall(&spec.name, Fall { at: now, kind: event.kind, parts });
         }
     }
-    if plan.renew && plan.shift.is_none() {
-        put_in_force(reach.handle, &spec.split, in_force, started);
+    if plan.renew && plan.shifts.is_empty() {
+        for site in spec.sites() {
+            governed
+                .in_force(&site.split)
+                .map(|in_force| put_in_force(reach.handle, &site.split, in_force, generation, started));
+        }
     }
     let checkpoint = governed.rollout.checkpoint();
-    Some(Decision { index, evidence, commands, actions, checkpoint, plan, in_force_us })
+    Some(Decision { index, evidence, commands, actions, checkpoint, plan, generation, in_force_us })
 }
 
 /// Puts weights in force and answers how long that took since `started`.
-fn put_in_force(handle: &Handle, split: &str, weights: &Weights, started: Instant) -> Option<u64> {
-    match handle.shift(split, weights) {
+fn put_in_force(
+    handle: &Handle,
+    split: &str,
+    weights: &Weights,
+    generation: u64,
+    started: Instant,
+) -> Option<u64> {
+    match handle.shift_as(split, weights, generation) {
         Ok(_) => u64::try_from(started.elapsed().as_micros()).ok(),
         Err(cause) => {
             tracing::error!(split, %cause, "weights are not in force");

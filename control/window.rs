@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 
 use serin_proxy::Weights;
-use serin_proxy::reading::{ArmReading, GenerationReading, PairsReading, SplitReading, State};
+use serin_proxy::reading::{ArmReading, GenerationReading, PairsReading, SplitReading, State, Way};
+use serin_proxy::weights::WHOLE;
 
 use crate::judge::evidence::{ArmDelta, Evidence, GenerationDelta, Pairs};
 
@@ -18,6 +19,8 @@ const GENERATIONS: usize = 256;
 pub struct Window {
     primary: String,
     canary: String,
+    /// Compared with the canary instead of the primary where it has a share.
+    baseline: Option<String>,
     seen: BTreeMap<u64, Seen>,
     /// What the mirror stood at.
     pairs: Option<PairsReading>,
@@ -37,13 +40,24 @@ struct Seen {
     canary: Option<ArmReading>,
     primary: Option<ArmReading>,
     canary_forced: Option<ArmReading>,
+    matched: [Option<ArmReading>; 2],
+    /// Dispatched to versions that are not compared.
+    others: u64,
+}
+
+/// What one generation has that is new.
+struct News {
+    tossed: GenerationDelta,
+    matched: GenerationDelta,
+    others: u64,
 }
 
 impl Window {
-    pub fn new(primary: &str, canary: &str) -> Window {
+    pub fn new(primary: &str, canary: &str, baseline: Option<&str>) -> Window {
         Window {
             primary: primary.to_owned(),
             canary: canary.to_owned(),
+            baseline: baseline.map(str::to_owned),
             seen: BTreeMap::new(),
             pairs: None,
             state: None,
@@ -74,21 +88,20 @@ impl Window {
         if self.weights.as_ref() != Some(&reading.weights) {
             self.weights = Some(reading.weights.clone());
         }
-        let mut generations = Vec::new();
+        let mut evidence = self.nothing_new();
         for generation in &reading.generations {
             if self.forgotten.is_some_and(|forgotten| generation.id <= forgotten) {
                 continue;
             }
-            let delta = self.delta_of(generation);
-            if [&delta.canary, &delta.primary, &delta.canary_forced].iter().any(|arm| !is_empty(arm)) {
-                generations.push(delta);
-            }
+            let News { tossed, matched, others } = self.news_of(generation);
+            evidence.generations.extend([tossed, matched].into_iter().filter(has_news));
+            evidence.others += others;
         }
         while self.seen.len() > GENERATIONS {
             self.forgotten = self.seen.pop_first().map(|(id, _)| id).max(self.forgotten);
         }
-        let pairs = self.pairs_of(reading);
-        Evidence { generations, sticky: reading.sticky, pairs, ..Evidence::default() }
+        evidence.pairs = self.pairs_of(reading);
+        evidence
     }
 
     /// New pairs, where the canary is who gets the copies. The first look at a
@@ -104,26 +117,55 @@ impl Window {
                 canary_only: new(|pairs| pairs.copy_failed)?,
                 primary_only: new(|pairs| pairs.original_failed)?,
                 neither: new(|pairs| pairs.neither_failed)?,
+                both: new(|pairs| pairs.both_failed)?,
             })
         };
         pairs().unwrap_or_default()
     }
 
-    fn delta_of(&mut self, generation: &GenerationReading) -> GenerationDelta {
-        let arm = |version: &str, forced: bool| {
-            generation.arms.iter().find(|arm| arm.version == version && arm.forced == forced)
+    fn news_of(&mut self, generation: &GenerationReading) -> News {
+        let arm = |version: &str, way: Way| {
+            generation.arms.iter().find(|arm| arm.version == version && arm.way == way)
         };
-        let canary = generation.weights.of(&self.canary);
-        let both = canary + generation.weights.of(&self.primary);
-        let seen = self.seen.entry(generation.id).or_default();
-        GenerationDelta {
-            id: generation.id,
-            w: if both == 0 { 0.0 } else { f64::from(canary) / f64::from(both) },
-            canary: advance(&mut seen.canary, arm(&self.canary, false)),
-            primary: advance(&mut seen.primary, arm(&self.primary, false)),
-            canary_forced: advance(&mut seen.canary_forced, arm(&self.canary, true)),
+        let weights = &generation.weights;
+        let baseline = self.baseline.as_deref().filter(|baseline| weights.of(baseline) > 0);
+        let against = baseline.unwrap_or(&self.primary);
+        let canary = weights.of(&self.canary);
+        let both = canary + weights.of(against);
+        let share = |of: u32, all: u32| if all == 0 { 0.0 } else { f64::from(of) / f64::from(all) };
+        let id = generation.id;
+        let seen = self.seen.entry(id).or_default();
+        let two = |seen: &mut [Option<ArmReading>; 2], way, w| {
+            let [canary, primary] = seen;
+            GenerationDelta {
+                id,
+                w,
+                canary: advance(canary, arm(&self.canary, way)),
+                primary: advance(primary, arm(&self.primary, way)),
+                canary_forced: ArmDelta::default(),
+            }
+        };
+        let others = generation
+            .arms
+            .iter()
+            .filter(|arm| arm.way == Way::Tossed && arm.version != self.canary && arm.version != against);
+        let others: u64 = others.map(|arm| arm.dispatched).sum();
+        News {
+            matched: two(&mut seen.matched, Way::Matched, share(weights.matched(), WHOLE)),
+            tossed: GenerationDelta {
+                id,
+                w: share(canary, both),
+                canary: advance(&mut seen.canary, arm(&self.canary, Way::Tossed)),
+                primary: advance(&mut seen.primary, arm(against, Way::Tossed)),
+                canary_forced: advance(&mut seen.canary_forced, arm(&self.canary, Way::Forced)),
+            },
+            others: others.saturating_sub(std::mem::replace(&mut seen.others, others)),
         }
     }
+}
+
+fn has_news(delta: &GenerationDelta) -> bool {
+    [&delta.canary, &delta.primary, &delta.canary_forced].into_iter().any(|arm| !is_empty(arm))
 }
 
 /// Moves `last` on to `now` and answers with the difference.
@@ -181,12 +223,16 @@ mod tests {
     use super::*;
 
     fn arm(version: &str, forced: bool, dispatched: u64, ok: u64, failed: u64) -> ArmReading {
+        of_way(version, if forced { Way::Forced } else { Way::Tossed }, dispatched, ok, failed)
+    }
+
+    fn of_way(version: &str, way: Way, dispatched: u64, ok: u64, failed: u64) -> ArmReading {
         let mut latency = Histogram::default();
         latency.add_count(index(1000), ok);
         let version = version.to_owned();
         ArmReading {
             version,
-            forced,
+            way,
             dispatched,
             ok,
             failed,
@@ -220,7 +266,7 @@ mod tests {
 
     #[test]
     fn sum_of_deltas_is_the_whole() {
-        let mut window = Window::new("primary", "canary");
+        let mut window = Window::new("primary", "canary", None);
         let first =
             split(vec![(7, 2500, vec![arm("canary", false, 10, 6, 3), arm("primary", false, 30, 29, 0)])]);
         let second =
@@ -236,7 +282,7 @@ mod tests {
 
     #[test]
     fn what_is_true_of_a_split_is_known_between_its_readings() {
-        let mut window = Window::new("primary", "canary");
+        let mut window = Window::new("primary", "canary", None);
         assert_eq!((window.state(), window.weights()), (None, None));
         let state = State { moves: 7, ..State::default() };
         window.take(&SplitReading { sticky: true, state, ..split(vec![]) });
@@ -247,7 +293,7 @@ mod tests {
 
     #[test]
     fn counter_that_went_back_adds_nothing_and_counts_from_there() {
-        let mut window = Window::new("primary", "canary");
+        let mut window = Window::new("primary", "canary", None);
         window.take(&split(vec![(1, 5000, vec![arm("canary", false, 100, 90, 10)])]));
         let after = window.take(&split(vec![(1, 5000, vec![arm("canary", false, 40, 40, 0)])]));
         assert!(after.generations.is_empty());
@@ -258,7 +304,7 @@ mod tests {
 
     #[test]
     fn missing_generation_adds_nothing_and_is_not_counted_twice() {
-        let mut window = Window::new("primary", "canary");
+        let mut window = Window::new("primary", "canary", None);
         let reading = split(vec![(1, 5000, vec![arm("canary", false, 9, 9, 0)])]);
         window.take(&reading);
         assert!(window.take(&split(vec![])).generations.is_empty());
@@ -267,7 +313,7 @@ mod tests {
 
     #[test]
     fn missing_arm_is_no_success() {
-        let mut window = Window::new("primary", "canary");
+        let mut window = Window::new("primary", "canary", None);
         window.take(&split(vec![(1, 5000, vec![arm("canary", false, 9, 5, 0)])]));
         assert!(window.take(&split(vec![(1, 5000, vec![])])).generations.is_empty());
         let back = window.take(&split(vec![(1, 5000, vec![arm("canary", false, 9, 5, 4)])]));
@@ -276,7 +322,7 @@ mod tests {
 
     #[test]
     fn forced_requests_stay_out_of_the_coin_arm() {
-        let mut window = Window::new("primary", "canary");
+        let mut window = Window::new("primary", "canary", None);
         let evidence = window.take(&split(vec![(1, 0, vec![arm("canary", true, 5, 4, 1)])]));
         assert_eq!(evidence.generations[0].canary, ArmDelta::default());
         assert_eq!(evidence.generations[0].canary_forced.failed, 1);
@@ -291,7 +337,7 @@ mod tests {
 
     #[test]
     fn only_new_pairs_count_and_only_the_canarys() {
-        let mut window = Window::new("primary", "canary");
+        let mut window = Window::new("primary", "canary", None);
         let mut take = |version, failed, neither| {
             let pairs = window.take(&mirrored(version, failed, neither)).pairs;
             (pairs.canary_only, pairs.neither)
@@ -306,8 +352,49 @@ mod tests {
     }
 
     #[test]
+    fn matched_requests_have_the_coin_of_their_share() {
+        let mut window = Window::new("primary", "canary", None);
+        let mut reading = split(vec![(
+            1,
+            0,
+            vec![
+                arm("primary", false, 50, 50, 0),
+                of_way("canary", Way::Matched, 8, 6, 1),
+                of_way("primary", Way::Matched, 2, 2, 0),
+            ],
+        )]);
+        reading.generations[0].weights = Weights::pair("primary", "canary", 0).on_trial(8_000, 1_000);
+        let evidence = window.take(&reading);
+        let told: Vec<_> = evidence
+            .generations
+            .iter()
+            .map(|delta| (delta.w, delta.canary.failed, delta.primary.ok))
+            .collect();
+        assert_eq!(told, [(0.0, 0, 50), (0.8, 1, 2)]);
+        assert_eq!(window.take(&reading), Evidence::default());
+    }
+
+    #[test]
+    fn a_baseline_with_a_share_is_what_the_canary_is_compared_with() {
+        let mut window = Window::new("primary", "canary", Some("baseline"));
+        let arms = vec![
+            arm("primary", false, 80, 80, 0),
+            arm("canary", false, 10, 9, 1),
+            arm("baseline", false, 10, 10, 0),
+        ];
+        let mut reading = split(vec![(1, 0, arms.clone()), (2, 0, arms)]);
+        let shares = [("primary", 8_000), ("canary", 1_000), ("baseline", 1_000)];
+        let shares = shares.map(|(version, parts)| (version.to_owned(), parts));
+        reading.generations[1].weights = Weights::new(shares.into()).unwrap();
+        let evidence = window.take(&reading);
+        let told: Vec<_> = evidence.generations.iter().map(|delta| (delta.w, delta.primary.ok)).collect();
+        assert_eq!(told, [(0.0, 80), (0.5, 10)]);
+        assert_eq!(evidence.others, 90);
+    }
+
+    #[test]
     fn memory_is_bounded_and_a_forgotten_generation_is_never_counted_again() {
-        let mut window = Window::new("primary", "canary");
+        let mut window = Window::new("primary", "canary", None);
         for id in 0..1000 {
             window.take(&split(vec![(id, 100, vec![arm("canary", false, 1, 1, 0)])]));
         }

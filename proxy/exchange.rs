@@ -138,7 +138,7 @@ async fn routed(
     let Action::Split(split) = route.action else { unreachable!("every other action has answered") };
     let plan = &view.table.splits[split];
     let toss = view.splits[split].toss();
-    let mut choice = split::choose(&toss.generation, &plan.force, plan.sticky.as_ref(), &head, lane.random());
+    let mut choice = split::choose(&toss.generation, &plan.rules(), &head, peer, lane.random());
     let has_body = !incoming.is_end_stream();
     let timeouts = timeouts_of(route, &parts.headers);
     let idempotent = retry::is_idempotent(&parts.method);
@@ -240,7 +240,7 @@ impl Outgoing {
         let change = parts.extensions.get::<Change>().cloned();
         let copy = match change {
             Some(_) => None,
-            None => mirror::plan(lane, view, split, choice.version, has_body),
+            None => mirror::plan(lane, view, split, choice, has_body),
         };
         let tee = copy.as_ref().and_then(mirror::Copy::tee);
         if let Some(copy) = copy {

@@ -20,6 +20,7 @@ use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::model::Role;
 use crate::outcome::Verdict;
+use crate::reading::Way;
 use crate::split::Arm;
 use crate::split::Choice;
 use crate::split::Generation;
@@ -88,7 +89,7 @@ struct Entry {
 struct Coin {
     toss: Rc<Toss>,
     version: usize,
-    forced: bool,
+    way: Way,
     unit: u64,
     slow: bool,
     revealed: bool,
@@ -108,12 +109,12 @@ impl Flights {
 
     /// Enters a request and counts it as dispatched to its arm.
     pub fn begin(&self, toss: Rc<Toss>, choice: &Choice, timeouts: &Timeouts) -> (Key, u64) {
-        let Choice { version, forced, unit, .. } = *choice;
+        let Choice { version, way, unit, .. } = *choice;
         let now_us = clock::now_us();
         self.now_us.set(now_us);
-        toss.generation.arm(self.worker, version, forced).dispatched.add(1);
+        toss.generation.arm(self.worker, version, way).dispatched.add(1);
         toss.cell.moved(self.worker);
-        let coin = Coin { toss, version, forced, unit, slow: false, revealed: false };
+        let coin = Coin { toss, version, way, unit, slow: false, revealed: false };
         let key = self.enter(Entry {
             started_us: now_us,
             deadline_us: after(now_us, timeouts.head_us),
@@ -365,7 +366,7 @@ impl Flights {
     }
 
     fn arm<'a>(&self, coin: &'a Coin) -> &'a Arm {
-        coin.toss.generation.arm(self.worker, coin.version, coin.forced)
+        coin.toss.generation.arm(self.worker, coin.version, coin.way)
     }
 
     fn ring(&self, coin: &Coin) {

@@ -228,13 +228,22 @@ impl Handle {
     /// Changes the weights of one split; the next request of every worker obeys.
     /// A version that is not named gets none. Answers with the new generation.
     pub fn shift(&self, split: &str, weights: &Weights) -> Result<u64, ShiftError> {
+        self.shift_as(split, weights, self.next_generation())
+    }
+
+    /// A name for the generations of several splits that are shifted together.
+    pub fn next_generation(&self) -> u64 {
+        split::take_id()
+    }
+
+    pub fn shift_as(&self, split: &str, weights: &Weights, generation: u64) -> Result<u64, ShiftError> {
         self.with_split(split, |plan| {
             let knows = |version: &str| plan.cell.versions.iter().any(|(name, _)| name == version);
             match weights.iter().find(|(version, _)| !knows(version)) {
                 Some((version, _)) => {
                     Err(ShiftError::NoVersion { split: split.to_owned(), version: version.to_owned() })
                 }
-                None => Ok(plan.cell.shift(weights)),
+                None => Ok(plan.cell.shift_as(weights, generation)),
             }
         })?
     }

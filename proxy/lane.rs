@@ -174,6 +174,11 @@ impl SplitView {
         }
     }
 
+    /// Of the primary's requests, the share that a trial copies just now.
+    pub fn copied(&self) -> u32 {
+        self.toss().generation.weights.copied()
+    }
+
     /// The generation of now; costs one comparison where it has not changed.
     pub fn toss(&self) -> Rc<Toss> {
         let mut cached = self.toss.borrow_mut();

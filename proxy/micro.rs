@@ -15,6 +15,7 @@ use crate::head::Head;
 use crate::model::Model;
 use crate::model::Role;
 use crate::outcome::Outcome;
+use crate::rewrite::Peer;
 use crate::split;
 use crate::table::Table;
 use crate::tally::Slot;
@@ -51,12 +52,12 @@ impl Routing {
     pub fn choose(&self, times: u64) {
         let plan = &self.table.splits[0];
         let generation = plan.cell.generation.load_full();
+        let peer = Peer::new((std::net::Ipv4Addr::LOCALHOST, 1).into(), None);
         self.with_head(|head| {
             let mut random = 1_u64;
             for _ in 0..times {
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                let choice =
-                    split::choose(&generation, &plan.force, plan.sticky.as_ref(), black_box(head), random);
+                let choice = split::choose(&generation, &plan.rules(), black_box(head), &peer, random);
                 black_box(choice.version);
             }
         });

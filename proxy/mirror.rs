@@ -31,9 +31,11 @@ use crate::outcome::Outcome;
 use crate::outcome::Verdict;
 use crate::pair::Copied;
 use crate::pair::Pair;
+use crate::reading::Way;
 use crate::retry;
 use crate::retry::MAX_TRIES;
 use crate::rewrite;
+use crate::split::Choice;
 use crate::split::point_of;
 use crate::table::RouteId;
 use crate::table::SplitPlan;
@@ -60,12 +62,21 @@ pub fn plan(
     lane: &Lane,
     view: &View,
     split: usize,
-    version: usize,
+    choice: &Choice,
     has_body: Option<Option<u64>>,
 ) -> Option<Copy> {
+    let version = choice.version;
     let SplitPlan { mirror, versions, cell, primary, .. } = &view.table.splits[split];
     let (target, mirror) = mirror.as_ref()?;
-    if *target == version || point_of(lane.random()) >= mirror.parts {
+    let parts = if mirror.on_trial {
+        if version != *primary || choice.way != Way::Tossed {
+            return None;
+        }
+        view.splits[split].copied()
+    } else {
+        mirror.parts
+    };
+    if *target == version || point_of(lane.random()) >= parts {
         return None;
     }
     let shard = versions[version].slot.shard(lane.index);

@@ -222,8 +222,9 @@ pub struct GenerationReading {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ArmReading {
     pub version: String,
-    /// Sent here by rule and not by the coin.
-    pub forced: bool,
+    /// How its requests came here.
+    #[serde(alias = "forced", deserialize_with = "way")]
+    pub way: Way,
     pub dispatched: u64,
     pub ok: u64,
     pub failed: u64,
@@ -241,6 +242,38 @@ pub struct ArmReading {
     /// Ages of `ok` requests, and of requests under way that passed the reveal
     /// mark (these at that age).
     pub latency: Histogram,
+}
+
+/// How a request came to its version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// The coin was tossed by the weights.
+    Tossed,
+    /// A rule named the version.
+    Forced,
+    /// The rules of a trial took it out of the others, and among these the coin
+    /// was tossed by the trial's share.
+    Matched,
+}
+
+impl Way {
+    pub const ALL: [Way; 3] = [Way::Tossed, Way::Forced, Way::Matched];
+}
+
+/// Also as it was written when there were but two ways.
+fn way<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Way, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Word(Way),
+        Forced(bool),
+    }
+    Ok(match Written::deserialize(from)? {
+        Written::Word(way) => way,
+        Written::Forced(true) => Way::Forced,
+        Written::Forced(false) => Way::Tossed,
+    })
 }
 
 impl Reading {

@@ -8,6 +8,7 @@
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod generation;
+mod rule;
 mod sticky;
 mod units;
 
@@ -16,22 +17,20 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
-use http::header::HeaderName;
-
 use crate::clock;
 use crate::head::Head;
-use crate::model::Force;
-use crate::model::ForceOn;
 use crate::model::Role;
 use crate::reading::GenerationReading;
 use crate::reading::PairsReading;
+use crate::reading::Way;
+use crate::rewrite::Peer;
 use crate::tally::Count;
-use crate::text::Pattern;
 use crate::weights::WHOLE;
 use crate::weights::Weights;
+use arc_swap::ArcSwap;
 
-pub use generation::{Arm, Generation, begin_at, next_id};
+pub use generation::{Arm, Generation, begin_at, next_id, take_id};
+pub use rule::{ForceRule, Trial};
 pub use sticky::Compiled as Sticky;
 pub use sticky::point_of;
 use units::Units;
@@ -135,12 +134,12 @@ impl SplitCell {
     }
 
     /// Puts new weights in force for every request from now on.
-    pub fn shift(&self, weights: &Weights) -> u64 {
+    pub fn shift_as(&self, weights: &Weights, id: u64) -> u64 {
         // Locked around the swap, so that no reading misses a generation.
         let mut past = self.past.lock().expect("no holder of this lock panics");
-        let next = Arc::new(Generation::new(weights.clone(), &self.versions, self.workers));
-        let id = next.id;
-        let all_on_one = |weights: &Weights| weights.iter().any(|(_, parts)| parts == WHOLE);
+        let next = Arc::new(Generation::named(id, weights.clone(), &self.versions, self.workers));
+        let all_on_one =
+            |weights: &Weights| weights.matched() == 0 && weights.iter().any(|(_, parts)| parts == WHOLE);
         if all_on_one(&self.generation.load().weights) && !all_on_one(weights) {
             self.units.forget();
         }
@@ -195,66 +194,45 @@ fn passed(mark: &AtomicU64, age_us: u64) -> bool {
     mark != 0 && age_us > mark
 }
 
-/// A rule that names the version outright.
-pub struct ForceRule {
-    on: FieldName,
-    value: Pattern,
-    version: usize,
-}
-
-enum FieldName {
-    Header(HeaderName),
-    Cookie(String),
-}
-
-impl ForceRule {
-    pub fn new(force: &Force, version: usize) -> Result<ForceRule, String> {
-        let on = match &force.on {
-            ForceOn::Header(name) => FieldName::Header(
-                HeaderName::try_from(name.as_str()).map_err(|_| format!("{name:?} is no header name"))?,
-            ),
-            ForceOn::Cookie(name) => FieldName::Cookie(name.clone()),
-        };
-        Ok(ForceRule { on, value: Pattern::new(&force.value)?, version })
-    }
-
-    fn applies(&self, head: &Head<'_>) -> bool {
-        match &self.on {
-            FieldName::Header(name) => head.fields(name).any(|value| self.value.matches(value)),
-            FieldName::Cookie(name) => head.cookie(name).is_some_and(|value| self.value.matches(value)),
-        }
-    }
-}
-
 /// Which version, and how it came about.
 pub struct Choice {
     pub version: usize,
-    pub forced: bool,
+    pub way: Way,
     /// The user, where a user keeps a version; zero where each request is by itself.
     pub unit: u64,
     pub set_cookies: Vec<String>,
 }
 
+/// What a split asks of a request before its weights are.
+pub struct Rules<'a> {
+    pub force: &'a [ForceRule],
+    pub trial: Option<&'a Trial>,
+    pub sticky: Option<&'a Sticky>,
+}
+
 /// `random` is one uniform number, drawn for this request alone.
 pub fn choose(
     generation: &Generation,
-    force: &[ForceRule],
-    sticky: Option<&Sticky>,
+    rules: &Rules<'_>,
     head: &Head<'_>,
+    peer: &Peer,
     random: u64,
 ) -> Choice {
-    if let Some(rule) = force.iter().find(|rule| rule.applies(head)) {
-        return Choice { version: rule.version, forced: true, unit: 0, set_cookies: Vec::new() };
+    if let Some(rule) = rules.force.iter().find(|rule| rule.applies(head, peer)) {
+        return Choice { version: rule.version, way: Way::Forced, unit: 0, set_cookies: Vec::new() };
     }
-    let place = sticky.and_then(|sticky| sticky.place(head, random));
+    let place = rules.sticky.and_then(|sticky| sticky.place(head, random));
     let (point, unit, set_cookie) = match place {
         Some(place) => (point_of(place.unit), place.unit, place.set_cookie),
         None => (point_of(random), 0, None),
     };
-    Choice {
-        version: generation.owner(point),
-        forced: false,
-        unit,
-        set_cookies: set_cookie.into_iter().collect(),
+    let set_cookies = set_cookie.into_iter().collect();
+    let matched = generation.weights.matched();
+    if matched > 0
+        && let Some(trial) = rules.trial.filter(|trial| trial.applies(head, peer))
+    {
+        let version = if point < matched { trial.version } else { generation.primary };
+        return Choice { version, way: Way::Matched, unit, set_cookies };
     }
+    Choice { version: generation.owner(point), way: Way::Tossed, unit, set_cookies }
 }

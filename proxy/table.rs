@@ -9,7 +9,6 @@ mod gates;
 mod host;
 mod listener;
 mod path;
-mod predicate;
 mod versions;
 
 use std::sync::Arc;
@@ -50,17 +49,19 @@ use crate::reply::Reply;
 use crate::retry::Plan;
 use crate::rewrite::Peer;
 use crate::split::ForceRule;
+use crate::split::Rules;
 use crate::split::SplitCell;
 use crate::split::Sticky;
+use crate::split::Trial;
 use crate::tally::Slot;
 use crate::timeouts::Timeouts;
 
 pub use listener::ListenerPlan;
 
+use crate::predicate::Conditions;
 pub use gates::Gates;
 use host::HostIndex;
 use path::PathIndex;
-use predicate::Conditions;
 pub use versions::VersionPlan;
 
 /// Something wrong with a model: where in it, and what.
@@ -154,10 +155,18 @@ pub struct SplitPlan {
     pub versions: Vec<VersionPlan>,
     pub primary: usize,
     pub force: Vec<ForceRule>,
+    pub trial: Option<Trial>,
     pub sticky: Option<Sticky>,
     pub shield: Option<Shield>,
     pub mirror: Option<(usize, Mirror)>,
     pub fallback: bool,
+}
+
+impl SplitPlan {
+    /// What is asked of a request before the coin is tossed.
+    pub fn rules(&self) -> Rules<'_> {
+        Rules { force: &self.force, trial: self.trial.as_ref(), sticky: self.sticky.as_ref() }
+    }
 }
 
 impl Table {
@@ -456,6 +465,14 @@ impl Compiler<'_> {
                 Err(text) => self.problem(format!("{path}.force[{index}]"), text),
             }
         }
+        let trial = split.trial.as_ref().map(|trial| {
+            let version = find(&trial.version).ok_or(format!("there is no version {:?}", trial.version))?;
+            Trial::new(trial, version)
+        });
+        let trial = trial.transpose().unwrap_or_else(|text| {
+            self.problem(format!("{path}.trial"), text);
+            None
+        });
         let sticky = split.sticky.as_ref().map(|sticky| Sticky::new(sticky, &split.name)).transpose();
         let sticky = sticky.unwrap_or_else(|text| {
             self.problem(format!("{path}.sticky"), text);
@@ -483,6 +500,7 @@ impl Compiler<'_> {
             cell: self.cell(split, names),
             versions,
             force,
+            trial,
             sticky,
             shield: split.shield.clone(),
             mirror,

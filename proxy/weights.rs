@@ -1,4 +1,8 @@
 //! The weights of one split, in hundredths of a percent; they always sum to the whole.
+//!
+//! Beside them stand two shares that a rollout moves in the same instant: of the
+//! requests that a trial's rules name, how many obey them, and of the primary's
+//! requests, how many are copied. They are no weights of versions and usually none.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,8 +11,26 @@ pub const WHOLE: u32 = 10_000;
 
 /// Version name and its share, in the order given. Sums to [`WHOLE`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(try_from = "Vec<(String, u32)>", into = "Vec<(String, u32)>")]
-pub struct Weights(Vec<(String, u32)>);
+#[serde(try_from = "Written", into = "Written")]
+pub struct Weights {
+    shares: Vec<(String, u32)>,
+    matched: u32,
+    copied: u32,
+}
+
+/// As text: a list of shares alone where there is nothing beside them.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Alone(Vec<(String, u32)>),
+    Beside {
+        shares: Vec<(String, u32)>,
+        #[serde(default)]
+        matched: u32,
+        #[serde(default)]
+        copied: u32,
+    },
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WeightsError {
@@ -16,6 +38,8 @@ pub enum WeightsError {
     Sum(u32),
     #[error("version {0:?} is given a weight twice")]
     Twice(String),
+    #[error("{} percent is no share", percent(*.0))]
+    Share(u32),
 }
 
 impl Weights {
@@ -29,22 +53,39 @@ impl Weights {
         if sum != WHOLE {
             return Err(WeightsError::Sum(sum));
         }
-        Ok(Weights(shares))
+        Ok(Weights { shares, matched: 0, copied: 0 })
     }
 
     /// All of `parts` to `canary`, the rest to `primary`.
     pub fn pair(primary: &str, canary: &str, parts: u32) -> Weights {
         let parts = parts.min(WHOLE);
-        Weights(vec![(primary.to_owned(), WHOLE - parts), (canary.to_owned(), parts)])
+        let shares = vec![(primary.to_owned(), WHOLE - parts), (canary.to_owned(), parts)];
+        Weights { shares, matched: 0, copied: 0 }
+    }
+
+    /// With a trial under way: so much of what its rules name obeys them, and so
+    /// much of the primary's requests is copied.
+    pub fn on_trial(self, matched: u32, copied: u32) -> Weights {
+        Weights { matched: matched.min(WHOLE), copied: copied.min(WHOLE), ..self }
+    }
+
+    /// Of the requests that a trial's rules name, the share that obeys.
+    pub fn matched(&self) -> u32 {
+        self.matched
+    }
+
+    /// Of the primary's requests, the share that a trial's mirror copies.
+    pub fn copied(&self) -> u32 {
+        self.copied
     }
 
     /// Share of a version; one that is not named has none.
     pub fn of(&self, version: &str) -> u32 {
-        self.0.iter().find(|(name, _)| name == version).map_or(0, |(_, parts)| *parts)
+        self.shares.iter().find(|(name, _)| name == version).map_or(0, |(_, parts)| *parts)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, u32)> {
-        self.0.iter().map(|(name, parts)| (name.as_str(), *parts))
+        self.shares.iter().map(|(name, parts)| (name.as_str(), *parts))
     }
 }
 
@@ -53,22 +94,34 @@ impl Weights {
 impl PartialEq for Weights {
     fn eq(&self, other: &Weights) -> bool {
         let within = |a: &Weights, b: &Weights| a.iter().all(|(version, parts)| b.of(version) == parts);
-        within(self, other) && within(other, self)
+        within(self, other)
+            && within(other, self)
+            && (self.matched, self.copied) == (other.matched, other.copied)
     }
 }
 
 impl Eq for Weights {}
 
-impl TryFrom<Vec<(String, u32)>> for Weights {
+impl TryFrom<Written> for Weights {
     type Error = WeightsError;
-    fn try_from(shares: Vec<(String, u32)>) -> Result<Self, WeightsError> {
-        Weights::new(shares)
+    fn try_from(written: Written) -> Result<Self, WeightsError> {
+        let (shares, matched, copied) = match written {
+            Written::Alone(shares) => (shares, 0, 0),
+            Written::Beside { shares, matched, copied } => (shares, matched, copied),
+        };
+        match [matched, copied].into_iter().find(|share| *share > WHOLE) {
+            Some(share) => Err(WeightsError::Share(share)),
+            None => Ok(Weights::new(shares)?.on_trial(matched, copied)),
+        }
     }
 }
 
-impl From<Weights> for Vec<(String, u32)> {
-    fn from(weights: Weights) -> Self {
-        weights.0
+impl From<Weights> for Written {
+    fn from(Weights { shares, matched, copied }: Weights) -> Self {
+        match (matched, copied) {
+            (0, 0) => Written::Alone(shares),
+            _ => Written::Beside { shares, matched, copied },
+        }
     }
 }
 

@@ -370,7 +370,8 @@ fn combination_intervals_coin_and_mirror_agree() {
         agree("split", tosses.log_e(), case.out);
     }
     for case in cases::<Mirrored>("mirrored", 3) {
-        let pairs = Pairs { canary_only: case.canary_only, primary_only: case.primary_only, neither: 9 };
+        let pairs =
+            Pairs { canary_only: case.canary_only, primary_only: case.primary_only, neither: 9, both: 4 };
         let (tosses, good) = mirrored::asked(&Evidence { pairs, ..Evidence::default() });
         agree("mirrored", failures::factor(tosses[0], 1.0, case.psi), case.out);
         assert_eq!(good, 9 + case.primary_only as i64);
@@ -465,7 +466,7 @@ fn play(case: &RolloutCase) {
         agree(&at, judge.log_relative(View::Capped), decided.log_rel);
         let shown = stage.asked_at(generation.1).next().expect("failures are compared");
         agree(&at, shown.log_e(), decided.log_ni);
-        let is_shown = stage.promotion(generation.1, &past.history) == Promotion::Proved;
+        let is_shown = stage.promotion(generation.1, 1.0) == Promotion::Proved;
         let expected = match (decided.verdict.as_str(), decided.reason.as_str()) {
             ("rollback", "worse") => Verdict::Rollback,
             ("hold", "shared") => Verdict::Hold(Cause::Shared),

@@ -61,6 +61,7 @@ mod smuggling;
 mod slow;
 mod split;
 mod sticky;
+mod strategies;
 mod systemd;
 mod tls;
 mod tls_endpoints;

@@ -210,3 +210,24 @@ fn steps_pass_by_time_alone_where_nothing_has_to_be_shown() {
     assert_eq!(play.renewed, 0, "no cohorts are needed");
     assert_eq!(play.rehearsal.rollout.status(play.rehearsal.now()).promotion_meter, None);
 }
+
+/// A quarter of the requests match, and half of these are the canary's.
+#[test]
+fn a_trial_is_proved_among_those_that_match_before_any_weight() {
+    let trial = |canary: f64| {
+        let step = Step::Trial { matched: 5_000, copied: 0, hold: Duration::from_secs(20) };
+        let mut spec = spec(20, 20, policy(Inconclusive::Wait));
+        spec.steps.insert(0, step);
+        Play::start(spec, 5, steady(1000.0, 0.001, canary))
+    };
+    let mut good = trial(0.001);
+    let proved = good.until(EventKind::Proved, 40.0).expect("2500 canary requests are enough").clone();
+    assert!(proved.text.starts_with("ADVANCE (good enough)"), "{}", proved.text);
+    assert_eq!(good.rehearsal.rollout.status(good.rehearsal.now()).step, 1, "it has passed");
+    assert!(good.renewed > 0, "cohorts are generations");
+    // Too little worse to be rolled back at once, too much to pass.
+    let mut worse = trial(0.012);
+    assert!(worse.until(EventKind::Proved, 60.0).is_none(), "{:?}", worse.events);
+    let parts = worse.rehearsal.weights().of("canary");
+    assert_eq!(parts, 0, "no weight without proof");
+}

@@ -33,7 +33,7 @@ pub async fn show(State(admin): State<Admin>, Path(name): Path<String>) -> Resul
     post, path = "/rollouts/{name}/{command}", tag = "rollouts",
     params(
         ("name" = String, Path, description = "Name of the rollout"),
-        ("command" = String, Path, description = "One of start, promote, abort, pause, resume, retry"),
+        ("command" = String, Path, description = "One of start, promote, skip, abort, rollback, pause, freeze, suspend, resume, retry"),
     ),
     responses(
         (status = 200, body = Detail),
@@ -60,6 +60,10 @@ fn parse(command: &str) -> Option<Command> {
         "pause" => Some(Command::Pause),
         "resume" => Some(Command::Resume),
         "retry" => Some(Command::Retry),
+        "skip" => Some(Command::Skip),
+        "freeze" => Some(Command::Freeze),
+        "suspend" => Some(Command::Suspend),
+        "rollback" => Some(Command::Rollback),
         _ => None,
     }
 }

@@ -119,10 +119,11 @@ impl Message {
 /// How bad it is that this happens.
 fn severity(kind: EventKind) -> Severity {
     match kind {
-        EventKind::RolledBack => Severity::Error,
+        EventKind::RolledBack | EventKind::TurnedBack => Severity::Error,
         EventKind::Halted
         | EventKind::Inconclusive
         | EventKind::Aborted
+        | EventKind::Superseded
         | EventKind::Suspended
         | EventKind::Held
         | EventKind::Waiting => Severity::Warn,
@@ -140,6 +141,7 @@ fn resolves(kind: EventKind) -> bool {
             | EventKind::Probed
             | EventKind::Released
             | EventKind::Promoted
+            | EventKind::Returning
             | EventKind::Baked
     )
 }

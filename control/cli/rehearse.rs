@@ -56,8 +56,7 @@ fn specs(path: &Path, name: Option<&str>) -> anyhow::Result<Vec<Spec>> {
         anyhow::anyhow!("{}", lines.join("\n"))
     })?;
     let wanted = loaded.rollouts.into_iter().filter(|spec| name.is_none_or(|name| spec.name == name));
-    // Nobody is there to be asked: everybody is taken to agree at once.
-    let specs: Vec<Spec> = wanted.map(|spec| Spec { hooks: Vec::new(), ..spec }).collect();
+    let specs: Vec<Spec> = wanted.map(alone).collect();
     anyhow::ensure!(
         !specs.is_empty(),
         "{} has no rollout{}",
@@ -65,6 +64,12 @@ fn specs(path: &Path, name: Option<&str>) -> anyhow::Result<Vec<Spec>> {
         name.map(|name| format!(" {name:?}")).unwrap_or_default()
     );
     Ok(specs)
+}
+
+/// Nobody is there to be asked or waited for: everybody is taken to agree at once,
+/// the hours to allow it, and the end of the bake to be the end.
+fn alone(spec: Spec) -> Spec {
+    Spec { hooks: Vec::new(), after: Vec::new(), at_once: None, hours: None, way_back: None, ..spec }
 }
 
 /// Each `--scenario` is one; what `--scenario rps=50` says alone goes for the

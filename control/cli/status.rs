@@ -26,6 +26,8 @@ const CLEAR: &str = "\x1b[H\x1b[J";
 pub struct Seen {
     pub name: String,
     phase: String,
+    #[serde(default)]
+    doing: String,
     primary: String,
     canary: String,
     step: usize,
@@ -132,6 +134,7 @@ fn show(answer: &Value, status: &Status) -> anyhow::Result<()> {
 pub fn line(seen: &Seen) -> String {
     let place = match seen.step_of() {
         None => String::new(),
+        Some(_) if seen.phase == "promoting" => String::new(),
         Some(place) if seen.is_beyond_steps() => format!(", {place}"),
         Some(place) => format!(", step {place}"),
     };
@@ -166,6 +169,9 @@ fn tables(all: &[Seen], with_tests: bool, width: Option<usize>) -> String {
     }
     text.push('\n');
     for seen in all {
+        if with_tests && !seen.doing.is_empty() {
+            text.push_str(&hanging(&format!(" {}: ", seen.name), &seen.doing, width));
+        }
         let warnings = seen.warnings.iter().map(|warning| format!("warning: {warning}"));
         for said in std::iter::once(seen.says()).chain(warnings) {
             text.push_str(&hanging(&format!(" {}: ", seen.name), &said, width));
@@ -242,6 +248,7 @@ impl Seen {
     fn step_of(&self) -> Option<String> {
         let progress = self.step_progress * 100.0;
         self.active.then(|| match self.is_beyond_steps() {
+            true if self.phase == "promoting" => "way back".to_owned(),
             true => format!("bake ({progress:.0} %)"),
             false => format!("{}/{} ({progress:.0} %)", self.step + 1, self.steps),
         })

@@ -80,7 +80,7 @@ use crate::config::loaded::Loaded;
 use crate::rollout::Spec;
 use site::Site;
 
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 17] = [
     "alerts",
     "providers",
     "listen",
@@ -95,6 +95,7 @@ const FIELDS: [&str; 16] = [
     "services",
     "routes",
     "rollouts",
+    "rolloutsAtOnce",
     "requestHeaders",
     "responseHeaders",
 ];
@@ -117,10 +118,14 @@ pub fn read(root: &Spot) -> Option<Loaded> {
         Some(spot) => services::read(&spot, &listeners, &dns::read(fields.get("dns"), &Dns::default())),
         None => Vec::new(),
     };
+    let at_once = fields.get("rolloutsAtOnce").and_then(|spot| spot.whole(1, 1_000_000));
+    let at_once = at_once.and_then(|most| usize::try_from(most).ok());
     let rollouts = match fields.get("rollouts") {
-        Some(spot) => rollouts::read(&spot, &sites),
+        Some(spot) => rollouts::read(&spot, &sites, at_once),
         None => Vec::new(),
     };
+    rollouts::prepare(&mut sites, &rollouts);
+    let rollouts: Vec<Spec> = rollouts.into_iter().map(|rollout| rollout.spec).collect();
     let providers = providers::read(&fields);
     providers::check(&fields, &providers, &rollouts);
     shield_governed(&mut sites, &rollouts);
@@ -151,7 +156,7 @@ pub fn read(root: &Spot) -> Option<Loaded> {
 /// Users of a service under a rollout are shielded unless the file says otherwise.
 fn shield_governed(sites: &mut [Site], rollouts: &[Spec]) {
     for site in sites.iter_mut().filter(|site| !site.shield_said) {
-        if rollouts.iter().any(|rollout| rollout.split == site.split.name) {
+        if rollouts.iter().any(|rollout| rollout.moves(&site.split.name)) {
             site.split.shield = Some(Shield::default());
         }
     }

@@ -206,9 +206,9 @@ impl Frame {
 
     fn colour(&self) -> Style {
         match self.phase {
-            Phase::Idle | Phase::Running | Phase::Paused => Style::new().cyan(),
+            Phase::Idle | Phase::Queued | Phase::Running | Phase::Paused => Style::new().cyan(),
             Phase::Suspended | Phase::Held => Style::new().yellow(),
-            Phase::Baking | Phase::Succeeded => Style::new().green(),
+            Phase::Baking | Phase::Promoting | Phase::Succeeded => Style::new().green(),
             Phase::RolledBack | Phase::Aborted => Style::new().red(),
         }
     }

@@ -13,7 +13,10 @@ use crate::outside::hook::{Hook, HookType};
 use crate::rollout::{EventKind, Spec};
 
 pub fn tell(courier: &Courier, spec: &Spec, release: &str, standing: &Standing, told: &Told) {
-    let is_over = matches!(told.event.kind, EventKind::Baked | EventKind::RolledBack | EventKind::Aborted);
+    let is_over = matches!(
+        told.event.kind,
+        EventKind::Baked | EventKind::RolledBack | EventKind::Aborted | EventKind::Superseded
+    );
     for hook in &spec.hooks {
         let mut payload = Payload {
             name: spec.name.clone(),
@@ -45,6 +48,7 @@ fn event_type(kind: EventKind) -> &'static str {
         | EventKind::Held
         | EventKind::Halted
         | EventKind::RolledBack
+        | EventKind::TurnedBack
         | EventKind::Aborted
         | EventKind::Refused
         | EventKind::Waiting => "Warning",

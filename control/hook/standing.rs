@@ -60,7 +60,8 @@ impl Standing {
         }
         match self.phase {
             Phase::Idle => "Initialized",
-            Phase::Baking => "Promoting",
+            Phase::Queued => "Waiting",
+            Phase::Baking | Phase::Promoting => "Promoting",
             Phase::Succeeded => "Succeeded",
             Phase::RolledBack | Phase::Aborted => "Failed",
             _ => "Progressing",

@@ -17,6 +17,9 @@ pub struct Evidence {
     /// Mirrored requests of the primary and their copies.
     #[serde(default)]
     pub pairs: Pairs,
+    /// Requests that the coin gave to versions which are not compared.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub others: u64,
 }
 
 /// The same request answered by both versions; who has failed it.
@@ -25,11 +28,39 @@ pub struct Pairs {
     pub canary_only: u64,
     pub primary_only: u64,
     pub neither: u64,
+    #[serde(default)]
+    pub both: u64,
+}
+
+impl Pairs {
+    /// One pair, of which these have failed.
+    pub fn of(primary: bool, canary: bool) -> Pairs {
+        let mut pairs = Pairs::default();
+        match (primary, canary) {
+            (false, false) => pairs.neither = 1,
+            (true, false) => pairs.primary_only = 1,
+            (false, true) => pairs.canary_only = 1,
+            (true, true) => pairs.both = 1,
+        }
+        pairs
+    }
+
+    pub fn all(self) -> u64 {
+        self.canary_only + self.primary_only + self.neither + self.both
+    }
+
+    pub fn add(&mut self, other: Pairs) {
+        self.canary_only += other.canary_only;
+        self.primary_only += other.primary_only;
+        self.neither += other.neither;
+        self.both += other.both;
+    }
 }
 
 impl Evidence {
-    /// What another replica of the proxy has counted. Replicas toss the same coin,
-    /// so generations of one name are one; the order of sums changes nothing.
+    /// What another replica of the proxy, or another split of the rollout, has
+    /// counted. Replicas toss the same coin, so generations of one name are one; the
+    /// order of sums changes nothing.
     pub fn add(&mut self, other: &Evidence) {
         for theirs in &other.generations {
             let same = |mine: &&mut GenerationDelta| mine.id == theirs.id && mine.w == theirs.w;
@@ -45,10 +76,27 @@ impl Evidence {
         self.generations.sort_by_key(|delta| delta.id);
         self.sticky |= other.sticky;
         self.words.extend(other.words.iter().cloned());
-        self.pairs.canary_only += other.pairs.canary_only;
-        self.pairs.primary_only += other.pairs.primary_only;
-        self.pairs.neither += other.pairs.neither;
+        self.pairs.add(other.pairs);
+        self.others += other.others;
     }
+
+    /// The same with the two versions in each other's place. Copies go one way only,
+    /// so pairs are left out.
+    pub fn swapped(&self) -> Evidence {
+        let swap = |delta: &GenerationDelta| GenerationDelta {
+            id: delta.id,
+            w: 1.0 - delta.w,
+            canary: delta.primary.clone(),
+            primary: delta.canary.clone(),
+            canary_forced: ArmDelta::default(),
+        };
+        let generations = self.generations.iter().map(swap).collect();
+        Evidence { generations, sticky: self.sticky, others: self.others, ..Evidence::default() }
+    }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -79,7 +79,7 @@ impl History {
             *count *= keeps;
         }
         self.latency.fade(now);
-        let mut tossed = 0;
+        let mut tossed = evidence.others;
         for delta in &evidence.generations {
             let primary = &delta.primary;
             self.requests += (primary.ok + primary.failed) as f64;

@@ -39,6 +39,7 @@ impl Judge {
         let facts = match (slow && verdict != Verdict::Continue, self.times(history)) {
             (true, Some(times)) => times,
             _ if mirrored && verdict != Verdict::Continue => self.pairs(),
+            _ if self.tally.canary.requests == 0 && self.tally.pairs.all() > 0 => self.pairs(),
             _ => self.failures(),
         };
         let evidence = significant(self.log_e(view).min(TELLABLE).exp());
@@ -47,9 +48,9 @@ impl Judge {
     }
 
     /// How long a clear regression could stay hidden, at the present pace.
-    pub fn forecast(&self, w: f64, history: &History) -> Option<String> {
+    pub fn forecast(&self, w: f64, pace: f64, history: &History) -> Option<String> {
         let (rho, delta) = self.panel.failures()?.limits();
-        let pace = history.requests_per_second();
+        let pace = pace / w;
         if !(w > 0.0 && w < 1.0) || pace <= 0.0 {
             return None;
         }
@@ -80,12 +81,12 @@ impl Judge {
 
     /// What is missing until it may, and how long that takes; then how long a clear
     /// regression could stay hidden.
-    pub fn explain_outlook(&self, outlook: &Outlook, w: f64, history: &History) -> String {
-        let pace = significant(w * history.requests_per_second());
+    pub fn explain_outlook(&self, outlook: &Outlook, w: f64, pace: f64, history: &History) -> String {
+        let rate = significant(pace);
         let check = check_of(outlook);
         let missing = match (outlook.requests, outlook.eta) {
             (Some(requests), Some(eta)) => format!(
-                "at {pace} canary requests/s {check} needs about {} more ({requests} canary requests)",
+                "at {rate} canary requests/s {check} needs about {} more ({requests} canary requests)",
                 span(eta.as_secs_f64())
             ),
             (Some(requests), None) => format!("{check} needs {requests} more canary requests, and none come"),
@@ -94,7 +95,7 @@ impl Judge {
             }
             (None, _) => format!("{check} cannot be passed by what the canary has shown so far"),
         };
-        match self.forecast(w, history) {
+        match self.forecast(w, pace, history) {
             Some(forecast) => format!("{missing}; {forecast}"),
             None => missing,
         }
@@ -114,10 +115,10 @@ impl Judge {
     }
 
     fn pairs(&self) -> String {
-        let Pairs { canary_only, primary_only, neither } = self.tally.pairs;
+        let Pairs { canary_only, primary_only, .. } = self.tally.pairs;
         format!(
             "of {} mirrored requests the canary alone failed {canary_only}, the primary alone {primary_only}",
-            canary_only + primary_only + neither
+            self.tally.pairs.all()
         )
     }
 

@@ -222,7 +222,9 @@ impl Stage {
             self.is_lost = false;
         }
         self.look_for_slowest(history);
-        for delta in &evidence.generations {
+        // Where the canary had no part there is nothing to show. A trial's generation
+        // comes twice: what the trial's rules took, and the rest.
+        for delta in evidence.generations.iter().filter(|delta| delta.w > 0.0) {
             self.count(now, delta);
         }
         while let Some(cohort) = self.open.front()
@@ -265,8 +267,9 @@ impl Stage {
         self.checks.retain(|check| !out(check.kind));
     }
 
-    /// Is it shown, for traffic of which a share `w` is the canary's?
-    pub fn promotion(&self, w: f64, history: &History) -> Promotion {
+    /// Is it shown, for traffic of which a share `w` is the canary's, `pace` requests
+    /// a second?
+    pub fn promotion(&self, w: f64, pace: f64) -> Promotion {
         let mut missing = self.asked_at(w).filter(|check| check.log_e() < self.needed()).peekable();
         if self.asked_at(w).next().is_none() {
             return Promotion::NotAsked;
@@ -274,7 +277,6 @@ impl Stage {
         if missing.peek().is_none() {
             return Promotion::Proved;
         }
-        let pace = w * history.requests_per_second();
         let outlooks = missing.map(|check| self.outlook(check, w, pace));
         let last = outlooks.max_by_key(|outlook| outlook.requests.unwrap_or(u64::MAX));
         last.map_or(Promotion::Proved, Promotion::Undecided)

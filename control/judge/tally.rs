@@ -30,9 +30,7 @@ pub struct Arm {
 
 impl Tally {
     pub fn observe(&mut self, evidence: &Evidence) {
-        self.pairs.canary_only += evidence.pairs.canary_only;
-        self.pairs.primary_only += evidence.pairs.primary_only;
-        self.pairs.neither += evidence.pairs.neither;
+        self.pairs.add(evidence.pairs);
         for delta in &evidence.generations {
             self.canary.add(&delta.canary);
             self.primary.add(&delta.primary);

@@ -53,7 +53,7 @@ fn length(spec: &Spec) -> Duration {
 fn candidates(spec: &Spec) -> Vec<(String, Spec)> {
     let mut found = Vec::new();
     for factor in [2, 5, 10] {
-        found.push((format!("make each weight step last {factor} times as long"), longer(spec, factor)));
+        found.push((format!("make each step last {factor} times as long"), longer(spec, factor)));
         if let Some((text, heavier)) = heavier(spec, factor) {
             found.push((text, heavier));
         }
@@ -64,18 +64,21 @@ fn candidates(spec: &Spec) -> Vec<(String, Spec)> {
 fn longer(spec: &Spec, factor: u32) -> Spec {
     let mut changed = spec.clone();
     for step in &mut changed.steps {
-        if let Step::Weight { hold, .. } = step {
+        if let Step::Weight { hold, .. } | Step::Trial { hold, .. } = step {
             *hold *= factor;
         }
     }
     changed
 }
 
-/// A first step with more traffic, where that is still a canary and not half of
+/// A first weight with more traffic, where that is still a canary and not half of
 /// all users.
 fn heavier(spec: &Spec, factor: u32) -> Option<(String, Spec)> {
     let mut changed = spec.clone();
-    let Some(Step::Weight { parts, .. }) = changed.steps.first_mut() else { return None };
+    let parts = changed.steps.iter_mut().find_map(|step| match step {
+        Step::Weight { parts, .. } => Some(parts),
+        Step::Trial { .. } | Step::Pause { .. } => None,
+    })?;
     let before = *parts;
     *parts = parts.checked_mul(factor).filter(|parts| *parts <= WHOLE / 4)?;
     let text = format!("begin with {} % instead of {} %", percent(*parts), percent(before));

@@ -14,11 +14,13 @@ use super::scenario::Scenario;
 use crate::clock::Moment;
 use crate::judge::evidence::Evidence;
 use crate::judge::evidence::GenerationDelta;
+use crate::judge::evidence::Pairs;
 use crate::rollout::Action;
 use crate::rollout::Command;
 use crate::rollout::Phase;
 use crate::rollout::Rollout;
 use crate::rollout::Spec;
+use serin_proxy::Weights;
 use serin_proxy::weights::WHOLE;
 
 /// Watching the primary before the start.
@@ -65,6 +67,31 @@ pub fn play(spec: &Spec, scenario: &Scenario, seed: u64) -> Run {
     player.run()
 }
 
+/// How the traffic is divided: `compared` of it is the canary's with chance `w`, or
+/// else of whom it is compared with.
+#[derive(Clone, Copy)]
+struct Divided {
+    w: f64,
+    compared: f64,
+}
+
+impl Divided {
+    /// To the canary, and to whom it is compared with.
+    fn arrivals(self, world: World, ms: u64, random: &mut Xoshiro256PlusPlus) -> (u64, u64) {
+        let requests_per_second = world.requests_per_second * self.compared;
+        let world = World { requests_per_second, ..world };
+        crowd::arrivals(&world, self.w, ms as f64 / 1000.0, random)
+    }
+
+    fn others(self, world: World, ms: u64, random: &mut Xoshiro256PlusPlus) -> u64 {
+        if self.compared >= 1.0 {
+            return 0;
+        }
+        let rest = Divided { w: 0.0, compared: 1.0 - self.compared };
+        rest.arrivals(world, ms, random).1
+    }
+}
+
 struct Player<'s> {
     rollout: Rollout,
     scenario: &'s Scenario,
@@ -74,7 +101,7 @@ struct Player<'s> {
     /// Of the primary and of the canary.
     ages: [Ages; 2],
     generation: u64,
-    parts: u32,
+    weights: Weights,
     marks: Marks,
     cost: Cost,
     cut: Option<Cost>,
@@ -87,7 +114,7 @@ impl<'s> Player<'s> {
         let (slow_us, reveal_us) = rollout.marks();
         let ages = Ages::of(scenario.primary());
         Player {
-            parts: rollout.weights().of(&spec.canary),
+            weights: rollout.weights(),
             rollout,
             scenario,
             random: Xoshiro256PlusPlus::seed_from_u64(seed),
@@ -140,9 +167,8 @@ impl<'s> Player<'s> {
     /// A second: one look, or ten where the canary fails. After a shift the rest
     /// of it is drawn anew.
     fn second(&mut self, commands: &[Command]) {
-        let world = self.world();
-        let w = self.share();
-        let (canary, primary) = crowd::arrivals(&world, w, CALM_MS as f64 / 1000.0, &mut self.random);
+        let (world, divided) = (self.world(), self.divided());
+        let (canary, primary) = divided.arrivals(world, CALM_MS, &mut self.random);
         let failed = crowd::binomial(canary, world.canary.failure, &mut self.random);
         if failed == 0 {
             return self.look(CALM_MS, world, (canary, 0), primary, commands);
@@ -163,8 +189,8 @@ impl<'s> Player<'s> {
 
     /// Time passes, and so many requests with it; then one look.
     fn live(&mut self, ms: u64, commands: &[Command]) {
-        let (world, w) = (self.world(), self.share());
-        let (canary, primary) = crowd::arrivals(&world, w, ms as f64 / 1000.0, &mut self.random);
+        let (world, divided) = (self.world(), self.divided());
+        let (canary, primary) = divided.arrivals(world, ms, &mut self.random);
         let failed = crowd::binomial(canary, world.canary.failure, &mut self.random);
         self.look(ms, world, (canary, failed), primary, commands);
     }
@@ -178,7 +204,7 @@ impl<'s> Player<'s> {
         commands: &[Command],
     ) {
         self.now = self.now.after(Duration::from_millis(ms));
-        let w = self.share();
+        let divided = self.divided();
         let primary_failed = crowd::binomial(primary, world.primary.failure, &mut self.random);
         for (ages, version) in self.ages.iter_mut().zip([world.primary, world.canary]) {
             if !ages.is_of(version) {
@@ -187,13 +213,14 @@ impl<'s> Player<'s> {
         }
         let delta = GenerationDelta {
             id: self.generation,
-            w,
+            w: divided.w,
             canary: crowd::counted(canary, failed, &self.ages[1], self.marks, &mut self.random),
             primary: crowd::counted(primary, primary_failed, &self.ages[0], self.marks, &mut self.random),
             ..GenerationDelta::default()
         };
         self.pay(ms, canary, failed);
-        let evidence = Evidence { generations: vec![delta], ..Evidence::default() };
+        let mut evidence = Evidence { generations: vec![delta], ..Evidence::default() };
+        self.count_others(&mut evidence, world, ms, primary);
         for action in self.rollout.step(self.now, &evidence, commands) {
             self.act(&action);
         }
@@ -214,13 +241,12 @@ impl<'s> Player<'s> {
 
     fn act(&mut self, action: &Action) {
         match action {
-            Action::Shift { weights } => {
-                let parts = weights.of(&self.rollout.spec().canary);
-                if parts < self.parts && self.cut.is_none() && self.started.is_some() {
+            Action::Shift { weights, .. } => {
+                if self.is_less(weights) && self.cut.is_none() && self.started.is_some() {
                     self.cut = Some(self.cost);
                 }
-                if parts != self.parts {
-                    self.parts = parts;
+                if *weights != self.weights {
+                    self.weights = weights.clone();
                     self.generation += 1;
                 }
             }
@@ -232,8 +258,50 @@ impl<'s> Player<'s> {
         }
     }
 
-    fn share(&self) -> f64 {
-        f64::from(self.parts) / f64::from(WHOLE)
+    fn divided(&self) -> Divided {
+        let whole = f64::from(WHOLE);
+        let spec = self.rollout.spec();
+        let (parts, matched) = (self.weights.of(&spec.canary), self.weights.matched());
+        if parts == 0 && matched > 0 {
+            return Divided { w: f64::from(matched) / whole, compared: self.scenario.matching };
+        }
+        let baseline = spec.baseline.as_ref().map_or(0, |baseline| self.weights.of(baseline));
+        let both = if baseline > 0 { parts + baseline } else { WHOLE };
+        Divided { w: f64::from(parts) / f64::from(both), compared: f64::from(both) / whole }
+    }
+
+    /// Requests that no rule names, or that go to versions which are not compared;
+    /// and the copies of the primary's.
+    fn count_others(&mut self, evidence: &mut Evidence, world: World, ms: u64, primary: u64) {
+        let divided = self.divided();
+        let others = divided.others(world, ms, &mut self.random);
+        let is_trial = self.weights.matched() > 0;
+        if is_trial && others > 0 {
+            let failed = crowd::binomial(others, world.primary.failure, &mut self.random);
+            evidence.generations.push(GenerationDelta {
+                id: self.generation,
+                primary: crowd::counted(others, failed, &self.ages[0], self.marks, &mut self.random),
+                ..GenerationDelta::default()
+            });
+        } else {
+            evidence.others = others;
+        }
+        let tossed = if is_trial { others } else { primary };
+        let copied = f64::from(self.weights.copied()) / f64::from(WHOLE);
+        let copies = crowd::binomial(tossed, copied, &mut self.random);
+        let canary = crowd::binomial(copies, world.canary.failure, &mut self.random);
+        let both = crowd::binomial(canary, world.primary.failure, &mut self.random);
+        let primary_only = crowd::binomial(copies - canary, world.primary.failure, &mut self.random);
+        evidence.pairs =
+            Pairs { canary_only: canary - both, primary_only, neither: copies - canary - primary_only, both };
+    }
+
+    /// Would the canary get less, and no more in any other way?
+    fn is_less(&self, weights: &Weights) -> bool {
+        let canary = &self.rollout.spec().canary;
+        let of = |weights: &Weights| [weights.of(canary), weights.matched(), weights.copied()];
+        let (now, then) = (of(&self.weights), of(weights));
+        now != then && now.iter().zip(then).all(|(now, then)| then <= *now)
     }
 
     /// Before the start the canary has no traffic and is like the primary.

@@ -20,6 +20,8 @@ pub struct Scenario {
     pub latency: f64,
     /// The same for its p99 alone; the median stays.
     pub tail: f64,
+    /// Share of requests that a trial's rules match.
+    pub matching: f64,
     /// How long after the start the canary begins to differ.
     pub onset: Duration,
 }
@@ -34,6 +36,7 @@ impl Default for Scenario {
             errors: None,
             latency: 1.0,
             tail: 1.0,
+            matching: 0.1,
             onset: Duration::ZERO,
         }
     }
@@ -42,7 +45,7 @@ impl Default for Scenario {
 /// The standard normal distribution's 99th percentile.
 const Z99: f64 = 2.326_347_874_040_841;
 
-const WORDS: &str = "rps, baseline, p50, p99, errors, latency, tail and onset";
+const WORDS: &str = "rps, baseline, p50, p99, errors, latency, tail, matching and onset";
 
 impl Scenario {
     /// Changes what the words say and leaves the rest. Errors name the word.
@@ -62,6 +65,7 @@ impl Scenario {
                 "p99" => scenario.p99_ms = millis(value).ok_or_else(|| wrong("a duration"))?,
                 "latency" => scenario.latency = times(value).ok_or_else(|| wrong("a factor such as x1.5"))?,
                 "tail" => scenario.tail = times(value).ok_or_else(|| wrong("a factor such as x2"))?,
+                "matching" => scenario.matching = share(value).ok_or_else(|| wrong("a percentage"))?,
                 "onset" => scenario.onset = duration(value).ok_or_else(|| wrong("a duration"))?,
                 other => return Err(format!("{other:?} is unknown; there are {WORDS}")),
             }

@@ -20,13 +20,20 @@ impl Rollout {
         let planned = self.spec.planned();
         let terms = self.state.terms.checks.as_ref();
         self.state.checks = terms.map(|terms| Checks::new(terms, planned, before.as_ref(), now));
-        self.begin_checks_of_step();
+    }
+
+    /// Those that judge this release, once they do.
+    pub(super) fn checks(&self) -> Option<&Checks> {
+        self.state.checks.as_ref().filter(|_| self.state.judge.is_some())
     }
 
     /// The step that was come to is one of its own for them.
     pub(super) fn begin_checks_of_step(&mut self) {
         let Place::Step(at) = self.state.place else { return };
-        if let (Some(Step::Weight { hold, .. }), Some(checks)) =
+        if self.checks().is_none() {
+            return;
+        }
+        if let (Some(Step::Weight { hold, .. } | Step::Trial { hold, .. }), Some(checks)) =
             (self.spec.steps.get(at), &mut self.state.checks)
         {
             checks.arrive(*hold);
@@ -35,11 +42,12 @@ impl Rollout {
 
     /// Whether they are asked in place of our own judge.
     pub(super) fn is_judged_by_checks(&self) -> bool {
-        self.state.checks.is_some() && self.state.place.is_active()
+        self.checks().is_some() && self.state.place.is_active()
     }
 
     pub(super) fn consult(&mut self, now: Moment, evidence: &Evidence, events: &mut Vec<Event>) {
-        if !matches!(self.state.place, Place::Step(_)) {
+        let judges = matches!(self.state.place, Place::Step(_)) && self.checks().is_some();
+        if !judges || self.state.frozen {
             return;
         }
         let Some(checks) = &mut self.state.checks else { return };
@@ -60,12 +68,12 @@ impl Rollout {
 
     /// Time is no matter where each passed check is a step.
     pub(super) fn is_paced_by_checks(&self) -> bool {
-        self.state.checks.as_ref().is_some_and(Checks::paces)
+        self.checks().is_some_and(Checks::paces)
     }
 
     pub(super) fn checks_let_pass(&self, at: usize) -> bool {
-        let Some(checks) = &self.state.checks else { return true };
-        let weighs = matches!(self.spec.steps.get(at), Some(Step::Weight { .. }));
+        let Some(checks) = self.checks() else { return true };
+        let weighs = matches!(self.spec.steps.get(at), Some(Step::Weight { .. } | Step::Trial { .. }));
         let is_last = at + 1 >= self.spec.steps.len();
         (!weighs || checks.lets_step_pass()) && (!is_last || checks.lets_promote())
     }

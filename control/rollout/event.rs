@@ -21,6 +21,7 @@ pub struct Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
+    Queued,
     Started,
     Step,
     Paused,
@@ -39,6 +40,16 @@ pub enum EventKind {
     Inconclusive,
     Promoted,
     Baked,
+    /// The canary is good for good, and the primary is to become it.
+    HandedOver,
+    /// Traffic goes back to the primary, or a further portion of it.
+    Returning,
+    /// The primary was worse with the new version: all traffic to the canary.
+    TurnedBack,
+    /// The old version is needed no more.
+    Retired,
+    /// Another release came while this one was under way.
+    Superseded,
     RolledBack,
     Aborted,
     Refused,

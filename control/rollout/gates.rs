@@ -10,12 +10,12 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use super::EventKind;
+use super::Flow;
 use super::Rollout;
 use super::event::Event;
 use super::phase::Place;
 use super::spec::Step;
 use crate::clock::Moment;
-use crate::judge::Verdict;
 use crate::outside::hook::Answer;
 use crate::outside::hook::HookType;
 use crate::outside::hook::Word;
@@ -49,9 +49,8 @@ impl Rollout {
         if !self.has_hook(HookType::ConfirmRollout) && !self.has_hook(HookType::PreRollout) {
             return false;
         }
-        self.state.judge = None;
-        self.state.verdict = Verdict::Continue;
-        self.end(Place::Step(0), 0, now, String::new());
+        self.forget_the_last();
+        self.end(Place::Step(0), Flow::NONE, now, String::new());
         self.state.gates.opening = true;
         // Nobody has been asked yet, so this tells whom it waits for.
         self.may_rise(now, events);
@@ -78,7 +77,7 @@ impl Rollout {
     /// Takes in what came.
     pub(super) fn hear(&mut self, now: Moment, words: &[Word], events: &mut Vec<Event>) {
         for word in words {
-            if !matches!(self.state.place, Place::Step(_) | Place::Bake) {
+            if self.state.frozen || !matches!(self.state.place, Place::Step(_) | Place::Bake) {
                 return;
             }
             match (word.on, word.answer) {
@@ -116,7 +115,8 @@ impl Rollout {
     /// missing, tells once whom it waits for.
     pub(super) fn may_rise(&mut self, now: Moment, events: &mut Vec<Event>) -> bool {
         let is_open = |on: &HookType| self.state.gates.answers.get(on) == Some(&Answer::Open);
-        if !self.is_opening() && self.has_hook(HookType::Rollout) && !is_open(&HookType::Rollout) {
+        let checks = self.has_hook(HookType::Rollout) && !self.spec.skip_analysis;
+        if !self.is_opening() && checks && !is_open(&HookType::Rollout) {
             return false;
         }
         let needed = self.needed();
@@ -221,6 +221,7 @@ mod tests {
                 bake: Duration::from_secs(600),
                 analysis: Analysis { promotion: None, ..Analysis::default() },
                 hooks: asked.iter().copied().map(hook).collect(),
+                ..Spec::default()
             });
             World { rollout, now: Moment(5_000), generation: 1, told: Vec::new() }
         }
@@ -320,6 +321,33 @@ mod tests {
         assert_eq!((world.percent(), world.rollout.phase()), (50, Phase::Paused));
         world.step(&[], &[Command::Resume]);
         assert_eq!(world.percent(), 100);
+    }
+
+    #[test]
+    fn a_trial_and_skipped_analysis_ask_as_weights_do() {
+        let trial = Step::Trial { matched: WHOLE, copied: 0, hold: Duration::from_secs(1) };
+        let mut world = World::new(&[HookType::ConfirmTrafficIncrease, HookType::ConfirmPromotion]);
+        let spec = Spec { steps: vec![trial], ..world.rollout.spec().clone() };
+        world.rollout = Rollout::new(Spec {
+            analysis: Analysis { min_requests: 0, ..spec.analysis.clone() },
+            ..spec.clone()
+        });
+        world.step(&[], &[Command::Start]);
+        world.wait(30);
+        assert_eq!((world.percent(), world.rollout.phase()), (0, Phase::Paused));
+        world.say(HookType::ConfirmTrafficIncrease, Answer::Open);
+        world.say(HookType::ConfirmPromotion, Answer::Open);
+        assert_eq!((world.percent(), world.rollout.phase()), (100, Phase::Baking));
+
+        let mut world =
+            World::new(&[HookType::ConfirmRollout, HookType::Rollout, HookType::ConfirmPromotion]);
+        world.rollout = Rollout::new(Spec { skip_analysis: true, ..world.rollout.spec().clone() });
+        world.step(&[], &[Command::Start]);
+        world.say(HookType::ConfirmRollout, Answer::Open);
+        world.wait(30);
+        assert_eq!((world.percent(), world.rollout.waiting()), (0, &[HookType::ConfirmPromotion][..]));
+        world.say(HookType::ConfirmPromotion, Answer::Open);
+        assert_eq!((world.percent(), world.rollout.phase()), (100, Phase::Baking));
     }
 
     #[test]

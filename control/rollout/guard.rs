@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::Command;
 use super::EventKind;
+use super::Flow;
 use super::Rollout;
 use super::event::Event;
 use super::phase::Place;
@@ -27,13 +28,22 @@ use serin_proxy::weights::WHOLE;
 pub(super) struct Guard {
     pub why: Why,
     pub parts: u32,
+    /// The same for requests that a trial's rules name.
+    #[serde(default = "whole")]
+    pub matched: u32,
     pub elapsed_ms: u64,
+}
+
+fn whole() -> u32 {
+    WHOLE
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Why {
     Suspicion,
+    /// An operator asked for no more than a trickle.
+    Hand,
     Hold(Cause),
     /// Proof did not come in time, and somebody has to decide.
     Unproved,
@@ -46,6 +56,12 @@ const RELEASE: f64 = 10.0;
 impl Rollout {
     /// Asks the judge and does what follows.
     pub(super) fn heed(&mut self, now: Moment, passed: Duration, events: &mut Vec<Event>) {
+        if self.state.place == Place::Return {
+            if !self.state.frozen {
+                self.heed_return(now, events);
+            }
+            return;
+        }
         if self.is_judged_by_checks() {
             return;
         }
@@ -61,6 +77,9 @@ impl Rollout {
             guard.elapsed_ms += passed.as_millis() as u64;
         }
         let why = self.state.guard.map(|guard| guard.why);
+        if self.state.frozen || (why == Some(Why::Hand) && verdict != Verdict::Rollback) {
+            return;
+        }
         match verdict {
             Verdict::Rollback => self.roll_back(now, self.explain(), events),
             Verdict::Hold(cause) if why == Some(Why::Hold(cause)) => {
@@ -80,13 +99,13 @@ impl Rollout {
                     self.go_on(now, EventKind::Released, "the evidence has receded", events)
                 }
                 Some(Why::Unproved) => self.end_hold_by_proof(now, events),
-                None => {}
+                Some(Why::Hand) | None => {}
             },
         }
     }
 
     pub(super) fn roll_back(&mut self, now: Moment, why: String, events: &mut Vec<Event>) {
-        self.end(Place::RolledBack, 0, now, why.clone());
+        self.end(Place::RolledBack, Flow::NONE, now, why.clone());
         self.tell(now, EventKind::RolledBack, why, events);
     }
 
@@ -94,15 +113,18 @@ impl Rollout {
     /// were written. Whether there was anything to do: only what is lower counts.
     pub fn fall_again(&mut self, now: Moment, kind: EventKind, parts: u32) -> bool {
         let active = self.state.place.is_active();
-        if parts >= self.parts() || active == (kind == EventKind::Started) {
+        let Flow { parts: present, matched, copied } = self.flow();
+        // The end of a trial is no lower weight, but the end of all that it gave.
+        let ends = matches!(kind, EventKind::RolledBack | EventKind::Aborted) && matched + copied > 0;
+        if (parts >= present && !ends) || active == (kind == EventKind::Started) {
             return false;
         }
         let why = |what: &str| {
             format!("{what} right before the process was killed; the reasons were not written yet")
         };
         match kind {
-            EventKind::RolledBack => self.end(Place::RolledBack, 0, now, why("rolled back")),
-            EventKind::Aborted => self.end(Place::Aborted, 0, now, why("aborted")),
+            EventKind::RolledBack => self.end(Place::RolledBack, Flow::NONE, now, why("rolled back")),
+            EventKind::Aborted => self.end(Place::Aborted, Flow::NONE, now, why("aborted")),
             EventKind::Started => self.obey(now, Command::Start, &mut Vec::new()),
             EventKind::Suspended => {
                 if let Some(judge) = &mut self.state.judge {
@@ -124,22 +146,42 @@ impl Rollout {
             judge.begin_stage_again(now, &state.history);
         }
         let percent = serin_proxy::weights::percent(self.parts());
-        self.tell(now, kind, format!("{why}: going on with {percent} % to the canary"), events);
+        let share = match self.state.parts {
+            0 => self.on_trial(),
+            _ => format!("{percent} % to the canary"),
+        };
+        self.tell(now, kind, format!("{why}: going on with {share}"), events);
     }
 
     fn suspend(&mut self, now: Moment, events: &mut Vec<Event>) {
-        let parts = self.trickle();
-        if parts == self.parts()
+        if !self.slow_down(Why::Suspicion)
             && let Some(judge) = &mut self.state.judge
         {
             judge.probe_same_generation();
         }
-        self.stop(Why::Suspicion, parts);
         self.tell(now, EventKind::Suspended, self.explain(), events);
     }
 
+    /// To a trickle; answers with whether that is less than before.
+    pub(super) fn slow_down(&mut self, why: Why) -> bool {
+        let before = self.flow();
+        let (parts, matched) = (self.trickle(), self.matched_trickle());
+        self.state.guard = Some(Guard { why, parts, matched, elapsed_ms: 0 });
+        self.flow() != before
+    }
+
     pub(super) fn stop(&mut self, why: Why, parts: u32) {
-        self.state.guard = Some(Guard { why, parts, elapsed_ms: 0 });
+        let matched = self.flow().matched;
+        self.state.guard = Some(Guard { why, parts, matched, elapsed_ms: 0 });
+    }
+
+    /// The same of what a trial's rules name, whose pace this place has shown.
+    fn matched_trickle(&self) -> u32 {
+        let most = self.flow().matched;
+        let seconds = self.state.elapsed_ms.max(1_000) as f64 / 1_000.0;
+        let pace = (self.state.ended.max(1) as f64 / seconds) * f64::from(WHOLE) / f64::from(most.max(1));
+        let parts = (self.spec.analysis.trickle_per_second / pace * f64::from(WHOLE)) as u32;
+        parts.max(1).min(most)
     }
 
     /// A few canary requests per second of what there is; never none, never more
@@ -177,7 +219,7 @@ impl Rollout {
 
     /// The judge's sentence of now.
     pub(super) fn explain(&self) -> String {
-        if let Some(checks) = &self.state.checks {
+        if let Some(checks) = self.checks() {
             return checks.sentence();
         }
         let judge = self.state.judge.as_ref();

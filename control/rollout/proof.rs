@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::EventKind;
+use super::Flow;
 use super::Rollout;
 use super::event::Event;
 use super::guard::Why;
@@ -37,7 +38,7 @@ impl Rollout {
         let state = &self.state;
         match &state.judge {
             Some(judge) if matches!(state.place, Place::Step(_)) => {
-                judge.promotion(self.share(), &state.history)
+                judge.promotion(self.share(), self.pace())
             }
             _ => Promotion::NotAsked,
         }
@@ -46,7 +47,7 @@ impl Rollout {
     /// Generations are renewed only where something is to be shown of them.
     pub(super) fn renews(&mut self, now: Moment) -> bool {
         let state = &mut self.state;
-        let climbs = matches!(state.place, Place::Step(_)) && state.parts > 0;
+        let climbs = matches!(state.place, Place::Step(_)) && state.parts + state.matched > 0;
         match state.judge.as_mut().filter(|judge| climbs && judge.wants_cohort(now)) {
             Some(judge) => {
                 judge.cohort_is_asked(now);
@@ -59,7 +60,7 @@ impl Rollout {
     /// What is missing, in words.
     pub(super) fn explain_outlook(&self, outlook: &Outlook) -> String {
         let state = &self.state;
-        let say = |judge: &Judge| judge.explain_outlook(outlook, self.share(), &state.history);
+        let say = |judge: &Judge| judge.explain_outlook(outlook, self.share(), self.pace(), &state.history);
         state.judge.as_ref().map_or_else(String::new, say)
     }
 
@@ -78,9 +79,19 @@ impl Rollout {
         self.go_on(now, EventKind::Released, "hold lifted by command, the step begins again", events);
     }
 
-    /// The canary's share of the traffic.
+    /// The canary's share of the traffic that it has with whom it is compared.
     pub(super) fn share(&self) -> f64 {
-        f64::from(self.parts()) / f64::from(WHOLE)
+        let Flow { parts, matched, .. } = self.flow();
+        if parts > 0 { self.coin_of(parts) } else { f64::from(matched) / f64::from(WHOLE) }
+    }
+
+    /// Canary requests per second. Of those that match, as this place has shown it.
+    pub(super) fn pace(&self) -> f64 {
+        let parts = self.parts();
+        if parts > 0 || self.state.matched == 0 {
+            return f64::from(parts) / f64::from(WHOLE) * self.state.history.requests_per_second();
+        }
+        self.state.ended as f64 * 1_000.0 / self.state.elapsed_ms.max(1_000) as f64
     }
 
     /// A pause goes on at the weight before it and lets more be shown of it.

@@ -23,6 +23,8 @@ pub struct Status {
     pub primary: String,
     pub canary: String,
     pub phase: Phase,
+    /// What is done with the traffic in this place, in plain words.
+    pub doing: String,
     /// Index into the spec's steps while running, and how many there are.
     pub step: usize,
     pub steps: usize,
@@ -112,13 +114,14 @@ impl Rollout {
             primary: self.spec.primary.clone(),
             canary: self.spec.canary.clone(),
             phase: self.phase(),
+            doing: self.doing(now),
             step: self.step_number(),
             steps: self.spec.steps.len(),
             step_progress: self.step_progress(now),
             waiting: self.waiting().to_vec(),
             canary_parts: self.parts(),
             since: state.since,
-            sentence: self.sentence(),
+            sentence: self.sentence(now),
             rollback_meter: self.rollback_meter(),
             promotion_meter: self.promotion_meter(),
             requests_needed: outlook.and_then(|outlook| outlook.requests),
@@ -169,8 +172,8 @@ impl Rollout {
     pub fn step_number(&self) -> usize {
         match self.state.place {
             Place::Step(at) => at,
-            Place::Bake | Place::Succeeded => self.spec.steps.len(),
-            Place::Idle | Place::RolledBack | Place::Aborted => 0,
+            Place::Bake | Place::Handover | Place::Return | Place::Succeeded => self.spec.steps.len(),
+            Place::Idle | Place::Queued | Place::RolledBack | Place::Aborted => 0,
         }
     }
 
@@ -184,16 +187,52 @@ impl Rollout {
         if lasts.is_zero() { 1.0 } else { (passed / lasts.as_millis() as f64).min(1.0) }
     }
 
-    fn sentence(&self) -> String {
+    fn doing(&self, now: Moment) -> String {
+        let state = &self.state;
+        match state.place {
+            Place::Idle => "nothing yet".to_owned(),
+            Place::Queued => self.waits_for(now),
+            Place::Step(_) => self.describe(),
+            Place::Bake => format!("all traffic to the canary, watched over for {:?}", self.spec.bake),
+            Place::Handover => "all traffic to the canary until the primary has its version".to_owned(),
+            Place::Return => self.returned(),
+            Place::Succeeded if state.old_kept && !self.spec.keep_old.is_zero() => {
+                let left = self.spec.keep_old.saturating_sub(now.since(state.since)).as_secs();
+                format!("the old version is kept for another {left} s; `rollback` brings it back at once")
+            }
+            Place::Succeeded | Place::RolledBack | Place::Aborted => "nothing more".to_owned(),
+        }
+    }
+
+    fn sentence(&self, now: Moment) -> String {
         let state = &self.state;
         let Some(judge) = state.judge.as_ref().filter(|_| state.place.is_active()) else {
             return match state.place {
+                Place::Queued => format!("queued: {}", self.waits_for(now)),
+                Place::Handover => self.awaited(),
+                Place::Step(_) if self.is_opening() => match self.waits_for_words() {
+                    Some(waits) => waits,
+                    None => self.waits_for(now),
+                },
+                Place::Step(_) if self.spec.skip_analysis => "not judged: analysis is skipped".to_owned(),
+                Place::Step(_) if state.judge.is_none() => {
+                    format!("not judged before step {}", self.spec.judged_from + 1)
+                }
+                Place::Bake => "not judged: analysis was skipped".to_owned(),
                 Place::Idle => format!("idle: all traffic goes to {}", self.spec.primary),
-                _ if self.is_opening() => self.waits_for_words().unwrap_or_default(),
                 _ => state.last_words.clone(),
             };
         };
-        let mut sentence = self.explain();
+        let mut sentence = match state.place {
+            Place::Return => format!("{}; nothing against it", self.returned()),
+            _ => self.explain(),
+        };
+        if state.frozen {
+            sentence.push_str("; frozen: nothing moves");
+        }
+        if !self.is_open(now) && state.place != Place::Return {
+            sentence.push_str(&format!("; {}", self.waits_for(now)));
+        }
         if let Some(waits) = self.waits_for_words() {
             sentence.push_str(&format!("; {waits}"));
         }
@@ -223,7 +262,7 @@ impl Rollout {
         match self.promotion() {
             Promotion::Undecided(outlook) => Some(self.explain_outlook(&outlook)),
             Promotion::Proved => Some("good enough for the next step".to_owned()),
-            Promotion::NotAsked => judge.forecast(self.share(), &self.state.history),
+            Promotion::NotAsked => judge.forecast(self.share(), self.pace(), &self.state.history),
         }
     }
 

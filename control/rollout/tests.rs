@@ -78,7 +78,7 @@ impl World {
         self.now = self.now.after(Duration::from_millis(100));
         for action in self.rollout.step(self.now, evidence, commands) {
             match action {
-                Action::Shift { weights } => {
+                Action::Shift { weights, .. } => {
                     self.parts = weights.of("new");
                     self.generation += 1;
                 }
@@ -435,3 +435,5 @@ fn pinned_users_are_warned_about() {
     world.step(&Evidence { sticky: true, ..Evidence::default() }, &[]);
     assert!(world.rollout.status(world.now).warnings[0].contains("per user"));
 }
+
+mod strategies;

@@ -45,8 +45,11 @@ impl Tick {
         let mut resumed = Vec::new();
         for governed in &mut self.fleet.rollouts {
             if std::mem::take(&mut governed.withheld) {
-                let (split, weights) = (governed.spec().split.clone(), governed.rollout.weights());
-                super::put_in_force(&self.handle, &split, &weights, tokio::time::Instant::now());
+                let generation = self.handle.next_generation();
+                for (split, weights) in governed.rollout.all_weights() {
+                    let now = tokio::time::Instant::now();
+                    super::put_in_force(&self.handle, &split, &weights, generation, now);
+                }
             }
             if std::mem::take(&mut governed.paused_by_us) && governed.phase() == Phase::Paused {
                 resumed.push(governed.spec().name.clone());

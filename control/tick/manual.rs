@@ -8,7 +8,7 @@ use serin_proxy::weights::{WHOLE, percent};
 use super::Tick;
 use super::ask::Refusal;
 use super::view::{SplitView, unknown};
-use crate::act::{self, Shift};
+use crate::act;
 use crate::journal::{Entry, Manual};
 
 impl Tick {
@@ -40,10 +40,7 @@ impl Tick {
         let live = reading.splits.iter().find(|reading| reading.split == split);
         let in_force = live.map(|live| live.weights.clone());
         let rises = in_force.as_ref().is_none_or(|in_force| {
-            versions
-                .iter()
-                .skip(1)
-                .any(|version| matches!(act::shift(version, in_force, &weights), Some(Shift::Rise(_))))
+            versions.iter().skip(1).any(|version| act::rises(version, in_force, &weights))
         });
         if !rises {
             self.shift(split, &weights)?;

@@ -10,7 +10,9 @@ use crate::certificates;
 use crate::config;
 use crate::config::problem::Problem;
 use crate::config::{Files, Loaded};
+use crate::fleet::Governed;
 use crate::journal::Entry;
+use crate::rollout::{Command, Event, EventKind};
 use crate::source;
 use crate::source::Change;
 
@@ -66,14 +68,31 @@ impl Tick {
         self.metrics = loaded.metrics.clone();
         self.mark_all();
         self.record_adopted(&adopted.dropped, &adopted.changed);
-        self.accept(&loaded)
+        let reload = self.accept(&loaded);
+        self.succeed_the_last(adopted.superseded);
+        reload
+    }
+
+    /// Tells of rollouts whose release is gone, and starts those of new releases
+    /// that are to start by themselves.
+    pub(super) fn succeed_the_last(&mut self, superseded: Vec<String>) {
+        for rollout in superseded {
+            let text = "another release came while this one was under way: it ends here".to_owned();
+            let event =
+                Event { at: self.clock.now(), rollout, kind: EventKind::Superseded, text, canary_parts: 0 };
+            self.tell(event, None);
+        }
+        for name in self.fleet.take_due() {
+            tracing::info!(rollout = name, "a new release starts by itself");
+            self.evaluate(Some((&name, Command::Start)));
+        }
     }
 
     /// Tells the proxy of every rollout's ages anew.
     pub(super) fn mark_all(&self) {
         for governed in &self.fleet.rollouts {
             let (slow_us, reveal_us) = governed.rollout.marks();
-            mark(&self.handle, &governed.spec().split, Marks { slow_us, reveal_us });
+            mark(&self.handle, governed, Marks { slow_us, reveal_us });
         }
     }
 
@@ -125,8 +144,10 @@ impl Tick {
     }
 }
 
-pub(super) fn mark(handle: &Handle, split: &str, marks: Marks) {
-    if let Err(cause) = handle.mark(split, marks) {
-        tracing::error!(split, %cause, "ages are not marked");
+pub(super) fn mark(handle: &Handle, governed: &Governed, marks: Marks) {
+    for site in governed.spec().sites() {
+        if let Err(cause) = handle.mark(&site.split, marks) {
+            tracing::error!(split = site.split, %cause, "ages are not marked");
+        }
     }
 }

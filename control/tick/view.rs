@@ -82,7 +82,7 @@ pub struct Reloads {
 /// The meters of a rollout as they were told last.
 pub struct Known {
     at: Moment,
-    state: Option<State>,
+    states: Vec<Option<State>>,
     meters: Meters,
 }
 
@@ -112,17 +112,7 @@ pub struct Dump {
 }
 
 /// Every phase, in the order that a rollout meets them.
-pub const PHASES: [Phase; 9] = [
-    Phase::Idle,
-    Phase::Running,
-    Phase::Paused,
-    Phase::Suspended,
-    Phase::Held,
-    Phase::Baking,
-    Phase::Succeeded,
-    Phase::RolledBack,
-    Phase::Aborted,
-];
+pub const PHASES: [Phase; 11] = Phase::ALL;
 
 /// A phase as JSON and metrics write it.
 pub fn phase_word(phase: Phase) -> &'static str {
@@ -134,7 +124,12 @@ pub fn phase_word(phase: Phase) -> &'static str {
 
 impl Tick {
     pub(super) fn detail(&self, governed: &Governed, reading: &Reading, now: Moment) -> Detail {
-        let status = governed.rollout.status(now);
+        let mut status = governed.rollout.status(now);
+        if status.phase == Phase::Queued
+            && let Some(why) = self.fleet.waits_for(&status.name)
+        {
+            status.sentence = format!("queued: {why}");
+        }
         let split = reading.splits.iter().find(|split| split.split == status.split);
         Detail {
             active: governed.is_active(),
@@ -192,17 +187,17 @@ impl Tick {
         self.meters.resize_with(self.fleet.rollouts.len(), || None);
         let rollouts = self.fleet.rollouts.iter().zip(&mut self.meters);
         let of = |(governed, known): (&Governed, &mut Option<Known>)| {
-            let state = governed.window.state();
+            let states = governed.states();
             if let Some(known) = known
                 && known.meters.rollout == governed.spec().name
                 && known.meters.phase == governed.phase()
-                && known.state == state
+                && known.states == states
                 && now.since(known.at) < FRESH
             {
                 return known.meters.clone();
             }
             let meters = governed.rollout.meters();
-            *known = Some(Known { at: now, state, meters: meters.clone() });
+            *known = Some(Known { at: now, states, meters: meters.clone() });
             meters
         };
         rollouts.map(of).collect()

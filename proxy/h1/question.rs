@@ -14,6 +14,7 @@ use crate::fault::At;
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::flight::Flight;
+use crate::flights::Toss;
 use crate::h1::client::Client;
 use crate::h1::converse::RIDE_ALONG;
 use crate::h1::converse::Upload;
@@ -118,19 +119,18 @@ impl Client<'_> {
         let Action::Split(split) = route.action else { return Err(Unfit::Irregular) };
         let plan = &view.table.splits[split];
         let (idempotent, has_body) = (is_idempotent(request.method), !request.framing.is_done());
-        let copyable = plan.mirror.is_none() || is_copyable(&request, rest.len(), plan, route, &head);
+        let toss = view.splits[split].toss();
+        let copyable = !is_mirrored(plan, &toss) || is_copyable(&request, rest.len(), plan, route, &head);
         if !view.splits[split].plain || is_edited_late(route, plan) || !copyable || !is_plain(route, &head) {
             return Err(Unfit::Irregular);
         }
-        let toss = view.splits[split].toss();
-        let mut choice =
-            split::choose(&toss.generation, &plan.force, plan.sticky.as_ref(), &head, lane.random());
+        let mut choice = split::choose(&toss.generation, &plan.rules(), &head, self.peer, lane.random());
         let tries = Tries::new(&view, route, split, choice.version, idempotent, &head);
         let (mut out, mut id) = (lane.texts.take(), [0, 0]);
         request.write(self.peer, || random_id(lane, &mut id), &mut out);
         let kept = edit(&mut out, route, &plan.versions[choice.version], scene);
         let told = (route.tell.attempts_up || route.tell.time_left).then(|| out.len() - 2..out.len() - 2);
-        let copy = mirror::plan(lane, &view, split, choice.version, None)
+        let copy = mirror::plan(lane, &view, split, &choice, None)
             .map(|copy| self.copy(copy, (&view, split, route), &request, &out, rest, idempotent));
         let hashed = route.hash(plan, choice.version, &head, self.peer);
         choice.set_cookies.extend(hashed.set_cookies);
@@ -242,6 +242,12 @@ fn time_body(flight: &Flight, upload: &Upload, limits: &Limits, has_body: bool) 
     } else if let Some(timeout) = limits.request_timeout {
         flights.set_request_timeout(flight.key, clock::us(timeout));
     }
+}
+
+/// The mirror of a trial is one while the weights have it so.
+fn is_mirrored(plan: &SplitPlan, toss: &Toss) -> bool {
+    let on_trial = plan.mirror.as_ref().map(|(_, mirror)| mirror.on_trial);
+    on_trial.is_some_and(|on_trial| !on_trial || toss.generation.weights.copied() > 0)
 }
 
 /// A copy is made at once or not here: its body is in hand, and nothing of its

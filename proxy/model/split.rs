@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
+use super::Predicate;
 use super::TextMatch;
 use crate::weights::Weights;
 
@@ -16,6 +18,9 @@ pub struct Split {
     pub sticky: Option<Sticky>,
     /// Tried in order; the first that matches names the version.
     pub force: Vec<Force>,
+    /// Asked after `force`, and only while the weights have it so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trial: Option<Trial>,
     pub shield: Option<Shield>,
     pub mirror: Option<Mirror>,
     /// Requests of a version without a healthy endpoint are answered by another.
@@ -57,6 +62,26 @@ pub struct Force {
 pub enum ForceOn {
     Header(String),
     Cookie(String),
+    /// A parameter of the query.
+    Query(String),
+    /// The client's address, by network; `value` is not asked.
+    Source(Vec<IpNet>),
+}
+
+/// Whom a version is tried on while a rollout has it so.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Trial {
+    pub version: String,
+    /// Requests that fit any of these.
+    pub rules: Vec<Rule>,
+}
+
+/// Everything that a rule asks has to hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Rule {
+    pub predicates: Vec<Predicate>,
+    /// Networks that the client may come from; none: any.
+    pub sources: Vec<IpNet>,
 }
 
 /// Answer from the primary where a canary fails a repeatable request.
@@ -82,6 +107,10 @@ pub struct Mirror {
     pub version: String,
     /// Share of requests copied, in hundredths of a percent.
     pub parts: u32,
+    /// The share is what the weights have it to be, and only requests to the
+    /// primary are copied: both answers are evidence.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub on_trial: bool,
     /// A copy whose unread body outgrows this is abandoned.
     pub max_body: usize,
     /// Copies under way per worker; past it a request is not copied.

@@ -10,6 +10,7 @@ use crate::histogram::Histogram;
 use crate::model::Role;
 use crate::reading::ArmReading;
 use crate::reading::GenerationReading;
+use crate::reading::Way;
 use crate::tally::Count;
 use crate::tally::Latency;
 use crate::weights::WHOLE;
@@ -22,7 +23,7 @@ pub struct Generation {
     versions: Vec<String>,
     /// Where each version's interval of points lies; the primary has the rest.
     intervals: Vec<Interval>,
-    primary: usize,
+    pub primary: usize,
     shards: Box<[Box<[Arm]>]>,
 }
 
@@ -46,11 +47,21 @@ pub struct Arm {
     pub latency: Latency,
 }
 
+impl Arm {
+    fn is_used(&self) -> bool {
+        self.dispatched.get() > 0
+    }
+}
+
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// What a generation that is made now would be called.
 pub fn next_id() -> u64 {
     NEXT.load(Ordering::Relaxed)
+}
+
+pub fn take_id() -> u64 {
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// From here on generations are called this or more.
@@ -60,10 +71,15 @@ pub fn begin_at(id: u64) {
 
 impl Generation {
     pub fn new(weights: Weights, versions: &[(String, Role)], workers: usize) -> Generation {
+        Generation::named(take_id(), weights, versions, workers)
+    }
+
+    /// `id` is of [`take_id`]; generations of several splits may share one.
+    pub fn named(id: u64, weights: Weights, versions: &[(String, Role)], workers: usize) -> Generation {
         let primary = versions.iter().position(|(_, role)| *role == Role::Primary).unwrap_or(0);
-        let arms = 2 * versions.len();
+        let arms = Way::ALL.len() * versions.len();
         Generation {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id,
             intervals: intervals(&weights, versions, primary),
             weights,
             versions: versions.iter().map(|(name, _)| name.clone()).collect(),
@@ -78,13 +94,15 @@ impl Generation {
         found.map_or(self.primary, |interval| interval.version)
     }
 
-    /// Forced requests have arms of their own: no coin was tossed for them.
-    pub fn arm(&self, worker: usize, version: usize, forced: bool) -> &Arm {
-        &self.shards[worker][version + if forced { self.versions.len() } else { 0 }]
+    /// Each way has arms of its own, for each has another coin or none.
+    pub fn arm(&self, worker: usize, version: usize, way: Way) -> &Arm {
+        &self.shards[worker][version + way as usize * self.versions.len()]
     }
 
     pub fn read(&self) -> GenerationReading {
-        let arms = (0..2 * self.versions.len()).map(|arm| self.read_arm(arm)).collect();
+        let count = self.versions.len();
+        let used = |arm: &usize| *arm < count || self.shards.iter().any(|shard| shard[*arm].is_used());
+        let arms = (0..Way::ALL.len() * count).filter(used).map(|arm| self.read_arm(arm)).collect();
         GenerationReading { id: self.id, weights: self.weights.clone(), arms }
     }
 
@@ -100,7 +118,7 @@ impl Generation {
         let count = self.versions.len();
         let mut sum = ArmReading {
             version: self.versions[index % count].clone(),
-            forced: index >= count,
+            way: Way::ALL[index / count],
             dispatched: 0,
             ok: 0,
             failed: 0,

@@ -9,7 +9,7 @@ use crate::limit::Limit;
 use crate::model::Match;
 use crate::model::RateLimit;
 use crate::model::Route;
-use crate::table::predicate::Conditions;
+use crate::predicate::Conditions;
 
 pub struct Gates {
     pub cors: Option<Cors>,

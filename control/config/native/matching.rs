@@ -1,6 +1,7 @@
 //! What is asked of a path, header, query parameter or cookie.
 
-use serin_proxy::model::{Match, PathMatch, Predicate, PredicateOn, TextMatch};
+use ipnet::IpNet;
+use serin_proxy::model::{Match, PathMatch, Predicate, PredicateOn, Rule, TextMatch};
 
 use crate::config::fields::Fields;
 use crate::config::fields::Spot;
@@ -38,6 +39,7 @@ const PREDICATE: [&str; 11] = [
     "invert",
     "missingAsEmpty",
 ];
+const RULE: [&str; 4] = ["headers", "query", "cookies", "source"];
 const RANGE: [&str; 2] = ["from", "to"];
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
@@ -62,14 +64,7 @@ pub fn one(spot: &Spot) -> Option<Match> {
     let grpc = fields.get("grpc").and_then(|spot| spot.bool()).unwrap_or(false);
     let per_million = fields.get("percent").and_then(|spot| spot.parsed(units::millionths));
     let method = fields.get("method").and_then(|spot| spot.parsed(method));
-    let mut predicates = Vec::new();
-    let lists =
-        [("headers", PredicateOn::Header), ("query", PredicateOn::Query), ("cookies", PredicateOn::Cookie)];
-    for (list, on) in lists {
-        for spot in fields.get(list).and_then(|spot| spot.list()).unwrap_or_default() {
-            predicates.extend(predicate(&spot, on));
-        }
-    }
+    let predicates = predicates(&fields);
     let connect = fields.get("connect").and_then(|spot| spot.bool()).unwrap_or(false);
     for name in ["exact", "prefix", "segments", "regex", "method", "query"] {
         if let (true, Some(spot)) = (connect, fields.get(name)) {
@@ -80,6 +75,35 @@ pub fn one(spot: &Spot) -> Option<Match> {
         spot.error("a CONNECT is matched by `connect: true`, not by its method");
     }
     Some(Match { path, method, predicates, connect, grpc, per_million })
+}
+
+/// One rule of a trial: all that it asks has to hold.
+pub fn rule(spot: &Spot) -> Option<Rule> {
+    let fields = spot.fields(&RULE)?;
+    if !RULE.iter().any(|name| fields.has(name)) {
+        spot.error("asks nothing; give headers, query, cookies or source");
+    }
+    let sources = fields.get("source").and_then(|spot| sources(&spot)).unwrap_or_default();
+    Some(Rule { predicates: predicates(&fields), sources })
+}
+
+/// One network or several.
+pub fn sources(spot: &Spot) -> Option<Vec<IpNet>> {
+    let networks: Vec<Spot> = spot.one_or_more();
+    let read: Vec<IpNet> = networks.iter().filter_map(|spot| spot.parsed(units::network)).collect();
+    (!read.is_empty() && read.len() == networks.len()).then_some(read)
+}
+
+fn predicates(fields: &Fields) -> Vec<Predicate> {
+    let mut predicates = Vec::new();
+    let lists =
+        [("headers", PredicateOn::Header), ("query", PredicateOn::Query), ("cookies", PredicateOn::Cookie)];
+    for (list, on) in lists {
+        for spot in fields.get(list).and_then(|spot| spot.list()).unwrap_or_default() {
+            predicates.extend(predicate(&spot, on));
+        }
+    }
+    predicates
 }
 
 /// The value match of a predicate or a forced version.

@@ -1,77 +1,282 @@
 //! Which version is brought in, over which steps.
 
+mod hours;
+mod steps;
+mod trial;
+
 use std::time::Duration;
 
-use serin_proxy::model::Role;
-use serin_proxy::weights::WHOLE;
+use serin_proxy::model::{Mirror, Role, Trial};
 
 use crate::config::fields::Fields;
 use crate::config::fields::Spot;
 use crate::config::fields::nearest;
 use crate::rollout::Spec;
+use crate::rollout::spec;
 use crate::rollout::spec::Analysis;
 use crate::rollout::spec::Step;
+use crate::rollout::spec::WayBack;
 
 use super::analysis;
 use super::checks;
 use super::hooks;
 use super::site::Site;
+use super::splits;
 use super::units;
 
-const FIELDS: [&str; 9] =
-    ["service", "canary", "steps", "stepWeight", "maxWeight", "interval", "bake", "analysis", "webhooks"];
-const STEP: [&str; 3] = ["weight", "for", "pause"];
+const FIELDS: [&str; 19] = [
+    "service",
+    "services",
+    "canary",
+    "baseline",
+    "match",
+    "steps",
+    "stepWeight",
+    "maxWeight",
+    "interval",
+    "bake",
+    "judgeFrom",
+    "skipAnalysis",
+    "autoStart",
+    "wayBack",
+    "keepOld",
+    "after",
+    "hours",
+    "analysis",
+    "webhooks",
+];
+const WAY_BACK: [&str; 2] = ["weight", "interval"];
 const BAKE: Duration = Duration::from_secs(600);
 
-pub fn read(spot: &Spot, sites: &[Site]) -> Vec<Spec> {
-    let mut rollouts: Vec<Spec> = Vec::new();
+/// A rollout, and what its splits need for it.
+pub struct Read {
+    pub spec: Spec,
+    trial: Option<Trial>,
+    copies: bool,
+}
+
+pub fn read(spot: &Spot, sites: &[Site], at_once: Option<usize>) -> Vec<Read> {
+    let mut rollouts: Vec<Read> = Vec::new();
+    let mut waits: Vec<(Spot, String)> = Vec::new();
     for (name, spot) in spot.entries() {
-        let Some(rollout) = rollout(name, &spot, sites) else { continue };
-        if let Some(other) = rollouts.iter().find(|other| other.split == rollout.split) {
-            spot.error(format!(
-                "rollout `{}` already moves service `{}`; a service has one rollout",
-                other.name, other.split
-            ));
+        let Some(mut rollout) = rollout(name, &spot, sites, &mut waits) else { continue };
+        for split in rollout.spec.sites().map(|site| site.split) {
+            if let Some(other) = rollouts.iter().find(|other| other.spec.moves(&split)) {
+                spot.error(format!(
+                    "rollout `{}` already moves service `{split}`; a service has one rollout",
+                    other.spec.name,
+                ));
+            }
         }
+        rollout.spec.at_once = at_once;
         rollouts.push(rollout);
+    }
+    let names: Vec<&str> = rollouts.iter().map(|rollout| rollout.spec.name.as_str()).collect();
+    for (spot, name) in waits.iter().filter(|(_, name)| !names.contains(&name.as_str())) {
+        spot.error(match nearest(name, names.iter().copied()) {
+            Some(meant) => format!("there is no rollout `{name}`, did you mean `{meant}`?"),
+            None => format!("there is no rollout `{name}`; rollouts are {}", names.join(", ")),
+        });
+    }
+    if let Some((spot, name)) = waits.iter().find(|(_, name)| waits_for_itself(name, &rollouts)) {
+        spot.error(format!("`{name}` would wait for itself"));
     }
     rollouts
 }
 
-fn rollout(name: &str, spot: &Spot, sites: &[Site]) -> Option<Spec> {
+/// Does following `after` from this rollout lead back to it?
+fn waits_for_itself(name: &str, rollouts: &[Read]) -> bool {
+    let after = |name: &str| {
+        let found = rollouts.iter().find(|rollout| rollout.spec.name == name);
+        found.map(|rollout| rollout.spec.after.clone()).unwrap_or_default()
+    };
+    let mut seen = after(name);
+    let mut next = 0;
+    while let Some(other) = seen.get(next).cloned() {
+        let more = after(&other).into_iter().filter(|more| !seen.contains(more)).collect::<Vec<_>>();
+        seen.extend(more);
+        next += 1;
+    }
+    seen.iter().any(|other| other == name)
+}
+
+/// Puts into a rollout's splits what its steps need.
+pub fn prepare(sites: &mut [Site], rollouts: &[Read]) {
+    for rollout in rollouts {
+        for place in rollout.spec.sites() {
+            let Some(site) = sites.iter_mut().find(|site| site.split.name == place.split) else { continue };
+            site.split.trial =
+                rollout.trial.clone().map(|trial| Trial { version: place.canary.clone(), ..trial });
+            if rollout.copies {
+                let given = site.split.mirror.take().filter(|mirror| mirror.version == place.canary);
+                let mirror = given.unwrap_or(Mirror {
+                    version: place.canary,
+                    parts: 0,
+                    on_trial: true,
+                    max_body: splits::MIRROR_BODY,
+                    max_in_flight: splits::MIRRORS_IN_FLIGHT,
+                });
+                site.split.mirror = Some(Mirror { parts: 0, on_trial: true, ..mirror });
+            }
+        }
+    }
+}
+
+fn rollout<'t>(
+    name: &str,
+    spot: &Spot<'t>,
+    sites: &[Site],
+    waits: &mut Vec<(Spot<'t>, String)>,
+) -> Option<Read> {
     if let Err(text) = units::name(name) {
         spot.error(text);
     }
     let fields = spot.fields(&FIELDS)?;
-    let site = site(name, &fields, sites);
-    let versions = site.and_then(|site| versions(&fields, site));
-    let steps = steps(&fields);
+    let places = places(name, &fields, sites);
+    let rules = fields.get("match").map(|spot| trial::rules(&spot));
+    let steps = steps::read(&fields);
     let mut analysis = fields.get("analysis").map(|spot| analysis::read(&spot)).unwrap_or_default();
     let hooks = hooks::read(&fields);
     // The tools that others judge like watch nothing after a promotion.
     let bake = if analysis.checks.is_some() { Duration::ZERO } else { BAKE };
     let bake = fields.get("bake").and_then(|spot| spot.parsed(units::duration)).unwrap_or(bake);
-    warn_blind_steps(&fields, &steps, &analysis);
+    steps::warn_blind(&fields, &steps, &analysis);
+    trial::check(&fields, &steps, &analysis);
     if let Some(spot) = fields.get("analysis") {
         checks::warn(&spot, &steps, &analysis);
     }
-    let site = site?;
-    warn_site(spot, site, &analysis);
-    let (primary, canary) = versions?;
+    let way_back = fields.get("wayBack").and_then(|spot| way_back(&spot));
+    let keep_old = fields.get("keepOld").and_then(|spot| keep_old(&spot, way_back));
+    let auto_start = auto_start(&fields, way_back);
+    let judged_from = fields.get("judgeFrom").and_then(|spot| spot.whole(1, steps.len().max(1) as u64));
+    let after = after(&fields, waits);
+    let places = places?;
+    for (site, _) in &places {
+        warn_site(spot, site, &analysis);
+    }
+    let baseline = fields.get("baseline").and_then(|spot| baseline(&spot, &places));
+    let (_, first) = places.first()?.clone();
+    let copies = steps.iter().any(|step| matches!(step, Step::Trial { copied: 1.., .. }));
+    let is_mirror = |(site, place): &(&Site, spec::Site)| {
+        site.split.mirror.as_ref().is_some_and(|mirror| mirror.version == place.canary)
+    };
+    if copies {
+        places.iter().for_each(|(site, place)| trial::check_mirror(spot, site, &place.canary));
+    }
     // Copies that the canary fails are held against it like its own requests.
-    if site.split.mirror.as_ref().is_some_and(|mirror| mirror.version == canary) {
+    if copies || places.iter().any(is_mirror) {
         analysis.mirrored = analysis.relative_failures;
     }
-    Some(Spec {
+    let spec = Spec {
         name: name.to_owned(),
-        split: site.split.name.clone(),
-        primary,
-        canary,
-        steps,
+        split: first.split,
+        primary: first.primary,
+        canary: first.canary,
+        also: places.into_iter().skip(1).map(|(_, place)| place).collect(),
+        baseline,
         bake,
+        judged_from: judged_from.map_or(0, |number| number as usize - 1),
+        skip_analysis: fields.get("skipAnalysis").and_then(|spot| spot.bool()).unwrap_or(false),
+        auto_start,
+        way_back,
+        keep_old: keep_old.unwrap_or_default(),
+        after,
+        at_once: None,
+        hours: fields.get("hours").and_then(|spot| hours::read(&spot)),
         analysis,
         hooks,
-    })
+        steps,
+    };
+    let trial = rules.map(|rules| Trial { version: spec.canary.clone(), rules });
+    Some(Read { spec, trial, copies })
+}
+
+/// The services that it moves, with their versions, the first one first.
+fn places<'s, 't>(
+    name: &str,
+    fields: &Fields,
+    sites: &'s [Site<'t>],
+) -> Option<Vec<(&'s Site<'t>, spec::Site)>> {
+    let found: Vec<&Site> = match fields.get("services") {
+        Some(spot) if fields.has("service") => {
+            spot.error("give either `service` or `services`, not both");
+            return None;
+        }
+        Some(spot) => {
+            let named = spot.list()?;
+            let found: Vec<&Site> =
+                named.iter().filter_map(|spot| site_of(spot.text()?, Some(spot), fields, sites)).collect();
+            if found.len() < named.len() {
+                return None;
+            }
+            found
+        }
+        None if fields.has("services") => return None,
+        None => vec![site(name, fields, sites)?],
+    };
+    if let (Some(spot), true) = (fields.get("baseline"), found.len() > 1) {
+        spot.error("only a rollout of one service has a baseline");
+    }
+    let place = |site: &'s Site<'t>| {
+        let (primary, canary) = versions(fields, site)?;
+        Some((site, spec::Site { split: site.split.name.clone(), primary, canary }))
+    };
+    found.into_iter().map(place).collect()
+}
+
+fn baseline(spot: &Spot, places: &[(&Site, spec::Site)]) -> Option<String> {
+    let (site, place) = places.first()?;
+    let baseline = site.version(spot.text()?, spot)?;
+    if [&place.primary, &place.canary].contains(&&baseline) {
+        spot.error(format!(
+            "`{baseline}` has its part already; a baseline is another copy of the old version"
+        ));
+        return None;
+    }
+    Some(baseline)
+}
+
+/// The rollouts that it waits for; where each is named is added to `waits`.
+fn after<'t>(fields: &Fields<'t>, waits: &mut Vec<(Spot<'t>, String)>) -> Vec<String> {
+    let Some(at) = fields.get("after") else { return Vec::new() };
+    let names = at.one_or_more();
+    let names: Vec<String> = names.iter().filter_map(|spot| Some(spot.text()?.to_owned())).collect();
+    waits.extend(names.iter().map(|name| (at.clone(), name.clone())));
+    names
+}
+
+fn keep_old(spot: &Spot, way_back: Option<WayBack>) -> Option<Duration> {
+    if way_back.is_some() {
+        spot.error(
+            "with `wayBack` the primary's servers get the new version, so there is no old one to keep",
+        );
+    }
+    spot.parsed(units::duration)
+}
+
+fn auto_start(fields: &Fields, way_back: Option<WayBack>) -> bool {
+    let Some(spot) = fields.get("autoStart") else { return false };
+    let starts = spot.bool().unwrap_or(false);
+    if starts && way_back.is_none() {
+        spot.warn(
+            "a release that starts by itself begins with everything on the primary; without `wayBack` nothing \
+             sees to it that the primary has become the release before it",
+        );
+    }
+    starts
+}
+
+fn way_back(spot: &Spot) -> Option<WayBack> {
+    let fields = spot.fields(&WAY_BACK)?;
+    let by = fields.get("weight").map_or(Some(serin_proxy::weights::WHOLE), |spot| {
+        let parts = spot.parsed(units::parts)?;
+        if parts == 0 {
+            spot.error("a portion is more than 0");
+        }
+        Some(parts.max(1))
+    });
+    let every = fields.need("interval").and_then(|spot| spot.parsed(units::some_time));
+    Some(WayBack { by: by?, every: every? })
 }
 
 fn site<'s, 't>(name: &str, fields: &Fields, sites: &'s [Site<'t>]) -> Option<&'s Site<'t>> {
@@ -81,6 +286,15 @@ fn site<'s, 't>(name: &str, fields: &Fields, sites: &'s [Site<'t>]) -> Option<&'
         None if fields.has("service") => return None,
         None => name,
     };
+    site_of(wanted, given.as_ref(), fields, sites)
+}
+
+fn site_of<'s, 't>(
+    wanted: &str,
+    given: Option<&Spot>,
+    fields: &Fields,
+    sites: &'s [Site<'t>],
+) -> Option<&'s Site<'t>> {
     let found = sites.iter().find(|site| site.split.name == wanted);
     if found.is_none() {
         let names: Vec<&str> = sites.iter().map(|site| site.split.name.as_str()).collect();
@@ -89,7 +303,7 @@ fn site<'s, 't>(name: &str, fields: &Fields, sites: &'s [Site<'t>]) -> Option<&'
             None if given.is_none() => "; name the service with `service`".to_owned(),
             None => format!("; services are {}", names.join(", ")),
         };
-        given.as_ref().unwrap_or(fields.spot()).error(format!("there is no service `{wanted}`{hint}"));
+        given.unwrap_or(fields.spot()).error(format!("there is no service `{wanted}`{hint}"));
     }
     found
 }
@@ -125,111 +339,6 @@ fn versions(fields: &Fields, site: &Site) -> Option<(String, String)> {
     }
 }
 
-fn steps(fields: &Fields) -> Vec<Step> {
-    let even = ["stepWeight", "maxWeight", "interval"];
-    let given: Vec<&str> = even.into_iter().filter(|name| fields.has(name)).collect();
-    match (fields.has("steps"), given.is_empty()) {
-        (true, true) => listed(fields),
-        (false, false) => evenly(fields),
-        (true, false) => {
-            fields.spot().error(format!("give either `steps` or {}, not both", given.join(", ")));
-            Vec::new()
-        }
-        (false, true) => {
-            fields.spot().error("`steps` is missing, or `stepWeight`, `maxWeight` and `interval` instead");
-            Vec::new()
-        }
-    }
-}
-
-fn listed(fields: &Fields) -> Vec<Step> {
-    let Some(spot) = fields.get("steps") else {
-        return Vec::new();
-    };
-    let items = spot.list().unwrap_or_default();
-    let mut last = 0;
-    let steps: Vec<Step> = items.iter().filter_map(|spot| step(spot, &mut last)).collect();
-    let weighs = |step: &Step| matches!(step, Step::Weight { .. });
-    if !steps.is_empty() && steps.len() == items.len() && !steps.iter().any(weighs) {
-        spot.error("no step gives the canary a weight");
-    }
-    steps
-}
-
-/// `last` is the weight of the step before, and then of this one.
-fn step(spot: &Spot, last: &mut u32) -> Option<Step> {
-    let fields = spot.fields(&STEP)?;
-    match fields.one_of(&["weight", "pause"])? {
-        ("weight", weight) => {
-            let parts = weight.parsed(units::parts);
-            if let Some(parts) = parts {
-                rises(&weight, *last, parts);
-                *last = parts.max(*last);
-            }
-            let hold = fields.need("for").and_then(|spot| spot.parsed(units::duration));
-            Some(Step::Weight { parts: parts?, hold: hold? })
-        }
-        (_, pause) => {
-            if let Some(spot) = fields.get("for") {
-                spot.error("a pause has its time itself: `pause: 1m`");
-            }
-            Some(Step::Pause { hold: pause_time(&pause)? })
-        }
-    }
-}
-
-fn rises(spot: &Spot, last: u32, parts: u32) {
-    match (last, parts) {
-        (_, 0) => spot.error("a step gives the canary more than 0"),
-        _ if parts <= last => {
-            spot.error(format!("weights rise from step to step; the last was {}", percent(last)));
-        }
-        _ => {}
-    }
-}
-
-/// `Some(None)` is a pause without an end.
-fn pause_time(spot: &Spot) -> Option<Option<Duration>> {
-    match spot.as_bool() {
-        Some(true) => Some(None),
-        Some(false) => {
-            spot.error("expects a duration, or true to wait for a resume or promote");
-            None
-        }
-        None => Some(Some(spot.parsed(units::some_time)?)),
-    }
-}
-
-/// `stepWeight` at a time up to `maxWeight`, each for `interval`.
-fn evenly(fields: &Fields) -> Vec<Step> {
-    let size = fields.need("stepWeight").and_then(|spot| {
-        let parts = spot.parsed(units::parts)?;
-        if parts == 0 {
-            spot.error("a step gives the canary more than 0");
-            return None;
-        }
-        Some(parts)
-    });
-    let most = fields.need("maxWeight").and_then(|spot| {
-        let parts = spot.parsed(units::parts)?;
-        if parts < size? {
-            spot.error(format!("is less than one step of {}", percent(size?)));
-        }
-        Some(parts)
-    });
-    let hold = fields.need("interval").and_then(|spot| spot.parsed(units::some_time));
-    let (Some(size), Some(most), Some(hold)) = (size, most, hold) else {
-        return Vec::new();
-    };
-    // At least one hundredth of a percent a step, so at most ten thousand steps.
-    let count = most.min(WHOLE).div_ceil(size);
-    (1..=count).map(|n| Step::Weight { parts: most.min(n.saturating_mul(size)), hold }).collect()
-}
-
-fn percent(parts: u32) -> String {
-    format!("{}%", serin_proxy::weights::percent(parts))
-}
-
 fn warn_site(spot: &Spot, site: &Site, analysis: &Analysis) {
     if site.split.sticky.is_some() && (analysis.relative_latency.is_some() || analysis.promotion.is_some()) {
         spot.warn(format!(
@@ -244,19 +353,6 @@ fn warn_site(spot: &Spot, site: &Site, analysis: &Analysis) {
             "this rollout sets the weights of service `{}` and starts with everything on the primary; \
              the `weights` there have no effect",
             site.split.name
-        ));
-    }
-}
-
-/// A step that ends before an answer can be too slow sees nothing slow of its own.
-fn warn_blind_steps(fields: &Fields, steps: &[Step], analysis: &Analysis) {
-    let Some(objective) = &analysis.latency else { return };
-    let short = |step: &Step| matches!(step, Step::Weight { hold, .. } if *hold < objective.threshold);
-    if steps.iter().any(short) {
-        let spot = fields.get("steps").or_else(|| fields.get("interval"));
-        spot.as_ref().unwrap_or(fields.spot()).warn(format!(
-            "a step is shorter than the latency objective of {:?} and ends before an answer can be too slow",
-            objective.threshold
         ));
     }
 }

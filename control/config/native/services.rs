@@ -111,6 +111,7 @@ fn site<'t>(name: &str, spot: &Spot<'t>, listeners: &[Listener], dns: &Dns) -> S
             weights: all_on_primary(&versions),
             sticky: None,
             force: Vec::new(),
+            trial: None,
             shield: None,
             mirror: None,
             fallback: true,

@@ -2,7 +2,7 @@
 //! shield and mirror.
 
 use serin_proxy::Weights;
-use serin_proxy::model::{Force, ForceOn, Mirror, Role, Shield, Sticky, StickyKey};
+use serin_proxy::model::{Force, ForceOn, Mirror, Role, Shield, Sticky, StickyKey, TextMatch};
 use serin_proxy::weights::WHOLE;
 
 use crate::config::fields::Fields;
@@ -13,9 +13,11 @@ use super::site::Site;
 use super::units;
 
 const STICKY: [&str; 5] = ["header", "cookie", "issue", "maxAge", "path"];
-const FORCE: [&str; 11] = [
+const FORCE: [&str; 13] = [
     "header",
     "cookie",
+    "query",
+    "source",
     "version",
     "exact",
     "prefix",
@@ -29,8 +31,8 @@ const FORCE: [&str; 11] = [
 const SHIELD: [&str; 3] = ["maxBody", "budget", "burst"];
 const MIRROR: [&str; 4] = ["version", "percent", "maxBody", "maxInFlight"];
 
-const MIRROR_BODY: usize = 1024 * 1024;
-const MIRRORS_IN_FLIGHT: usize = 256;
+pub const MIRROR_BODY: usize = 1024 * 1024;
+pub const MIRRORS_IN_FLIGHT: usize = 256;
 
 /// Puts what the service's fields say into its split.
 pub fn read(fields: &Fields, site: &mut Site) {
@@ -115,13 +117,23 @@ fn sticky(spot: &Spot) -> Option<Sticky> {
 
 fn force(spot: &Spot, site: &Site) -> Option<Force> {
     let fields = spot.fields(&FORCE)?;
-    let on = fields.one_of(&["header", "cookie"]).and_then(|(kind, name)| {
+    let on = fields.one_of(&["header", "cookie", "query", "source"]).and_then(|(kind, name)| {
         Some(match kind {
             "header" => ForceOn::Header(name.parsed(units::header)?),
-            _ => ForceOn::Cookie(name.parsed(units::token)?),
+            "cookie" => ForceOn::Cookie(name.parsed(units::token)?),
+            "query" => ForceOn::Query(name.text()?.to_owned()),
+            _ => ForceOn::Source(matching::sources(&name)?),
         })
     });
-    let value = matching::text(&fields);
+    let value = match fields.has("source") {
+        false => matching::text(&fields),
+        true => {
+            for text in matching::TEXTS.iter().filter_map(|text| fields.get(text)) {
+                text.error("where a client comes from has no text; drop this");
+            }
+            Some(TextMatch::Present)
+        }
+    };
     let version = fields.need("version");
     if site.broken {
         return None;
@@ -177,6 +189,7 @@ fn mirror(spot: &Spot, site: &Site) -> Option<Mirror> {
     Some(Mirror {
         version,
         parts: parts.unwrap_or(WHOLE),
+        on_trial: false,
         max_body: max_body.unwrap_or(MIRROR_BODY),
         max_in_flight: in_flight.and_then(|n| usize::try_from(n).ok()).unwrap_or(MIRRORS_IN_FLIGHT),
     })

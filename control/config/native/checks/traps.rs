@@ -73,7 +73,8 @@ fn expected(spot: &Spot) -> Option<f64> {
 fn weight(step: &Step) -> Option<(u32, Duration)> {
     match step {
         Step::Weight { parts, hold } => Some((*parts, *hold)),
-        Step::Pause { .. } => None,
+        // How many requests match is not known here.
+        Step::Trial { .. } | Step::Pause { .. } => None,
     }
 }
 

@@ -17,7 +17,7 @@ pub struct Conditions {
     per_million: Option<u32>,
 }
 
-struct Question {
+pub struct Question {
     on: Subject,
     value: Pattern,
     invert: bool,
@@ -58,7 +58,7 @@ impl Conditions {
 }
 
 impl Question {
-    fn new(predicate: &Predicate) -> Result<Question, String> {
+    pub fn new(predicate: &Predicate) -> Result<Question, String> {
         let name = &predicate.name;
         let on = match predicate.on {
             PredicateOn::Header => Subject::Header(
@@ -73,7 +73,7 @@ impl Question {
 
     /// A missing field answers a question about its value with no, inverted or
     /// not; only a question about presence can be answered by absence.
-    fn holds(&self, head: &Head<'_>) -> bool {
+    pub fn holds(&self, head: &Head<'_>) -> bool {
         let presence = matches!(self.value, Pattern::Present);
         let answer = match &self.on {
             Subject::Header(name) => {

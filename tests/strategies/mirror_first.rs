@@ -1,0 +1,59 @@
+//! Mirror first: copies judge the canary before any user does.
+
+use super::*;
+use crate::harness::eventually;
+
+const MIRROR_FIRST: &str = "steps: [{mirrored: 50, for: 500ms}, {weight: 30, for: 500ms}]\nbake: 100ms";
+
+#[test]
+fn copies_go_first_and_end_when_weights_begin() {
+    let scene = scene(MIRROR_FIRST);
+    let app = &scene.app;
+    let mut copied = false;
+    app.command("web", "start");
+    eventually("users meet the canary", || {
+        copied |= app.metric("serin_mirrored_total", &[]) > 0.0 && app.canary_percent("web") == 0.0;
+        app.canary_percent("web") == 30.0
+    });
+    assert!(copied, "copies came before weights");
+    let seen = scene.canary.seen();
+    let before = app.metric("serin_mirrored_total", &[]);
+    scene.load.pass(100);
+    assert!(seen.iter().any(|seen| seen.header("x-serin-mirror").is_some()));
+    assert!(app.metric("serin_mirrored_total", &[]) <= before + 2.0, "a few were under way");
+    app.await_phase("web", "succeeded");
+    assert_eq!(scene.load.stop().failures(), 0);
+}
+
+#[test]
+fn a_canary_that_fails_its_copies_is_rolled_back_before_a_user_met_it() {
+    let scene = scene(&MIRROR_FIRST.replace("mirrored: 50, for: 500ms", "mirrored: 50, for: 60s"));
+    scene.app.command("web", "start");
+    eventually("copies have gone to it", || scene.canary.requests() > 50);
+    scene.canary.behave(bad);
+    let status = scene.app.await_phase("web", "rolled_back");
+    let report = scene.load.stop();
+    assert_eq!((report.failures(), report.by("canary")), (0, 0), "{status}");
+    let asked = scene.canary.requests();
+    let again = Load::start(scene.app.address(), 2, GAP, Ask::get("/"));
+    again.pass(200);
+    assert!(scene.canary.requests() <= asked + 4, "a canary that was rolled back gets no copies");
+}
+
+#[test]
+fn what_fails_for_both_is_held_against_neither() {
+    let scene = scene(
+        &MIRROR_FIRST
+            .replace("mirrored: 50, for: 500ms", "mirrored: 50, for: 60s")
+            .replace("bake", "skipAnalysis: false\nbake"),
+    );
+    let broken = |seen: &crate::harness::origin::Seen| {
+        if seen.path.contains("broken") { Answer::status(500) } else { Answer::ok() }
+    };
+    scene.primary.behave(broken);
+    scene.canary.behave(broken);
+    scene.app.command("web", "start");
+    let broken = Load::start(scene.app.address(), 1, GAP, Ask::get("/broken"));
+    broken.pass(500);
+    assert_ne!(scene.app.phase("web"), "rolled_back", "{}", scene.app.rollout("web")["sentence"]);
+}
