@@ -315,7 +315,8 @@ mod tests {
     fn what_nobody_can_feel_is_not_slower() {
         let slack = Slack { margin: 0.1, least_us: 1000 };
         assert_eq!(slack.on(300), 1300);
-        assert_eq!(slack.on(50_000), 55_000);
+        // Rounded up, so that it is never stricter than asked.
+        assert!((55_000..=55_001).contains(&slack.on(50_000)), "{}", slack.on(50_000));
         let edge = stretch(index(300), slack);
         assert!(lower_us(edge) >= 1290 && lower_us(edge - 1) < 1300, "{}", lower_us(edge));
     }

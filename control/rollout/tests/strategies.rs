@@ -86,6 +86,22 @@ fn copies_alone_can_pass_a_trial_and_can_end_it() {
 }
 
 #[test]
+fn a_suspicion_by_copies_is_answered_by_copies() {
+    let mut world = World::new(copying());
+    world.healthy(20);
+    world.command(Command::Start);
+    world.on_trial(ArmDelta::default(), Pairs { canary_only: 60, ..Pairs::default() });
+    let sentence = world.rollout.status(world.now).sentence;
+    assert_eq!(world.phase(), Phase::Suspended, "{sentence}");
+    assert!(sentence.contains("of 60 mirrored requests the canary alone failed 60"), "{sentence}");
+    for _ in 0..6 {
+        world.on_trial(ArmDelta::default(), Pairs { neither: 5, ..Pairs::default() });
+    }
+    assert_eq!((world.phase(), world.weights().copied()), (Phase::Running, 5_000));
+    assert!(world.kinds().contains(&EventKind::Probed), "{:?}", world.told);
+}
+
+#[test]
 fn what_fails_both_ways_is_not_the_canarys() {
     let mut world = World::new(copying());
     world.healthy(20);
