@@ -505,6 +505,8 @@ fn joined(fields: &mut Vec<(String, String)>) {
     for (name, value) in fields.drain(..) {
         let mark = if name == "cookie" { "; " } else { "," };
         match result.iter_mut().find(|(known, _)| *known == name && name != "set-cookie") {
+            // An empty member of a list is none (RFC 9110, 5.6.1).
+            Some((_, all)) if value.is_empty() && !all.is_empty() => {}
             Some((_, all)) => *all = format!("{all}{mark}{value}"),
             None => result.push((name, value)),
         }

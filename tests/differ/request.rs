@@ -40,6 +40,8 @@ pub struct Known {
     /// Of each route with faults that answers itself, the fields that edits and
     /// CORS may change.
     pub edited_faults: Vec<Vec<&'static str>>,
+    /// Some route hashes by a field that is edited.
+    pub hashes_edited: bool,
 }
 
 /// One request, and what the origins do with it, try by try.

@@ -228,7 +228,22 @@ impl Table {
             direct: direct.collect(),
             redirects: redirects.collect(),
             edited_faults: edited.collect(),
+            hashes_edited: self.hashes_edited(),
         }
+    }
+
+    fn hashes_edited(&self) -> bool {
+        let versions = self.services.iter().flat_map(|service| &service.versions);
+        let around: Vec<_> = versions.map(|version| &version.edits).chain([&self.edits]).collect();
+        self.routes.iter().any(|route| {
+            let edits = around.iter().copied().chain([&route.edits]);
+            let names: Vec<_> = edits.flat_map(|edits| edits.request.names()).collect();
+            route.hash.iter().any(|by| match &by.on {
+                Some((On::Header, name)) => names.contains(&name.as_str()),
+                Some((On::Cookie, _)) => names.contains(&"cookie"),
+                _ => false,
+            })
+        })
     }
 
     pub fn retries(&self) -> bool {

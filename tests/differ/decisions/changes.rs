@@ -1,6 +1,7 @@
 //! Where serin is meant to differ in what it changes: edits, rewrites, CORS and
 //! faults put in on purpose.
 
+use super::super::deed::Mishap;
 use super::super::request::{Case, Request};
 use super::super::seen::Seen;
 use super::super::stage::Asked;
@@ -46,6 +47,90 @@ pub const DECISIONS: &[Decision] = &[
             for (theirs, ours) in envoy.asked.iter_mut().zip(&serin.asked) {
                 if ours.target.strip_prefix('/') == Some(&theirs.target) {
                     theirs.target.clone_from(&ours.target);
+                }
+            }
+        },
+    },
+    Decision {
+        name: "Rewrites that leave nothing of a path",
+        envoy: "are not made",
+        serin: "leave `/`",
+        why: "the pattern did match, and what it took away is not to be sent",
+        settle: |case, envoy, serin| {
+            let path = case.request.target.split('?').next().unwrap_or_default();
+            for (theirs, ours) in envoy.asked.iter_mut().zip(&serin.asked) {
+                let told = ours.field("x-envoy-original-path").is_some();
+                if told && theirs.field("x-envoy-original-path").is_none() && nothing_left(&ours.target) {
+                    theirs.target.clone_from(&ours.target);
+                    theirs.fields.extend(
+                        ours.fields.iter().filter(|(name, _)| name == "x-envoy-original-path").cloned(),
+                    );
+                    theirs.fields.sort();
+                }
+            }
+            let Some(ours) = serin.field("location").map(str::to_owned) else { return };
+            for (name, value) in &mut envoy.fields {
+                let unchanged = value.split('?').next().and_then(|value| value.strip_suffix(path));
+                if name == "location"
+                    && let Some(front) = unchanged
+                    && let Some(after) =
+                        ours.split("://").nth(1).and_then(|rest| rest.find('/').map(|at| &rest[at..]))
+                    && nothing_left(after)
+                {
+                    *value = format!("{front}{after}");
+                }
+            }
+        },
+    },
+    Decision {
+        name: "The host that a retry tells as the original one",
+        envoy: "the endpoint's name that the first try had, where that becomes the host",
+        serin: "the client's",
+        why: "no client has asked for the other",
+        settle: |_, envoy, serin| {
+            for (theirs, ours) in envoy.asked.iter_mut().zip(&serin.asked).skip(1) {
+                let host = theirs.field("host").map(str::to_owned);
+                let mine = ours.field("x-envoy-original-host");
+                for (name, value) in &mut theirs.fields {
+                    if name == "x-envoy-original-host" && Some(&*value) == host.as_ref() {
+                        *value = mine.unwrap_or_default().to_owned();
+                    }
+                }
+            }
+        },
+    },
+    Decision {
+        name: "Time of an answer that comes before the request has ended",
+        envoy: "is not told",
+        serin: "is told in `x-envoy-upstream-service-time` as for every answer",
+        why: "there is one: since the request's head went out",
+        settle: |case, envoy, serin| {
+            let early = case.deeds.iter().any(|deed| deed.mishap == Some(Mishap::Early));
+            if early && envoy.field("x-envoy-upstream-service-time").is_none() {
+                serin.drop_field("x-envoy-upstream-service-time");
+            }
+        },
+    },
+    Decision {
+        name: "Hashes of fields that are edited",
+        envoy: "are of what goes to the endpoint",
+        serin: "are of what came from the client",
+        why: "a field may be taken off and still say who belongs where",
+        settle: |case, envoy, serin| {
+            if !case.known.hashes_edited || envoy.asked.len() != serin.asked.len() {
+                return;
+            }
+            for (theirs, ours) in envoy.asked.iter_mut().zip(&serin.asked) {
+                if theirs.origin != ours.origin {
+                    theirs.origin.clone_from(&ours.origin);
+                }
+            }
+            let origin = serin.field("x-origin").map(str::to_owned);
+            for (name, value) in &mut envoy.fields {
+                if name == "x-origin"
+                    && let Some(origin) = &origin
+                {
+                    value.clone_from(origin);
                 }
             }
         },
@@ -172,6 +257,10 @@ fn is_own(case: &Case, seen: &Seen, cors: bool) -> bool {
     let redirects =
         || case.known.redirects.iter().any(|(code, marked)| *code == status && (*marked || !cors));
     direct || (seen.field("location").is_some() && redirects())
+}
+
+fn nothing_left(target: &str) -> bool {
+    target.split('?').next() == Some("/")
 }
 
 fn same_but_for_scheme(theirs: &mut [(String, String)], ours: &[(String, String)]) {
