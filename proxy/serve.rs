@@ -11,7 +11,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Extensions, StatusCode, Version};
+use http::header::{CONNECTION, EXPECT};
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -133,7 +134,8 @@ async fn serve_by_hyper(
                     request.extensions_mut().insert(teller);
                 }
                 let stream = http2.then(|| hyper::upgrade::on(&mut request));
-                let (head, body) = attend(lane, peer, request, manners.as_deref()).await.into_parts();
+                let waits = !http2 && request.headers().contains_key(EXPECT);
+                let (mut head, body) = attend(lane, peer, request, manners.as_deref()).await.into_parts();
                 let body = match (body, stream) {
                     (AnswerBody::Switched(tunnel), Some(stream)) => {
                         tokio::task::spawn_local(on_stream(tunnel, stream, busy.again()));
@@ -146,6 +148,9 @@ async fn serve_by_hyper(
                     }
                     (body, _) => body,
                 };
+                if waits {
+                    announce_end(&mut head.headers, &body);
+                }
                 if let Some(clock) = clock {
                     clock.set(body.key());
                 }
@@ -162,6 +167,15 @@ async fn serve_by_hyper(
     }
     let guard = Guard::new(watched, connection.clone(), limits.max_header_bytes).letting_out(told);
     serve_http1(guard, service, &connection, limits, &switched).await
+}
+
+/// After an answer of our own to a client that waits for leave to send its body,
+/// what comes next could be that body or a request: the library closes. A client
+/// that was not told would send its next request in vain.
+fn announce_end(head: &mut HeaderMap, body: &AnswerBody) {
+    if matches!(body, AnswerBody::Empty | AnswerBody::Whole(_)) {
+        head.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
 }
 
 async fn serve_http1<S>(

@@ -157,7 +157,9 @@ fn leave_to_send_a_body_is_the_proxys_and_only_where_somebody_reads_it() {
     let last = heads(&mut conn, "POST");
     assert_eq!((statuses(&last), last[0].text()), (vec![200], "hello".to_owned()));
     conn.write(ask("/nowhere").as_bytes());
-    assert_eq!(statuses(&heads(&mut conn, "POST")), [404], "nobody wants this body");
+    let nobody = heads(&mut conn, "POST");
+    assert_eq!(statuses(&nobody), [404], "nobody wants this body");
+    assert_eq!(nobody[0].header("connection"), Some("close"), "the client is told");
     assert!(conn.is_closed_by_peer(), "what comes next could be a body or a request");
     eventually("the origin saw one request", || origin.heads().len() == 1);
 }
