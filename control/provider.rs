@@ -176,7 +176,7 @@ fn request(provider: &Provider, path: &str, pairs: &[(&str, &str)]) -> Result<Ca
             let bearer = format!("Bearer {}", token.expose_secret());
             call.header(AUTHORIZATION.as_str(), &SecretString::from(bearer))?;
         }
-        Login::Keys { key, application } => {
+        Login::Keys { key, application, .. } => {
             let key = key.fetch().map_err(missing)?;
             match &provider.kind {
                 Kind::Datadog => call.header("dd-api-key", &key)?,

@@ -12,6 +12,7 @@ pub mod fuzz;
 #[cfg(feature = "micro")]
 pub mod micro;
 mod handle;
+mod destination;
 mod upkeep;
 mod resolve;
 mod sockets;
@@ -87,11 +88,14 @@ mod location;
 mod cork;
 mod wire;
 
+pub use destination::{Destination, Routing};
 pub use forwarded::request_id;
 pub use handle::{
     Bound, Ceilings, Handle, Inherited, Legacy, Marks, Options, Pace, Problem, ShiftError, StartError,
 };
 pub use model::Model;
 pub use reading::Reading;
-pub use tls::{Facts as CertificateFacts, Part as CertificatePart, check_authorities, check_certificate};
+pub use tls::{
+    Facts as CertificateFacts, Part as CertificatePart, check_authorities, check_certificate, client_config,
+};
 pub use weights::Weights;

@@ -13,6 +13,7 @@ mod subject;
 use std::sync::Arc;
 use std::sync::OnceLock;
 
+use rustls::ClientConfig;
 use rustls::RootCertStore;
 use rustls::SupportedProtocolVersion;
 use rustls::crypto::CryptoProvider;
@@ -20,8 +21,11 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::model::Certificate;
+use crate::model::ClientTls;
+use crate::model::Protocol;
 use crate::model::TlsVersion;
 use crate::model::TlsVersions;
+use crate::model::Trust;
 
 pub use certificate::Facts;
 pub use certificate::Part;
@@ -67,6 +71,16 @@ fn authorities(pem: &str) -> Result<RootCertStore, String> {
         added.map_err(|error| format!("certificate {} is no authority's: {error}", index + 1))?;
     }
     Ok(roots)
+}
+
+/// For connections beside the traffic, to those whom their operator trusts so.
+pub fn client_config(trust: Trust) -> Result<Arc<ClientConfig>, String> {
+    let asked = ClientTls { trust, ..ClientTls::default() };
+    let plan = ClientPlan::new(&asked, Protocol::Http1);
+    plan.map(|plan| plan.config).map_err(|faults| {
+        let texts: Vec<String> = faults.into_iter().map(|(_, text)| text).collect();
+        texts.join("; ")
+    })
 }
 
 /// Whether the chain can be read and the key is its own; a problem says which of

@@ -157,7 +157,7 @@ fn stores_are_asked_as_their_documentation_says() {
             .text(r#"{"MetricDataResults": [{"Id": "a", "Values": []}, {"Id": "b", "Values": [0.7, 0.1]}]}"#)
     });
     let providers = format!(
-        "  watch: {{type: cloudWatch, region: eu-west-1, address: 'http://{}/', key: {{env: K1}}, secretKey: {{env: K2}}}}\n  \
+        "  watch: {{type: cloudWatch, region: eu-west-1, address: 'http://{}/', key: {{env: K1}}, secretKey: {{env: K2}}, sessionToken: {{env: K3}}}}\n  \
          dog: {{type: datadog, address: 'http://{}', key: {{env: K1}}, applicationKey: {{env: K2}}}}\n  \
          relic: {{type: newRelic, address: 'http://{}', account: '42', key: {{env: K1}}}}\n  \
          graph: {{type: graphite, address: 'http://{}', basic: {{username: me, password: {{env: K1}}}}}}\n  \
@@ -166,7 +166,7 @@ fn stores_are_asked_as_their_documentation_says() {
     );
     let app = App::start_by(&yaml(&origins, &providers, ""), |_| {
         let mut command = std::process::Command::new(SERIN);
-        command.env("K1", "key-one").env("K2", "key-two");
+        command.env("K1", "key-one").env("K2", "key-two").env("K3", "key-three");
         command
     });
     let queries = r#"[{"Id": "b", "Expression": "e1 / e2"}]"#;
@@ -175,6 +175,8 @@ fn stores_are_asked_as_their_documentation_says() {
     let signed = seen.header("authorization").expect("it is signed");
     assert!(signed.starts_with("AWS4-HMAC-SHA256 Credential=key-one/"), "{signed}");
     assert!(signed.contains("/eu-west-1/monitoring/aws4_request, SignedHeaders="), "{signed}");
+    assert_eq!(seen.header("x-amz-security-token"), Some("key-three"));
+    assert!(signed.contains("x-amz-security-token"), "the token is signed, too: {signed}");
     assert_eq!(seen.header("x-amz-target"), Some("GraniteServiceVersion20100801.GetMetricData"));
     let body: Value = serde_json::from_slice(&watch.bodies()[0]).expect("JSON");
     assert_eq!(body["MetricDataQueries"][0]["Id"], "b");

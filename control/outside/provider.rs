@@ -80,6 +80,9 @@ pub enum Login {
         key: Text,
         #[serde(skip_serializing_if = "Option::is_none")]
         application: Option<Text>,
+        /// Of keys that are good for a time only.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        session: Option<Text>,
     },
 }
 

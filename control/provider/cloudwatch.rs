@@ -49,11 +49,14 @@ pub async fn ask(
 
 fn signed(call: &mut Call, login: &Login, region: &str, now: Moment) -> Result<(), String> {
     let missing = |missing: crate::secret::Missing| missing.to_string();
-    let Login::Keys { key, application: Some(secret) } = login else {
+    let Login::Keys { key, application: Some(secret), session } = login else {
         return Err("it has no keys".to_owned());
     };
     let (key, secret) = (key.fetch().map_err(missing)?, secret.fetch().map_err(missing)?);
-    let identity = Credentials::new(key.expose_secret(), secret.expose_secret(), None, None, "serin").into();
+    let session = session.as_ref().map(crate::secret::Text::fetch).transpose().map_err(missing)?;
+    let session = session.map(|token| token.expose_secret().to_owned());
+    let identity =
+        Credentials::new(key.expose_secret(), secret.expose_secret(), session, None, "serin").into();
     let parameters = v4::SigningParams::builder()
         .identity(&identity)
         .region(region)

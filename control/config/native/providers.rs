@@ -10,10 +10,11 @@ use crate::template;
 
 use super::{secrets, units};
 
-const FIELDS: [&str; 18] = [
+const FIELDS: [&str; 19] = [
     "type",
     "region",
     "secretKey",
+    "sessionToken",
     "address",
     "basic",
     "bearer",
@@ -136,7 +137,7 @@ fn login(fields: &Fields, word: &str) -> Login {
         }
         Some(("bearer", _)) => secret("bearer").map_or(Login::None, Login::Bearer),
         Some(_) => match secret("key") {
-            Some(key) => Login::Keys { key, application: secret(second) },
+            Some(key) => Login::Keys { key, application: secret(second), session: secret("sessionToken") },
             None => Login::None,
         },
         None => Login::None,
