@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::demo;
+use crate::rehearse::tools::Tool;
 
 const EXITS: &str = "\
 Exit codes:
@@ -210,6 +211,9 @@ struct Rehearse {
     /// The first seed; the same seed gives the same runs
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Judge the same traffic by the rules of these, too: flagger, argo, kayenta
+    #[arg(long, value_name = "TOOL,...", value_delimiter = ',', value_parser = Tool::parse)]
+    compare: Vec<Tool>,
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,

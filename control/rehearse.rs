@@ -11,6 +11,7 @@ pub mod crowd;
 pub mod play;
 pub mod report;
 pub mod scenario;
+pub mod tools;
 
 use std::f64::consts::TAU;
 

@@ -62,3 +62,38 @@ fn what_is_asked_wrongly_is_said_by_name() {
         assert!(said.contains(named), "{said}");
     }
 }
+
+#[test]
+fn other_tools_rules_are_played_on_the_same_traffic_and_told_with_their_settings() {
+    let ask = [
+        "--runs",
+        "10",
+        "--scenario",
+        "rps=500",
+        "--scenario",
+        "errors=100%",
+        "--compare",
+        "flagger,argo,kayenta",
+    ];
+    let told = reports(&ask);
+    let judged = told[0]["compared"].as_array().expect("a list");
+    let names: Vec<&str> = judged.iter().filter_map(|judged| judged["judge"].as_str()).collect();
+    assert_eq!(names, ["serin", "flagger", "argo", "kayenta"]);
+    let broken = |at: usize| &judged[at]["reports"][1];
+    assert!((0..4).all(|at| broken(at)["rolled_back"] == 10), "{judged:?}");
+    // Five failed checks and one more tick; four failures are more than three; one judgement at the end.
+    let seconds = |at: usize| broken(at)["rollback"]["seconds"].as_f64().expect("it was rolled back");
+    assert_eq!([1, 2, 3].map(|at| seconds(at).round()), [360.0, 240.0, 360.0]);
+    let failures = |at: usize| broken(at)["exposed_failures"].as_f64().expect("a number");
+    assert!((1..4).all(|at| failures(0) < failures(at)), "{judged:?}");
+    assert!(judged[1]["rules"].as_str().is_some_and(|rules| rules.contains("success rate at least 99 %")));
+    let table = rehearse(&ask);
+    let said = String::from_utf8_lossy(&table.stdout);
+    assert!(
+        said.contains("argo: background analysis") && said.contains("none of these tools was run"),
+        "{said}"
+    );
+    let nobody = rehearse(&["--compare", "spinnaker"]);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("flagger, argo, kayenta"));
+}

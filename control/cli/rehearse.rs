@@ -7,6 +7,8 @@ use anyhow::Context;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::json;
 
+mod compare;
+
 use super::{Exit, Rehearse};
 use crate::config;
 use crate::config::Files;
@@ -28,6 +30,16 @@ pub fn rehearse(options: &Rehearse) -> anyhow::Result<Exit> {
     for spec in &specs {
         let reports: Vec<Report> =
             scenarios.iter().map(|scenario| Report::of(spec, scenario, options.runs, options.seed)).collect();
+        if !options.compare.is_empty() {
+            let judged = compare::judged(spec, &options.compare, &scenarios, reports, options.seed);
+            if options.json {
+                told.push(json!({ "rollout": spec.name, "compared": judged }));
+            } else {
+                println!("{}", heading(spec, &scenarios, options.runs));
+                compare::show(&judged);
+            }
+            continue;
+        }
         let slips = scenarios
             .iter()
             .zip(&reports)
@@ -89,18 +101,7 @@ fn scenarios(asked: &[String]) -> anyhow::Result<Vec<Scenario>> {
 }
 
 fn show(spec: &Spec, scenarios: &[Scenario], reports: &[Report], advice: &[Advice]) {
-    let base = &scenarios[0];
-    println!(
-        "{}: {} until promoted, then {} of bake; {} requests/s, the primary fails {} %, p50 {} ms, p99 {} ms; {} runs each",
-        spec.name,
-        words(spec.planned().as_secs_f64()),
-        words(spec.bake.as_secs_f64()),
-        base.rps,
-        (base.baseline * 1e8).round() / 1e6,
-        base.median_ms,
-        base.p99_ms,
-        reports[0].runs,
-    );
+    println!("{}", heading(spec, scenarios, reports[0].runs));
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header([
@@ -123,6 +124,20 @@ fn show(spec: &Spec, scenarios: &[Scenario], reports: &[Report], advice: &[Advic
     for advice in advice {
         println!("{}", sentence(advice));
     }
+}
+
+fn heading(spec: &Spec, scenarios: &[Scenario], runs: u32) -> String {
+    let base = &scenarios[0];
+    format!(
+        "{}: {} until promoted, then {} of bake; {} requests/s, the primary fails {} %, p50 {} ms, p99 {} ms; {runs} runs each",
+        spec.name,
+        words(spec.planned().as_secs_f64()),
+        words(spec.bake.as_secs_f64()),
+        base.rps,
+        (base.baseline * 1e8).round() / 1e6,
+        base.median_ms,
+        base.p99_ms,
+    )
 }
 
 fn row(report: &Report) -> [String; 8] {

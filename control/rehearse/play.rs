@@ -58,6 +58,8 @@ pub struct Run {
     pub ended: Cost,
     /// From the start to the promotion.
     pub promoted_after: Option<f64>,
+    /// What there was when it was promoted.
+    pub promoted: Option<Cost>,
 }
 
 /// Plays `spec` once. The same seed gives the same run.
@@ -106,6 +108,7 @@ struct Player<'s> {
     cost: Cost,
     cut: Option<Cost>,
     promoted_after: Option<f64>,
+    promoted: Option<Cost>,
 }
 
 impl<'s> Player<'s> {
@@ -126,6 +129,7 @@ impl<'s> Player<'s> {
             cost: Cost::default(),
             cut: None,
             promoted_after: None,
+            promoted: None,
         }
     }
 
@@ -157,7 +161,8 @@ impl<'s> Player<'s> {
     }
 
     fn over(&self, end: End) -> Run {
-        Run { end, cut: self.cut, ended: self.cost, promoted_after: self.promoted_after }
+        let (promoted_after, promoted) = (self.promoted_after, self.promoted);
+        Run { end, cut: self.cut, ended: self.cost, promoted_after, promoted }
     }
 
     fn since_start(&self) -> Duration {
@@ -227,6 +232,7 @@ impl<'s> Player<'s> {
         let promoted = matches!(self.rollout.phase(), Phase::Baking | Phase::Succeeded);
         if promoted && self.promoted_after.is_none() {
             self.promoted_after = Some(self.since_start().as_secs_f64());
+            self.promoted = Some(self.cost);
         }
     }
 

@@ -27,6 +27,9 @@ pub struct Report {
     pub promoted_after_seconds: Option<f64>,
     /// Canary failures of a run, over all of them.
     pub failures: f64,
+    /// The same until the run was rolled back or promoted: after a promotion others
+    /// watch nothing, so only so far can they be compared.
+    pub exposed_failures: f64,
 }
 
 /// Means, and what one run in twenty exceeds.
@@ -63,6 +66,7 @@ impl Report {
             promoted_after_seconds: mean(&promoted),
             failures: mean(&runs.iter().map(|run| run.ended.failures as f64).collect::<Vec<_>>())
                 .unwrap_or(0.0),
+            exposed_failures: mean(&runs.iter().map(exposed).collect::<Vec<_>>()).unwrap_or(0.0),
         }
     }
 
@@ -87,6 +91,14 @@ impl Mean {
     }
 }
 
+fn exposed(run: &Run) -> f64 {
+    let until = match run.end {
+        End::Promoted => run.promoted.unwrap_or(run.ended),
+        End::RolledBack | End::Undecided => run.ended,
+    };
+    until.failures as f64
+}
+
 fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
@@ -104,7 +116,8 @@ mod tests {
     fn run(end: End, seconds: f64, failures: u64) -> Run {
         let ended = Cost { seconds, requests: 10 * failures, failures };
         let promoted_after = (end == End::Promoted).then_some(seconds);
-        Run { end, cut: None, ended, promoted_after }
+        let promoted = (end == End::Promoted).then(Cost::default);
+        Run { end, cut: None, ended, promoted_after, promoted }
     }
 
     #[test]
