@@ -7,6 +7,8 @@ use serin::judge::condition::Outcome;
 use serin::judge::condition::outcome;
 use serin::judge::samples::Sample;
 
+use crate::harness::Seeded;
+
 fn condition(text: &str) -> Condition {
     Condition::parse(text).unwrap_or_else(|why| panic!("{text}: {why}"))
 }
@@ -137,4 +139,123 @@ fn what_is_no_condition_or_could_do_harm_is_refused_when_it_is_read() {
     {
         assert!(Condition::parse(text).is_err(), "{text}");
     }
+}
+
+const PIECES: [&str; 60] = [
+    "result[0]",
+    "result",
+    "value",
+    "result[-1]",
+    "result[1:2]",
+    "[",
+    "]",
+    "(",
+    ")",
+    "{",
+    "}",
+    "len(",
+    "asInt(",
+    "asFloat(",
+    "isNaN(",
+    "isInf(",
+    "isNil(",
+    "default(result, 0)",
+    "fromJSON(\"{\\\"a\\\": [1]}\")",
+    "repeat(\"x\", 9)",
+    "now()",
+    "all(",
+    "any(",
+    "filter(",
+    "map(",
+    "count(",
+    "#",
+    "#.a",
+    ".a",
+    "?.a",
+    "??",
+    "?",
+    ":",
+    ",",
+    ";",
+    "|",
+    "..",
+    "1..3",
+    "&&",
+    "||",
+    "and",
+    "or",
+    "not",
+    "!",
+    "==",
+    "!=",
+    ">=",
+    "<",
+    "+",
+    "-",
+    "*",
+    "/",
+    "%",
+    "**",
+    "in",
+    "matches",
+    "contains",
+    "let x = 1;",
+    "\"a\\x\"",
+    "9223372036854775807",
+];
+const NUMBERS: [&str; 8] = ["0", "1", "-1", "0.95", "1e309", "0x1f", "1_000", "-9223372036854775808"];
+
+/// A condition that is nearly one: pieces in a row, or a good one with a piece gone,
+/// doubled or put elsewhere.
+fn spoilt(random: &mut Seeded) -> String {
+    let good = [
+        "result[0] >= 0.95 && !isNaN(result[0])",
+        "all(result, # < 0.9) or len(result) == 0",
+        "default(result, 0) in [1, 2, 3] ? true : false",
+        "let low = 1; result[0] > low and value % 2 == 0",
+        "\"abc\" matches \"a.*\" || fromJSON(\"[1, 2]\")[0] == asInt(\"1\")",
+        "filter(1..9, # % 2 == 0)[0] / (value - 1) > 10 ** 3",
+    ];
+    let pick = |random: &mut Seeded, list: &[&str]| list[random.below(list.len())].to_owned();
+    let mut parts: Vec<String> = if random.below(3) == 0 {
+        (0..1 + random.below(12)).map(|_| pick(random, &PIECES)).collect()
+    } else {
+        pick(random, &good).split(' ').map(str::to_owned).collect()
+    };
+    for _ in 0..random.below(4) {
+        let at = random.below(parts.len());
+        match random.below(5) {
+            0 if parts.len() > 1 => drop(parts.remove(at)),
+            1 => parts.insert(at, pick(random, &PIECES)),
+            2 => parts[at] = pick(random, &NUMBERS),
+            3 => parts.insert(at, parts[random.below(parts.len())].clone()),
+            _ => {
+                let letters: Vec<char> = parts[at].chars().collect();
+                let cut = random.below(letters.len() + 1);
+                parts[at] = letters[..cut].iter().collect();
+            }
+        }
+    }
+    parts.join(if random.below(4) == 0 { "" } else { " " })
+}
+
+/// A panic would end the process. Which seed: `CONDITION_SEED`.
+#[test]
+fn no_text_of_a_condition_panics() {
+    let named = std::env::var("CONDITION_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed: u64 = named.unwrap_or(1);
+    let mut random = Seeded(seed);
+    let samples = [Sample::Absent, one(0.5), one(f64::NAN), one(-0.0), one(1e300), Sample::Numbers(vec![])];
+    let mut understood = 0;
+    for _ in 0..20_000 {
+        let text = spoilt(&mut random);
+        let run = std::panic::AssertUnwindSafe(|| {
+            let Ok(condition) = Condition::parse(&text) else { return false };
+            samples.iter().for_each(|sample| drop(condition.holds(sample, Moment(1_700_000_000_000))));
+            true
+        });
+        let is_understood = std::panic::catch_unwind(run);
+        understood += usize::from(is_understood.unwrap_or_else(|_| panic!("seed {seed}: {text:?}")));
+    }
+    assert!(understood > 2_000, "{understood} of 20000 were understood");
 }
