@@ -31,6 +31,7 @@ use crate::fleet::Fleet;
 use crate::handover::{Doorstep, Succession};
 use crate::journal::{Entry, Journal, OpenError, Past, PastRollout};
 use crate::limits;
+use crate::load::Loads;
 use crate::outward::Outward;
 use crate::source;
 use crate::source::Change;
@@ -147,6 +148,7 @@ impl App {
             Begun { handle: handle.clone(), clock, fleet, journal, model, reloads, drain, loaded: in_force };
         let (tick, changes) = begun.into_tick(&options.config, read)?;
         let (demand, demands) = mpsc::channel(1);
+        start_load(&desk, &configured, &handle, &living)?;
         let outward =
             Outward::start(&desk, configured, kept.as_deref(), admin).map_err(StartError::Outward)?;
         let audit = Audit::new(kept.as_deref());
@@ -170,6 +172,16 @@ impl App {
             following,
         })
     }
+}
+
+fn start_load(
+    desk: &Desk,
+    loaded: &watch::Receiver<Arc<Loaded>>,
+    handle: &Handle,
+    life: &watch::Receiver<Life>,
+) -> Result<(), StartError> {
+    let (desk, loaded, handle, life) = (desk.clone(), loaded.clone(), handle.clone(), life.clone());
+    Loads { desk, loaded, handle, life }.start().map_err(StartError::Outward)
 }
 
 /// What was read of the file and of those it refers to.

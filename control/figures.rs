@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serin_proxy::histogram::Histogram;
-use serin_proxy::reading::{Counts, VersionReading};
+use serin_proxy::reading::{Counts, Sent, VersionReading};
 
 use crate::clock::Moment;
 
@@ -70,7 +70,7 @@ impl Ring {
         }
         let before = self.past.back().map(|(_, samples)| samples);
         let mut samples = Samples::new();
-        for version in versions.iter().filter(|version| !version.shadow) {
+        for version in versions.iter().filter(|version| version.sent == Sent::ByUsers) {
             let name = (Arc::from(version.service.as_str()), Arc::from(version.version.as_str()));
             let known = before.and_then(|before| before.get_key_value(&name));
             let (name, sample) = match known {
@@ -139,7 +139,7 @@ mod tests {
             service: "web".into(),
             version: "canary".into(),
             role: Role::Canary,
-            shadow: false,
+            sent: Sent::ByUsers,
             counts: Counts { success, failure, ..Counts::default() },
             latency,
             codes: Vec::new(),

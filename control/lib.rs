@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod demo;
 pub mod app;
+pub mod load;
 pub mod admin;
 pub mod audit;
 pub mod outward;

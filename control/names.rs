@@ -76,6 +76,8 @@ pub mod label {
 
 /// What the `role` label says of mirrored copies.
 pub const ROLE_SHADOW: &str = "shadow";
+/// And of requests that serin has sent by itself.
+pub const ROLE_LOAD: &str = "load";
 /// The `class` label by index of `Counts::classes`.
 pub const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 

@@ -5,6 +5,8 @@ pub mod alert;
 
 pub mod hook;
 
+pub mod load;
+
 pub mod provider;
 
 use std::path::PathBuf;

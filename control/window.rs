@@ -185,8 +185,10 @@ fn advance(last: &mut Option<ArmReading>, now: Option<&ArmReading>) -> ArmDelta 
     }
 }
 
-fn columns(arm: &ArmReading) -> [u64; 7] {
-    [arm.dispatched, arm.ok, arm.failed, arm.aborted, arm.slow, arm.failed_revealed, arm.failed_units]
+fn columns(arm: &ArmReading) -> [u64; 9] {
+    let load = [arm.load, arm.load_failed];
+    let [dispatched, ok, failed] = [arm.dispatched, arm.ok, arm.failed];
+    [dispatched, ok, failed, arm.aborted, arm.slow, arm.failed_revealed, arm.failed_units, load[0], load[1]]
 }
 
 fn went_back(now: &ArmReading, before: &ArmReading) -> bool {
@@ -197,9 +199,9 @@ fn went_back(now: &ArmReading, before: &ArmReading) -> bool {
 
 /// Callers have checked that nothing went back.
 fn difference(now: &ArmReading, before: Option<&ArmReading>) -> ArmDelta {
-    let zero = [0; 7];
+    let zero = [0; 9];
     let earlier = before.map_or(zero, columns);
-    let [dispatched, ok, failed, aborted, slow, failed_revealed, failed_units] =
+    let [dispatched, ok, failed, aborted, slow, failed_revealed, failed_units, load, load_failed] =
         std::array::from_fn(|i| columns(now)[i] - earlier[i]);
     let mut latency = Vec::new();
     for (bucket, count) in now.latency.counts().iter().enumerate() {
@@ -208,7 +210,18 @@ fn difference(now: &ArmReading, before: Option<&ArmReading>) -> ArmDelta {
             latency.push((u32::try_from(bucket).expect("there are under a thousand buckets"), new));
         }
     }
-    ArmDelta { dispatched, ok, failed, aborted, slow, failed_revealed, failed_units, latency }
+    ArmDelta {
+        dispatched,
+        ok,
+        failed,
+        aborted,
+        slow,
+        failed_revealed,
+        failed_units,
+        load,
+        load_failed,
+        latency,
+    }
 }
 
 fn is_empty(delta: &ArmDelta) -> bool {
@@ -240,6 +253,8 @@ mod tests {
             slow: 0,
             failed_revealed: 0,
             failed_units: 0,
+            load: 0,
+            load_failed: 0,
             latency,
         }
     }

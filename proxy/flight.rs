@@ -42,6 +42,8 @@ pub struct Flight {
     pub hash: Option<u64>,
     /// What its id was made of, where it has none of its own.
     pub id: Cell<[u64; 2]>,
+    /// One of our own load, counted apart from those of users.
+    load: bool,
     /// Counts at the endpoint that is asked.
     busy: RefCell<Option<Busy>>,
     /// With a copy that was sent to a mirror.
@@ -74,6 +76,7 @@ impl Flight {
             timeouts,
             hash: None,
             id: Cell::default(),
+            load: choice.load,
             busy: RefCell::default(),
             pair: OnceCell::new(),
             settled: Cell::new(false),
@@ -93,7 +96,13 @@ impl Flight {
 
     /// This worker's counters of the request's version.
     pub fn shard(&self) -> &Shard {
-        self.plan().slot.shard(self.lane.index)
+        self.shard_of(self.plan())
+    }
+
+    /// The same of another version.
+    pub fn shard_of<'p>(&self, plan: &'p VersionPlan) -> &'p Shard {
+        let slot = if self.load { &plan.load } else { &plan.slot };
+        slot.shard(self.lane.index)
     }
 
     /// Until the request, or its present attempt, must be answered; if ever.

@@ -91,6 +91,7 @@ struct Coin {
     version: usize,
     way: Way,
     unit: u64,
+    load: bool,
     slow: bool,
     revealed: bool,
 }
@@ -109,12 +110,12 @@ impl Flights {
 
     /// Enters a request and counts it as dispatched to its arm.
     pub fn begin(&self, toss: Rc<Toss>, choice: &Choice, timeouts: &Timeouts) -> (Key, u64) {
-        let Choice { version, way, unit, .. } = *choice;
+        let Choice { version, way, unit, load, .. } = *choice;
         let now_us = clock::now_us();
         self.now_us.set(now_us);
         toss.generation.arm(self.worker, version, way).dispatched.add(1);
         toss.cell.moved(self.worker);
-        let coin = Coin { toss, version, way, unit, slow: false, revealed: false };
+        let coin = Coin { toss, version, way, unit, load, slow: false, revealed: false };
         let key = self.enter(Entry {
             started_us: now_us,
             deadline_us: after(now_us, timeouts.head_us),
@@ -358,6 +359,10 @@ impl Flights {
                 }
             }
             Verdict::Uncounted => arm.aborted.add(1),
+        }
+        if coin.load && verdict != Verdict::Uncounted {
+            arm.load.add(1);
+            arm.load_failed.add(u64::from(verdict == Verdict::Failure));
         }
         coin.toss.cell.moved(self.worker);
         if verdict == Verdict::Failure {

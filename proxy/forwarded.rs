@@ -70,6 +70,8 @@ pub struct Peer {
     /// Where it came to.
     pub local: Option<SocketAddr>,
     pub https: bool,
+    /// We ask ourselves, so that there is something to judge.
+    pub load: bool,
     /// Its address as text.
     text: String,
     edge: bool,
@@ -111,6 +113,12 @@ impl Peer {
         Peer::known(remote, local, false, Shown::Nothing, &Forwarded::default())
     }
 
+    /// Ourselves, as if from this machine.
+    pub fn load(https: bool, policy: &Forwarded) -> Peer {
+        let here = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
+        Peer { load: true, ..Peer::known(here, None, https, Shown::Nothing, policy) }
+    }
+
     pub fn known(
         remote: SocketAddr,
         local: Option<SocketAddr>,
@@ -134,6 +142,7 @@ impl Peer {
             remote,
             local,
             https,
+            load: false,
             text: ip.to_string(),
             edge: policy.edge,
             believed: !policy.edge || policy.trusted_hops > 0,

@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ use crate::alarm::Alarm;
 use crate::lane::LaneCounts;
 use crate::model::Model;
 use crate::overload::Overload;
+use crate::overload::Stage;
 use crate::reading;
 use crate::reading::MirrorReading;
 use crate::reading::OverloadReading;
@@ -98,6 +100,8 @@ struct Inner {
     /// Held while the table is replaced, so that two models never mix.
     sockets: Mutex<Sockets>,
     workers: Vec<mpsc::UnboundedSender<Order>>,
+    /// Whose turn it is to be asked by ourselves.
+    turn: AtomicUsize,
     lanes: Vec<Arc<LaneCounts>>,
     alarm: Arc<Alarm>,
     alive: tokio::sync::Mutex<mpsc::Receiver<()>>,
@@ -153,6 +157,7 @@ impl Handle {
             table,
             sockets,
             workers: posts,
+            turn: AtomicUsize::new(0),
             lanes,
             alarm,
             alive,
@@ -198,6 +203,26 @@ impl Handle {
     /// Copies of all listening sockets, for a process that is to go on with them.
     pub fn hand_over(&self) -> std::io::Result<Vec<Inherited>> {
         self.sockets().hand_over()
+    }
+
+    /// A connection on which we ask ourselves, as one that came by this listener
+    /// would be asked; what it carries is counted as load. None that could be
+    /// reached from outside is made.
+    pub fn connect_as_load(&self, listener: &str) -> std::io::Result<UnixStream> {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        theirs.set_nonblocking(true)?;
+        let turn = self.0.turn.fetch_add(1, Ordering::Relaxed) % self.0.workers.len();
+        let order = Order::Adopt { stream: theirs, listener: listener.to_owned() };
+        match self.0.workers[turn].send(order) {
+            Ok(()) => Ok(ours),
+            Err(_) => Err(std::io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Is there too much, of whatever it be?
+    pub fn is_pressed(&self) -> bool {
+        self.0.overload.stage() != Stage::None
     }
 
     /// Every connection ends with the answer that it is given next; new ones
@@ -267,7 +292,7 @@ impl Handle {
         let table = self.0.table.load_full();
         let count = |of: fn(&LaneCounts) -> u64| self.0.lanes.iter().map(|lane| of(lane)).sum::<u64>();
         let mut reading = Reading {
-            versions: table.slots.iter().map(|slot| slot.read()).collect(),
+            versions: table.slots.iter().filter(|slot| slot.is_shown()).map(|slot| slot.read()).collect(),
             splits: if evidence { self.evidence_of(&table, |_, _| true) } else { shares_of(&table) },
             breakers: table.breakers(),
             endpoints: table.endpoints.iter().map(|hosts| hosts.read()).collect(),

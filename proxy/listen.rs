@@ -7,12 +7,13 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream as Pair;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 
 use crate::clock;
@@ -20,12 +21,15 @@ use crate::connections::Connection;
 use crate::connections::Connections;
 use crate::lane::Lane;
 use crate::serve::serve;
+use crate::serve::serve_ourselves;
 use crate::table::ListenerPlan;
 use crate::wire::Wire;
 
 const BACKLOG: i32 = 4096;
 /// Without descriptors, or with too much of all, we look again after this time.
 const REST: Duration = Duration::from_millis(50);
+/// Sockets of listeners never have this id.
+const NO_EAR: u64 = u64::MAX;
 /// How often it is told that we cannot accept.
 const TELL: Duration = Duration::from_secs(10);
 
@@ -185,14 +189,30 @@ fn admit(
             connection
         }
     };
-    seats.opened.add(1);
-    plan.occupancy.enter(lane.index);
-    let guest =
-        Guest { lane: lane.clone(), connections: connections.clone(), connection, plan: plan.clone() };
+    let guest = Guest::new(lane, connections, connection, plan);
     let connection = guest.connection.clone();
     let task = tokio::task::spawn_local(async move {
         let Guest { lane, connection, plan, .. } = &guest;
         serve(lane.clone(), connection.clone(), Wire::Tcp(stream), address, plan).await;
+    });
+    connection.driven_by(task.abort_handle());
+}
+
+/// Lets our own load in by this listener. Where there is too much, or the listener
+/// has gone, the other end sees it closed.
+pub fn adopt(stream: Pair, listener: &str, lane: &Rc<Lane>, connections: &Rc<Connections>) {
+    let view = lane.view();
+    let Some(plan) = view.table.listener(listener) else { return };
+    if lane.overload.is_full(&view.table.model.overload) {
+        return lane.overload.seats(lane.index).refused_connections.add(1);
+    }
+    let Ok(stream) = UnixStream::from_std(stream) else { return };
+    let connection = connections.open(NO_EAR, &plan.limits);
+    let guest = Guest::new(lane, connections, connection, plan);
+    let connection = guest.connection.clone();
+    let task = tokio::task::spawn_local(async move {
+        let Guest { lane, connection, plan, .. } = &guest;
+        serve_ourselves(lane.clone(), connection.clone(), Wire::Unix(stream), plan).await;
     });
     connection.driven_by(task.abort_handle());
 }
@@ -203,6 +223,19 @@ struct Guest {
     connections: Rc<Connections>,
     connection: Rc<Connection>,
     plan: Arc<ListenerPlan>,
+}
+
+impl Guest {
+    fn new(
+        lane: &Rc<Lane>,
+        connections: &Rc<Connections>,
+        connection: Rc<Connection>,
+        plan: &Arc<ListenerPlan>,
+    ) -> Guest {
+        lane.overload.seats(lane.index).opened.add(1);
+        plan.occupancy.enter(lane.index);
+        Guest { lane: lane.clone(), connections: connections.clone(), connection, plan: plan.clone() }
+    }
 }
 
 impl Drop for Guest {

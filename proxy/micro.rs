@@ -15,6 +15,7 @@ use crate::head::Head;
 use crate::model::Model;
 use crate::model::Role;
 use crate::outcome::Outcome;
+use crate::reading::Sent;
 use crate::rewrite::Peer;
 use crate::split;
 use crate::table::Table;
@@ -74,7 +75,7 @@ pub struct Counting(Arc<Slot>);
 impl Default for Counting {
     fn default() -> Counting {
         let (service, version) = ("web".to_owned(), "primary".to_owned());
-        Counting(Slot::new(SlotKey { service, version, role: Role::Primary, shadow: false }, 1))
+        Counting(Slot::new(SlotKey { service, version, role: Role::Primary, sent: Sent::ByUsers }, 1))
     }
 }
 

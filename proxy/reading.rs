@@ -46,14 +46,25 @@ pub struct Reading {
     pub handshakes_failed: u64,
 }
 
-/// Counters of one version in one role; mirrored copies are counted under
-/// `shadow` and nowhere else.
+/// Who has sent a request; each is counted in one place and nowhere else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sent {
+    #[default]
+    ByUsers,
+    /// A mirrored copy.
+    AsCopy,
+    /// Ourselves, so that there is something to judge.
+    AsLoad,
+}
+
+/// Counters of one version in one role.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VersionReading {
     pub service: String,
     pub version: String,
     pub role: Role,
-    pub shadow: bool,
+    pub sent: Sent,
     pub counts: Counts,
     /// Time to the last byte of every counted answer.
     pub latency: Histogram,
@@ -239,6 +250,11 @@ pub struct ArmReading {
     /// each request is one.
     #[serde(default)]
     pub failed_units: u64,
+    /// Of `ok` and `failed`, those that we have sent ourselves; and of these the failed.
+    #[serde(default)]
+    pub load: u64,
+    #[serde(default)]
+    pub load_failed: u64,
     /// Ages of `ok` requests, and of requests under way that passed the reveal
     /// mark (these at that age).
     pub latency: Histogram,
@@ -345,8 +361,8 @@ pub fn precede(splits: &mut [SplitReading], before: &[SplitReading]) {
 
 impl VersionReading {
     fn is_same(&self, other: &VersionReading) -> bool {
-        (&self.service, &self.version, self.role, self.shadow)
-            == (&other.service, &other.version, other.role, other.shadow)
+        (&self.service, &self.version, self.role, self.sent)
+            == (&other.service, &other.version, other.role, other.sent)
     }
 }
 

@@ -69,10 +69,20 @@ pub async fn serve(
     address: SocketAddr,
     plan: &ListenerPlan,
 ) {
-    let Some(Arrived { wire, peer, http2 }) = arrive(&lane, &connection, wire, address, plan).await else {
-        return;
-    };
-    let peer = Rc::new(peer);
+    if let Some(arrived) = arrive(&lane, &connection, wire, address, plan).await {
+        serve_arrived(lane, connection, arrived, plan).await;
+    }
+}
+
+/// Serves our own load; no handshake is made with ourselves.
+pub async fn serve_ourselves(lane: Rc<Lane>, connection: Rc<Connection>, wire: Wire, plan: &ListenerPlan) {
+    let peer = Peer::load(plan.tls.is_some(), &plan.forwarded);
+    serve_arrived(lane, connection, Arrived { wire, peer, http2: false }, plan).await;
+}
+
+async fn serve_arrived(lane: Rc<Lane>, connection: Rc<Connection>, arrived: Arrived, plan: &ListenerPlan) {
+    let Arrived { wire, peer, http2 } = arrived;
+    let (address, peer) = (peer.remote, Rc::new(peer));
     let relayed = if http2 {
         Ended::Irregular { wire, before: Vec::new(), http2 }
     } else {

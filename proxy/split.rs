@@ -201,6 +201,8 @@ pub struct Choice {
     /// The user, where a user keeps a version; zero where each request is by itself.
     pub unit: u64,
     pub set_cookies: Vec<String>,
+    /// Asked by our own load.
+    pub load: bool,
 }
 
 /// What a split asks of a request before its weights are.
@@ -218,8 +220,9 @@ pub fn choose(
     peer: &Peer,
     random: u64,
 ) -> Choice {
+    let load = peer.load;
     if let Some(rule) = rules.force.iter().find(|rule| rule.applies(head, peer)) {
-        return Choice { version: rule.version, way: Way::Forced, unit: 0, set_cookies: Vec::new() };
+        return Choice { version: rule.version, way: Way::Forced, unit: 0, set_cookies: Vec::new(), load };
     }
     let place = rules.sticky.and_then(|sticky| sticky.place(head, random));
     let (point, unit, set_cookie) = match place {
@@ -232,7 +235,7 @@ pub fn choose(
         && let Some(trial) = rules.trial.filter(|trial| trial.applies(head, peer))
     {
         let version = if point < matched { trial.version } else { generation.primary };
-        return Choice { version, way: Way::Matched, unit, set_cookies };
+        return Choice { version, way: Way::Matched, unit, set_cookies, load };
     }
-    Choice { version: generation.owner(point), way: Way::Tossed, unit, set_cookies }
+    Choice { version: generation.owner(point), way: Way::Tossed, unit, set_cookies, load }
 }

@@ -19,6 +19,7 @@ use crate::outcome::Outcome;
 use crate::outcome::Verdict;
 use crate::reading::Attempt;
 use crate::reading::Counts;
+use crate::reading::Sent;
 use crate::reading::VersionReading;
 
 pub use crate::count::Count;
@@ -60,7 +61,7 @@ pub struct SlotKey {
     pub service: String,
     pub version: String,
     pub role: Role,
-    pub shadow: bool,
+    pub sent: Sent,
 }
 
 /// One worker's part. Aligned so that two workers never write one cache line.
@@ -159,6 +160,11 @@ impl Slot {
         &self.shards[worker]
     }
 
+    /// What we have never asked of ourselves is no news.
+    pub fn is_shown(&self) -> bool {
+        self.key.sent != Sent::AsLoad || self.is_used()
+    }
+
     /// Has there ever been a request?
     pub fn is_used(&self) -> bool {
         self.shards.iter().any(|shard| shard.begun.get() > 0)
@@ -174,7 +180,7 @@ impl Slot {
             service: self.key.service.clone(),
             version: self.key.version.clone(),
             role: self.key.role,
-            shadow: self.key.shadow,
+            sent: self.key.sent,
             counts: Counts::default(),
             latency: Histogram::default(),
             codes: Vec::new(),

@@ -261,7 +261,7 @@ impl Tries {
 
     /// The counters of the version that is asked now.
     pub fn shard<'f>(&self, flight: &'f Flight) -> &'f Shard {
-        flight.view.table.splits[self.split].versions[self.version].slot.shard(flight.lane.index)
+        flight.shard_of(&flight.view.table.splits[self.split].versions[self.version])
     }
 }
 
@@ -307,7 +307,7 @@ impl Means for Stand<'_> {
 impl Stand<'_> {
     fn claim_of(&mut self, version: usize) -> bool {
         let plan = &self.flight.view.table.splits[self.split].versions[version];
-        self.claimed = plan.rules.breaker.take_retry(|| plan.slot.in_flight()).ok();
+        self.claimed = plan.rules.breaker.take_retry(|| plan.in_flight()).ok();
         self.claimed.is_some()
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +60,11 @@ pub enum Order {
     Close {
         id: u64,
         deadline: Option<Duration>,
+    },
+    /// Serve this end of a pair, whose other end asks for our own load.
+    Adopt {
+        stream: UnixStream,
+        listener: String,
     },
     /// Every connection ends with the answer that it is given next.
     Farewell,
@@ -125,6 +131,9 @@ impl Worker {
             match self.orders.recv().await {
                 Some(Order::Open(ear)) => life.open(ear),
                 Some(Order::Close { id, deadline }) => life.close(id, deadline),
+                Some(Order::Adopt { stream, listener }) => {
+                    listen::adopt(stream, &listener, &life.lane, &life.connections);
+                }
                 Some(Order::Farewell) => life.connections.farewell(),
                 Some(Order::Drain { deadline, pace }) => break (deadline, pace),
                 // The handle is gone, and with it everybody who could ask for more.

@@ -32,6 +32,7 @@ mod interim;
 mod health;
 mod judge;
 mod listeners;
+mod load;
 mod metrics;
 mod manners;
 mod mirror;

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serin_proxy::Reading;
-use serin_proxy::reading::{Attempt, BreakerReading, Counts, SplitReading, VersionReading};
+use serin_proxy::reading::{Attempt, BreakerReading, Counts, Sent, SplitReading, VersionReading};
 use serin_proxy::weights::percent;
 
 use super::{Admin, Refused};
@@ -97,8 +97,8 @@ fn preferred(accepted: &str) -> Format {
 /// All that there is to tell, value by value.
 pub fn fill(page: &mut Page<'_>, reading: &Reading, view: &MetricsView) {
     for version in reading.versions.iter().filter(|version| !is_unused_shadow(version)) {
-        let VersionReading { service, version: name, role, shadow, counts, latency, .. } = version;
-        let key = ("version", service, name, role.as_str(), shadow);
+        let VersionReading { service, version: name, role, sent, counts, latency, .. } = version;
+        let key = ("version", service, name, role.as_str(), sent);
         if page.part(key, (counts, latency.sum_us()), ()) {
             version_of(page, version);
         }
@@ -191,11 +191,15 @@ fn certificate_of(page: &mut Page<'_>, certificate: &Certificate) {
 
 /// Every version could be mirrored to, few are.
 fn is_unused_shadow(version: &VersionReading) -> bool {
-    version.shadow && version.counts == Counts::default()
+    version.sent == Sent::AsCopy && version.counts == Counts::default()
 }
 
 fn version_of(page: &mut Page<'_>, version: &VersionReading) {
-    let role = if version.shadow { names::ROLE_SHADOW } else { version.role.as_str() };
+    let role = match version.sent {
+        Sent::ByUsers => version.role.as_str(),
+        Sent::AsCopy => names::ROLE_SHADOW,
+        Sent::AsLoad => names::ROLE_LOAD,
+    };
     let common: [(&str, &str); 3] =
         [(label::SERVICE, &version.service), (label::VERSION, &version.version), (label::ROLE, role)];
     let with = |name: &'static str, value: &'static str| [common[0], common[1], common[2], (name, value)];
@@ -317,13 +321,13 @@ mod tests {
             service: "web".into(),
             version: "v\"2".into(),
             role: Role::Canary,
-            shadow: false,
+            sent: Sent::ByUsers,
             counts: Counts { success: 4, failure: 1, classes: [0, 0, 4, 0, 0, 1], ..Counts::default() },
             latency,
             codes: codes.clone(),
             exemplars: Vec::new(),
         };
-        let shadow = VersionReading { shadow: true, ..version.clone() };
+        let shadow = VersionReading { sent: Sent::AsCopy, ..version.clone() };
         Reading { versions: vec![version, shadow], ..Reading::default() }
     }
 

@@ -68,6 +68,8 @@ mod rewrites;
 
 mod overload;
 
+mod load;
+
 mod units;
 
 use std::net::SocketAddr;
@@ -125,22 +127,24 @@ pub fn read(root: &Spot) -> Option<Loaded> {
         None => Vec::new(),
     };
     rollouts::prepare(&mut sites, &rollouts);
-    let rollouts: Vec<Spec> = rollouts.into_iter().map(|rollout| rollout.spec).collect();
+    let mut rollouts: Vec<Spec> = rollouts.into_iter().map(|rollout| rollout.spec).collect();
     let providers = providers::read(&fields);
     providers::check(&fields, &providers, &rollouts);
     shield_governed(&mut sites, &rollouts);
     let hosts = routes::read(&fields, &sites);
     let (services, splits) = sites.into_iter().map(|site| (site.service, site.split)).unzip();
+    let model = Model {
+        listeners,
+        hosts,
+        splits,
+        services,
+        edits: edits::read(&fields),
+        overload: overload::read(&fields),
+        ..Model::default()
+    };
+    load::settle(&fields, &model, &mut rollouts);
     Some(Loaded {
-        model: Model {
-            listeners,
-            hosts,
-            splits,
-            services,
-            edits: edits::read(&fields),
-            overload: overload::read(&fields),
-            ..Model::default()
-        },
+        model,
         rollouts,
         admin: admin.unwrap_or(ADMIN),
         workers: workers.and_then(|workers| usize::try_from(workers).ok()),

@@ -122,6 +122,11 @@ pub struct ArmDelta {
     /// Failures of users who had not failed before, where users stay with a version.
     #[serde(default)]
     pub failed_units: u64,
+    /// Of `ok` and `failed`, those that serin has sent by itself; and of these the failed.
+    #[serde(default)]
+    pub load: u64,
+    #[serde(default)]
+    pub load_failed: u64,
     /// New observations per bucket of `serin_proxy::histogram`: (bucket, count),
     /// only buckets that changed. See `ArmReading::latency` for what is in it.
     pub latency: Vec<(u32, u64)>,
@@ -129,8 +134,18 @@ pub struct ArmDelta {
 
 impl ArmDelta {
     fn add(&mut self, other: &ArmDelta) {
-        let ArmDelta { dispatched, ok, failed, aborted, slow, failed_revealed, failed_units, latency } =
-            other;
+        let ArmDelta {
+            dispatched,
+            ok,
+            failed,
+            aborted,
+            slow,
+            failed_revealed,
+            failed_units,
+            load,
+            load_failed,
+            latency,
+        } = other;
         self.dispatched += dispatched;
         self.ok += ok;
         self.failed += failed;
@@ -138,6 +153,8 @@ impl ArmDelta {
         self.slow += slow;
         self.failed_revealed += failed_revealed;
         self.failed_units += failed_units;
+        self.load += load;
+        self.load_failed += load_failed;
         for (bucket, n) in latency {
             add_sparse(&mut self.latency, *bucket, *n);
         }

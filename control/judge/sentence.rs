@@ -142,7 +142,7 @@ impl Judge {
             Kind::RelativeFailures | Kind::Mirrored | Kind::Success => false,
             Kind::Latency => true,
             Kind::RelativeLatency => {
-                let Arm { requests, failures } = self.tally.canary;
+                let Arm { requests, failures, .. } = self.tally.canary;
                 let answers =
                     self.panel.slowness().map_or(0.0, |test| test.speaks(self.tally.latency(), requests));
                 answers >= excess(failures, requests, history.failure_rate())

@@ -26,6 +26,11 @@ pub struct Tally {
 pub struct Arm {
     pub requests: u64,
     pub failures: u64,
+    /// Of both, what serin has sent by itself.
+    #[serde(default)]
+    pub load: u64,
+    #[serde(default)]
+    pub load_failures: u64,
 }
 
 impl Tally {
@@ -61,6 +66,8 @@ impl Arm {
     fn add(&mut self, delta: &ArmDelta) {
         self.requests = (self.requests + delta.dispatched).saturating_sub(delta.aborted);
         self.failures += delta.failed;
+        self.load += delta.load;
+        self.load_failures += delta.load_failed;
     }
 
     /// Share that failed, in percent.

@@ -18,6 +18,7 @@ pub use crate::judge::analysis::RelativeFailures;
 pub use crate::judge::analysis::RelativeLatency;
 pub use crate::judge::analysis::SuccessObjective;
 use crate::outside::hook::Hook;
+use crate::outside::load::Load;
 use serin_proxy::weights::WHOLE;
 
 /// A rollout moves the traffic of one split, or of several together, from its
@@ -35,6 +36,9 @@ pub struct Spec {
     /// Who is asked before it goes on, and who is told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<Hook>,
+    /// Requests that are sent where users send too few.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
     /// Other splits whose weights move with those of the first; the evidence of
     /// all is one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -13,6 +13,7 @@ use crate::judge::panel::View;
 use crate::judge::stage::Check;
 use crate::judge::stage::Promotion;
 use crate::judge::stage::Stage;
+use crate::judge::tally::Tally;
 use crate::outside::hook::HookType;
 
 /// What people see.
@@ -60,6 +61,9 @@ pub struct Status {
     pub canary_failures: u64,
     pub primary_requests: u64,
     pub primary_failures: u64,
+    /// Of all these, those that serin has sent by itself (`load`).
+    pub load_requests: u64,
+    pub load_failures: u64,
     pub warnings: Vec<String>,
 }
 
@@ -132,6 +136,8 @@ impl Rollout {
             canary_failures: tally.canary.failures,
             primary_requests: tally.primary.requests,
             primary_failures: tally.primary.failures,
+            load_requests: tally.canary.load + tally.primary.load,
+            load_failures: tally.canary.load_failures + tally.primary.load_failures,
             warnings: self.warnings(),
         }
     }
@@ -254,6 +260,9 @@ impl Rollout {
             }
             Verdict::Rollback | Verdict::Hold(_) => {}
         }
+        if let Some(says) = load_of(judge.tally()) {
+            sentence.push_str(&format!("; {says}"));
+        }
         sentence
     }
 
@@ -288,6 +297,15 @@ impl Rollout {
         }
         warnings
     }
+}
+
+/// How much of what was judged serin has sent by itself.
+fn load_of(tally: &Tally) -> Option<String> {
+    let load = tally.canary.load + tally.primary.load;
+    let all = tally.canary.requests + tally.primary.requests;
+    // Requests under way may count in one of the two alone.
+    let all = all.max(load);
+    (load > 0).then(|| format!("{load} of the {all} requests judged are load of serin's own"))
 }
 
 fn check_statuses(stage: &Stage, share: f64) -> Vec<CheckStatus> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serin_proxy::reading::{EndpointsReading, State};
+use serin_proxy::reading::{EndpointsReading, Sent, State};
 use serin_proxy::weights::percent;
 use serin_proxy::{Model, Reading, Weights};
 use utoipa::ToSchema;
@@ -214,8 +214,10 @@ impl Tick {
     }
 
     fn versions(&self, service: &str, reading: &Reading, now: Moment) -> BTreeMap<String, Figures> {
-        let versions =
-            reading.versions.iter().filter(|version| version.service == service && !version.shadow);
+        let versions = reading
+            .versions
+            .iter()
+            .filter(|version| version.service == service && version.sent == Sent::ByUsers);
         versions.map(|version| (version.version.clone(), self.ring.of(now, version))).collect()
     }
 }

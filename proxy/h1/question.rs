@@ -93,8 +93,7 @@ impl Client<'_> {
         let mut memory = Fields::new();
         let filled = self.input.filled();
         let request = request::parse(&filled[..most], &mut memory)?;
-        let (length, rest) = (request.length, &filled[request.length..]);
-        let fields = request.fields.list();
+        let (length, rest, fields) = (request.length, &filled[request.length..], request.fields.list());
         let concerned = self.manners.is_some_and(|manners| manners.concern(request.target));
         if concerned || fields.len() > limits.max_headers {
             return Err(Unfit::Irregular);

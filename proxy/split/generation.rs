@@ -44,6 +44,8 @@ pub struct Arm {
     pub slow: Count,
     pub failed_revealed: Count,
     pub failed_units: Count,
+    pub load: Count,
+    pub load_failed: Count,
     pub latency: Latency,
 }
 
@@ -126,10 +128,15 @@ impl Generation {
             slow: 0,
             failed_revealed: 0,
             failed_units: 0,
+            load: 0,
+            load_failed: 0,
             latency: Histogram::default(),
         };
         for shard in &self.shards {
             let arm = &shard[index];
+            // Parts before the whole, so that they never seem to be more.
+            sum.load_failed += arm.load_failed.get();
+            sum.load += arm.load.get();
             // Endings before beginnings, so that no request seems to have ended before it began.
             sum.ok += arm.ok.get();
             sum.failed += arm.failed.get();

@@ -16,6 +16,7 @@ use crate::model::Role;
 use crate::model::Service;
 use crate::model::Version;
 use crate::reading::BreakerReading;
+use crate::reading::Sent;
 use crate::rules::Rules;
 use crate::table::Compiler;
 use crate::table::Table;
@@ -37,11 +38,17 @@ pub struct VersionPlan {
     pub rules: Arc<Rules>,
     pub slot: Arc<Slot>,
     pub shadow: Arc<Slot>,
+    pub load: Arc<Slot>,
 }
 
 impl VersionPlan {
     pub fn hashes(&self) -> bool {
         self.hosts.balance.algorithm.hashes()
+    }
+
+    /// Requests under way, whoever has sent them.
+    pub fn in_flight(&self) -> u64 {
+        self.slot.in_flight() + self.load.in_flight()
     }
 }
 
@@ -55,7 +62,7 @@ impl Table {
             if !read.insert((service, version)) {
                 continue;
             }
-            let bounds = plan.rules.breaker.read(|| plan.slot.in_flight());
+            let bounds = plan.rules.breaker.read(|| plan.in_flight());
             readings.extend(bounds.into_iter().map(|(what, taken, most)| BreakerReading {
                 service: service.clone(),
                 version: version.clone(),
@@ -87,8 +94,9 @@ impl Compiler<'_> {
                 asked: version.tls.clone(),
                 connect_timeout: version.connect_timeout,
                 rules: Rules::new(version, self.breaker(service, version)),
-                slot: self.slot(service, &version.name, version.role, false),
-                shadow: self.slot(service, &version.name, version.role, true),
+                slot: self.slot(service, &version.name, version.role, Sent::ByUsers),
+                shadow: self.slot(service, &version.name, version.role, Sent::AsCopy),
+                load: self.slot(service, &version.name, version.role, Sent::AsLoad),
             })
             .collect()
     }
@@ -154,8 +162,8 @@ impl Compiler<'_> {
         breaker
     }
 
-    fn slot(&mut self, service: &Service, version: &str, role: Role, shadow: bool) -> Arc<Slot> {
-        let key = SlotKey { service: service.name.clone(), version: version.to_owned(), role, shadow };
+    fn slot(&mut self, service: &Service, version: &str, role: Role, sent: Sent) -> Arc<Slot> {
+        let key = SlotKey { service: service.name.clone(), version: version.to_owned(), role, sent };
         let known = self.slots.iter().chain(self.previous.iter().flat_map(|table| &table.slots));
         let known = known.into_iter().find(|slot| slot.key == key).cloned();
         let slot = known.unwrap_or_else(|| Slot::new(key.clone(), self.workers));

@@ -3,7 +3,7 @@
 //!
 //! The canary of a service is the workload of the service's name, its primary
 //! that name with `-primary`, as Flagger calls them. Mirrored copies count with
-//! the rest, as they do there. Every version has its 200 from the start: a ratio
+//! the rest, as they do there; our own load does not. Every version has its 200 from the start: a ratio
 //! over nothing but failures is 0 and not missing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serin_proxy::Reading;
 use serin_proxy::codes::{self, CodeReading};
 use serin_proxy::model::Role;
-use serin_proxy::reading::{Attempt, Counts, EndpointsReading};
+use serin_proxy::reading::{Attempt, Counts, EndpointsReading, Sent};
 
 use super::page::{Page, Shown, Unit, digest};
 use crate::config::{Dialect, Metrics};
@@ -102,7 +102,7 @@ fn told(
 fn workloads(reading: &Reading) -> Vec<Workload<'_>> {
     let mut workloads: BTreeMap<(&str, &str), Workload<'_>> = BTreeMap::new();
     let mut taken = BTreeSet::new();
-    for version in &reading.versions {
+    for version in reading.versions.iter().filter(|version| version.sent != Sent::AsLoad) {
         let (service, name) = (version.service.as_str(), version.version.as_str());
         let place = workloads.entry((service, name)).or_insert_with(|| {
             let own = format!("{service}-{name}");

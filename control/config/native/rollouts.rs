@@ -20,11 +20,12 @@ use crate::rollout::spec::WayBack;
 use super::analysis;
 use super::checks;
 use super::hooks;
+use super::load;
 use super::site::Site;
 use super::splits;
 use super::units;
 
-const FIELDS: [&str; 19] = [
+const FIELDS: [&str; 20] = [
     "service",
     "services",
     "canary",
@@ -44,6 +45,7 @@ const FIELDS: [&str; 19] = [
     "hours",
     "analysis",
     "webhooks",
+    "load",
 ];
 const WAY_BACK: [&str; 2] = ["weight", "interval"];
 const BAKE: Duration = Duration::from_secs(600);
@@ -137,6 +139,7 @@ fn rollout<'t>(
     let steps = steps::read(&fields);
     let mut analysis = fields.get("analysis").map(|spot| analysis::read(&spot)).unwrap_or_default();
     let hooks = hooks::read(&fields);
+    let load = load::read(&fields);
     // The tools that others judge like watch nothing after a promotion.
     let bake = if analysis.checks.is_some() { Duration::ZERO } else { BAKE };
     let bake = fields.get("bake").and_then(|spot| spot.parsed(units::duration)).unwrap_or(bake);
@@ -185,6 +188,7 @@ fn rollout<'t>(
         hours: fields.get("hours").and_then(|spot| hours::read(&spot)),
         analysis,
         hooks,
+        load,
         steps,
     };
     let trial = rules.map(|rules| Trial { version: spec.canary.clone(), rules });

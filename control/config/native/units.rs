@@ -57,6 +57,23 @@ pub fn some_time(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// `20/s`, `90/m` or `100/h`, as a number per second.
+pub fn rate(text: &str) -> Result<f64, String> {
+    let wrong = || format!("expects a rate such as 20/s or 90/m, not {text:?}");
+    let (number, unit) = text.split_once('/').ok_or_else(wrong)?;
+    let seconds = match unit {
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3_600.0,
+        _ => return Err(wrong()),
+    };
+    let per_second = decimal(number).map_err(|_| wrong())? / seconds;
+    match per_second > 0.0 && per_second <= 10_000.0 {
+        true => Ok(per_second),
+        false => Err(format!("a rate is more than 0 and at most 10000/s, not {text}")),
+    }
+}
+
 /// As [`duration`], where `0s` means "never".
 pub fn timeout(text: &str) -> Result<Option<Duration>, String> {
     Ok(Some(duration(text)?).filter(|duration| !duration.is_zero()))
