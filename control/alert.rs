@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 
 use crate::clock::Moment;
 use crate::config::Loaded;
-use crate::courier::{Courier, Letter, lane};
+use crate::courier::{Courier, Dead, Letter, lane};
 use crate::events::{Subscription, Told};
 use crate::outside::alert::{Alerts, Receiver, Severity};
 use crate::outside::hook::HookType;
@@ -29,6 +29,9 @@ use crate::tick::ask::{Ask, Desk};
 use crate::tick::view::Detail;
 use limit::Limits;
 use message::{Message, Page};
+
+/// What the queue of a receiver is called, before its name.
+const LANE: &str = "receiver ";
 
 pub struct Alerter {
     pub desk: Desk,
@@ -108,7 +111,7 @@ fn is_muted(loaded: &Loaded, detail: &Detail) -> bool {
 
 fn letter(receiver: &Receiver, message: Message) -> Letter {
     let about = serde_json::to_value(&message).expect("plain data with text keys");
-    let (lane, retries) = (format!("receiver {}", receiver.name), receiver.retries);
+    let (lane, retries) = (format!("{LANE}{}", receiver.name), receiver.retries);
     let receiver = receiver.clone();
     Letter {
         lane,
@@ -117,6 +120,13 @@ fn letter(receiver: &Receiver, message: Message) -> Letter {
         retries,
         taken: is_taken,
     }
+}
+
+/// One that could not be delivered, and is known by what it is about.
+pub fn anew(loaded: &Loaded, dead: &Dead) -> Option<Letter> {
+    let receiver = loaded.alerts.receiver(dead.receiver.strip_prefix(LANE)?)?;
+    let message = serde_json::from_value(dead.about.clone()).ok()?;
+    Some(letter(receiver, message))
 }
 
 fn is_taken(status: u16) -> bool {

@@ -8,13 +8,17 @@
 
 pub mod call;
 pub mod dead;
+pub mod ledger;
 pub mod lane;
 mod tls;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -27,6 +31,7 @@ pub use dead::Dead;
 use crate::clock::{Clock, Moment};
 use crate::secret::Secret;
 use dead::DeadLetters;
+use ledger::Ledger;
 
 /// Letters that may wait for one receiver; what is more goes to the dead ones.
 const WAITING: usize = 256;
@@ -47,6 +52,8 @@ pub struct Letter {
     pub taken: fn(u16) -> bool,
 }
 
+type Scribe = Box<dyn Fn(&Dead) -> Option<Letter> + Send + Sync>;
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Courier {
@@ -58,8 +65,11 @@ struct Shared {
     clock: Clock,
     lanes: Mutex<BTreeMap<String, mpsc::Sender<Letter>>>,
     dead: Mutex<DeadLetters>,
+    /// Writes letters of a process before us anew.
+    scribe: OnceLock<Scribe>,
     delivered: AtomicU64,
     waiting: AtomicU64,
+    ledger: Ledger,
 }
 
 /// How much there was and is to do.
@@ -67,19 +77,24 @@ struct Shared {
 pub struct Load {
     pub delivered: u64,
     pub waiting: u64,
+    /// Given up, ever; and of those that are still kept.
     pub dead: u64,
+    pub kept: u64,
 }
 
 impl Courier {
-    /// Its lanes are tasks of this runtime.
-    pub fn new(runtime: Handle) -> Courier {
+    /// Its lanes are tasks of this runtime. What it cannot deliver is kept in this
+    /// folder, if anywhere.
+    pub fn new(runtime: Handle, state: Option<&Path>) -> Courier {
         let shared = Shared {
             runtime,
             clock: Clock::start(Moment::default()),
             lanes: Mutex::default(),
-            dead: Mutex::default(),
+            dead: Mutex::new(DeadLetters::read(state)),
+            scribe: OnceLock::new(),
             delivered: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
+            ledger: Ledger::default(),
         };
         Courier { shared: Arc::new(shared) }
     }
@@ -88,11 +103,14 @@ impl Courier {
     pub fn send(&self, letter: Letter) {
         let queue = self.queue(&letter.lane);
         self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        self.shared.ledger.waits(&letter.lane);
         if let Err(refused) = queue.try_send(letter) {
             let letter = match refused {
                 mpsc::error::TrySendError::Full(letter) | mpsc::error::TrySendError::Closed(letter) => letter,
             };
             self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.shared.ledger.taken(&letter.lane);
+            self.shared.ledger.ended(&letter.lane, false, 0, Duration::ZERO);
             self.bury(letter, 0, format!("more than {WAITING} letters wait for this receiver already"));
         }
     }
@@ -102,22 +120,34 @@ impl Courier {
         self.dead_letters().list()
     }
 
-    /// Tries again; false where there is none of this number.
-    pub fn resend(&self, id: u64) -> bool {
-        let found = self.dead_letters().take(id);
-        let is_there = found.is_some();
-        if let Some(letter) = found {
-            self.send(letter);
-        }
-        is_there
+    /// Who can write a letter anew of which only is known what it is about.
+    pub fn instruct(&self, scribe: impl Fn(&Dead) -> Option<Letter> + Send + Sync + 'static) {
+        // Of two the first stays.
+        let _ = self.shared.scribe.set(Box::new(scribe));
+    }
+
+    /// Tries again, or says why not.
+    pub fn resend(&self, id: u64) -> Result<(), String> {
+        let write_anew = |dead: &Dead| self.shared.scribe.get().and_then(|scribe| scribe(dead));
+        let found = self.dead_letters().take(id, write_anew);
+        let letter = found.ok_or_else(|| format!("there is no dead letter {id}"))??;
+        self.send(letter);
+        Ok(())
     }
 
     pub fn load(&self) -> Load {
+        let dead = self.dead_letters();
         Load {
             delivered: self.shared.delivered.load(Ordering::Relaxed),
             waiting: self.shared.waiting.load(Ordering::Relaxed),
-            dead: self.dead_letters().ever(),
+            dead: dead.ever(),
+            kept: dead.kept(),
         }
+    }
+
+    /// What came of it all, and of what others ask by themselves.
+    pub fn ledger(&self) -> &Ledger {
+        &self.shared.ledger
     }
 
     fn queue(&self, name: &str) -> mpsc::Sender<Letter> {
@@ -134,12 +164,16 @@ impl Courier {
         queue
     }
 
-    fn delivered(&self) {
+    fn delivered(&self, lane: &str, attempts: u32, took: Duration) {
+        self.shared.ledger.taken(lane);
+        self.shared.ledger.ended(lane, true, attempts, took);
         self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
         self.shared.delivered.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn given_up(&self, letter: Letter, attempts: u32, cause: String) {
+    fn given_up(&self, letter: Letter, attempts: u32, cause: String, took: Duration) {
+        self.shared.ledger.taken(&letter.lane);
+        self.shared.ledger.ended(&letter.lane, false, attempts, took);
         self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
         self.bury(letter, attempts, cause);
     }

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use gates::Gates;
+pub use notice::anew;
 
 use crate::clock::{Clock, Moment};
 use crate::config::Loaded;
@@ -146,6 +147,7 @@ impl Hooks {
                 gates: self.gates.clone(),
                 loaded: self.loaded.clone(),
                 clock: Clock::start(Moment::default()),
+                ledger: self.courier.ledger().clone(),
                 standings: standings.clone(),
                 rollout: spec.name.clone(),
                 release: release.to_owned(),

@@ -42,6 +42,11 @@ pub const ENDPOINTS: &str = "serin_endpoints";
 pub const ENDPOINT_CHANGES_TOTAL: &str = "serin_endpoint_changes_total";
 pub const DNS_RESOLUTIONS_TOTAL: &str = "serin_dns_resolutions_total";
 pub const DNS_UNRESOLVED_NAMES: &str = "serin_dns_unresolved_names";
+pub const LETTERS_TOTAL: &str = "serin_letters_total";
+pub const LETTERS_WAITING: &str = "serin_letters_waiting";
+pub const LETTER_RETRIES_TOTAL: &str = "serin_letter_retries_total";
+pub const LETTER_DURATION_SECONDS: &str = "serin_letter_duration_seconds";
+pub const DEAD_LETTERS: &str = "serin_dead_letters";
 pub const BUILD_INFO: &str = "serin_build_info";
 
 /// The names that Prometheus client libraries agree on for the process itself.
@@ -70,6 +75,7 @@ pub mod label {
     pub const SERIAL: &str = "serial";
     pub const CAUSE: &str = "cause";
     pub const ENDPOINT: &str = "endpoint";
+    pub const RECEIVER: &str = "receiver";
     pub const WHAT: &str = "what";
     pub const BREAKER: &str = "breaker";
 }

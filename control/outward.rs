@@ -9,10 +9,10 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::alert::Alerter;
+use crate::alert::{self, Alerter};
 use crate::config::Loaded;
 use crate::courier::Courier;
-use crate::hook::{Gates, Hooks};
+use crate::hook::{self, Gates, Hooks};
 use crate::tick::ask::Desk;
 
 /// What others may ask of it. Cheap to clone.
@@ -38,7 +38,12 @@ impl Outward {
         let gates = Gates::read(state)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
-        let courier = Courier::new(handle.clone());
+        let courier = Courier::new(handle.clone(), state);
+        let known = loaded.clone();
+        courier.instruct(move |dead| {
+            let loaded = Arc::clone(&known.borrow());
+            hook::anew(&loaded, dead).or_else(|| alert::anew(&loaded, dead))
+        });
         let hooks = Hooks {
             desk: desk.clone(),
             loaded: loaded.clone(),

@@ -224,7 +224,7 @@ fn what_is_told_arrives_in_order_and_what_cannot_be_delivered_is_kept_and_sent_a
     let end = Origin::answering("end", |_| Answer::status(400).text("go away"));
     let webhooks = hook("told", "event", &format!("url: 'http://{}/'", events.address))
         + &hook("end", "post-rollout", &format!("url: 'http://{}/', retries: 0", end.address));
-    let Scene { app, .. } = &scene(&webhooks);
+    let Scene { mut app, load, _origins } = scene(&webhooks);
     app.command("web", "start");
     app.await_phase("web", "succeeded");
     let bodies = eventually_some("all events have arrived", || {
@@ -248,6 +248,21 @@ fn what_is_told_arrives_in_order_and_what_cannot_be_delivered_is_kept_and_sent_a
         (Some(1), Some("Succeeded"))
     );
     assert_eq!(dead["cause"], "answered 400 Bad Request: go away");
+    let counted = |receiver: &str, result: &str| {
+        app.metric("serin_letters_total", &[("receiver", receiver), ("result", result)])
+    };
+    assert_eq!(
+        (counted("webhook end of web", "failed"), counted("webhook end of web", "delivered")),
+        (1.0, 0.0)
+    );
+    assert!(counted("webhook told of web", "delivered") >= 3.0);
+    assert_eq!(app.metric("serin_letter_duration_seconds_count", &[("receiver", "webhook end of web")]), 1.0);
+    assert_eq!(app.metric("serin_dead_letters", &[]), 1.0);
+    // It outlives the process, and is written anew by the next.
+    load.stop();
+    app.kill9();
+    app.restart();
+    assert_eq!(app.get_json("/dead-letters")[0], dead);
     end.behave(|_| Answer::ok());
     assert_eq!(app.post(&format!("/dead-letters/{}/resend", dead["id"])).status, 202);
     eventually("it is sent again", || end.requests() == 2);

@@ -69,8 +69,6 @@ pub async fn dead_letters(State(admin): State<Admin>) -> Json<Vec<Dead>> {
     responses((status = 202, description = "It waits to be sent"), (status = 404, body = Failure)),
 )]
 pub async fn resend(State(admin): State<Admin>, Path(id): Path<u64>) -> Result<StatusCode, Refused> {
-    match admin.outward.courier.resend(id) {
-        true => Ok(StatusCode::ACCEPTED),
-        false => Err(Refused(StatusCode::NOT_FOUND, format!("there is no dead letter {id}"))),
-    }
+    let sent = admin.outward.courier.resend(id);
+    sent.map(|()| StatusCode::ACCEPTED).map_err(|why| Refused(StatusCode::NOT_FOUND, why))
 }

@@ -26,6 +26,7 @@ mod endpoints;
 mod foreign;
 mod health;
 pub mod history;
+mod letters;
 mod page;
 mod process;
 mod protobuf;
@@ -44,16 +45,19 @@ pub async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Result<R
         Format::Prometheus => {
             let mut text = Text::default();
             fill(&mut Page(&mut text), &reading, &view);
+            letters::of(&mut Page(&mut text), &admin.outward.courier);
             ([(header::CONTENT_TYPE, PROMETHEUS)], text.into_prometheus()).into_response()
         }
         Format::OpenMetrics => {
             let mut text = Text::with_exemplars();
             fill(&mut Page(&mut text), &reading, &view);
+            letters::of(&mut Page(&mut text), &admin.outward.courier);
             ([(header::CONTENT_TYPE, OPEN_METRICS)], text.into_open_metrics()).into_response()
         }
         Format::Protobuf => {
             let mut protobuf = Protobuf::default();
             fill(&mut Page(&mut protobuf), &reading, &view);
+            letters::of(&mut Page(&mut protobuf), &admin.outward.courier);
             ([(header::CONTENT_TYPE, PROTOBUF)], protobuf.into_bytes()).into_response()
         }
     })

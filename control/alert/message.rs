@@ -1,7 +1,7 @@
 //! What an alert says: the judge's sentence, the figures it rests on, and where to
 //! look. The same for every receiver; only `format` knows how each writes it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::clock::Moment;
@@ -18,7 +18,7 @@ pub struct Page<'a> {
     pub environment: Option<&'a str>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Message {
     pub id: u64,
     pub at: Moment,
@@ -28,7 +28,7 @@ pub struct Message {
     pub event: String,
     pub rollout: String,
     pub service: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
     pub phase: String,
     pub title: String,
@@ -40,11 +40,11 @@ pub struct Message {
     /// What was wrong before is so no more.
     pub resolves: bool,
     /// Messages to this receiver that were left out since the last one.
-    #[serde(skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "is_none")]
     pub left_out: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
     pub name: String,
     pub value: String,

@@ -1,9 +1,13 @@
 //! Letters that could not be delivered, for who looks and sends them again. Bounded:
 //! the oldest go first.
+//!
+//! They outlive the process, by what they are about and not by what was to be sent:
+//! a secret is in no file. Whoever knows the configuration writes them anew.
 
 use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -11,9 +15,13 @@ use super::Letter;
 use crate::clock::Moment;
 
 const KEPT: usize = 1_000;
+/// What of them outlives the process is not more than this.
+const MOST_BYTES: usize = 4 << 20;
+const FILE: &str = "dead-letters.json";
+const FRESH: &str = "dead-letters.new.json";
 
 /// One of them as people see it.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Dead {
     pub id: u64,
     pub at: Moment,
@@ -28,32 +36,134 @@ pub struct Dead {
 
 #[derive(Default)]
 pub struct DeadLetters {
-    kept: VecDeque<(Dead, Letter)>,
+    folder: Option<PathBuf>,
+    /// The letters of a process before us have to be written anew.
+    kept: VecDeque<(Dead, Option<Letter>)>,
     next: u64,
+    ever: u64,
 }
 
 impl DeadLetters {
+    /// With those that were left in this folder.
+    pub fn read(folder: Option<&Path>) -> DeadLetters {
+        let read = folder.map(|folder| std::fs::read(folder.join(FILE)));
+        let left: Vec<Dead> = match read {
+            Some(Ok(bytes)) => serde_json::from_slice(&bytes).unwrap_or_else(|cause| {
+                tracing::error!(%cause, "the dead letters cannot be read, and are forgotten");
+                Vec::new()
+            }),
+            Some(Err(_)) | None => Vec::new(),
+        };
+        let next = left.last().map_or(0, |dead| dead.id);
+        let kept = left.into_iter().map(|dead| (dead, None)).collect();
+        DeadLetters { folder: folder.map(Path::to_owned), kept, next, ever: 0 }
+    }
+
     pub fn bury(&mut self, at: Moment, letter: Letter, attempts: u32, cause: String) {
         if self.kept.len() == KEPT {
             self.kept.pop_front();
         }
         self.next += 1;
+        self.ever += 1;
         let (receiver, about) = (letter.lane.clone(), letter.about.clone());
         let dead = Dead { id: self.next, at, receiver, attempts, cause, about };
-        self.kept.push_back((dead, letter));
+        self.kept.push_back((dead, Some(letter)));
+        self.write();
     }
 
     pub fn list(&self) -> Vec<Dead> {
         self.kept.iter().map(|(dead, _)| dead.clone()).collect()
     }
 
-    pub fn take(&mut self, id: u64) -> Option<Letter> {
+    /// `None` where there is none of this number. One that `write_anew` has no
+    /// receiver for stays.
+    pub fn take(
+        &mut self,
+        id: u64,
+        write_anew: impl FnOnce(&Dead) -> Option<Letter>,
+    ) -> Option<Result<Letter, String>> {
         let at = self.kept.iter().position(|(dead, _)| dead.id == id)?;
-        self.kept.remove(at).map(|(_, letter)| letter)
+        let (dead, letter) = &self.kept[at];
+        let Some(letter) = letter.clone().or_else(|| write_anew(dead)) else {
+            return Some(Err(format!("{} is in the configuration no more", dead.receiver)));
+        };
+        self.kept.remove(at);
+        self.write();
+        Some(Ok(letter))
     }
 
-    /// How many there ever were.
+    pub fn kept(&self) -> u64 {
+        self.kept.len() as u64
+    }
+
+    /// How many this process has given up.
     pub fn ever(&self) -> u64 {
-        self.next
+        self.ever
+    }
+
+    /// The newest that there is room for, as a whole or not at all.
+    fn write(&self) {
+        let Some(folder) = &self.folder else { return };
+        let mut room = MOST_BYTES;
+        let mut lines: Vec<String> = Vec::new();
+        for (dead, _) in self.kept.iter().rev() {
+            let line = serde_json::to_string(dead).expect("plain data with text keys");
+            let Some(left) = room.checked_sub(line.len() + 2) else { break };
+            room = left;
+            lines.push(line);
+        }
+        lines.reverse();
+        let fresh = folder.join(FRESH);
+        let written = std::fs::write(&fresh, format!("[{}]", lines.join(",\n")))
+            .and_then(|()| std::fs::rename(&fresh, folder.join(FILE)));
+        if let Err(cause) = written {
+            tracing::error!(%cause, "the dead letters are not written, and will not outlive the process");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn letter(lane: &str, about: Value) -> Letter {
+        let write = Arc::new(|| Err("nobody asks".to_owned()));
+        Letter { lane: lane.to_owned(), about, write, retries: 0, taken: |_| true }
+    }
+
+    #[test]
+    fn they_outlive_who_kept_them_within_bounds() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut dead = DeadLetters::read(Some(folder.path()));
+        for nth in 0..KEPT as u64 + 5 {
+            dead.bury(Moment(nth), letter("receiver team", Value::from(nth)), 1, "no".to_owned());
+        }
+        let again = DeadLetters::read(Some(folder.path()));
+        assert_eq!((again.kept(), again.list()[0].id), (KEPT as u64, 6));
+        let big = Value::from("x".repeat(MOST_BYTES / 3));
+        (0..5).for_each(|_| dead.bury(Moment(9), letter("a", big.clone()), 1, "no".to_owned()));
+        let left = DeadLetters::read(Some(folder.path())).kept();
+        assert_eq!(left, 2, "no more than there is room for");
+        assert!(std::fs::metadata(folder.path().join(FILE)).unwrap().len() < MOST_BYTES as u64);
+    }
+
+    #[test]
+    fn one_without_a_receiver_stays_and_numbers_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut dead = DeadLetters::read(Some(folder.path()));
+        dead.bury(Moment(1), letter("receiver team", Value::Null), 3, "no".to_owned());
+        let mut again = DeadLetters::read(Some(folder.path()));
+        assert!(again.take(7, |_| None).is_none());
+        assert!(again.take(1, |_| None).is_some_and(|taken| taken.is_err_and(|why| why.contains("team"))));
+        again.bury(Moment(2), letter("receiver team", Value::Null), 1, "no".to_owned());
+        let anew = again.take(1, |dead| Some(letter(&dead.receiver, dead.about.clone())));
+        assert!(anew.is_some_and(|taken| taken.is_ok()));
+        let ids: Vec<u64> =
+            DeadLetters::read(Some(folder.path())).list().iter().map(|dead| dead.id).collect();
+        assert_eq!(ids, [2]);
+        std::fs::write(folder.path().join(FILE), "torn").unwrap();
+        assert_eq!(DeadLetters::read(Some(folder.path())).kept(), 0);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use hyper::header::RETRY_AFTER;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::call::{Answer, Call, Fault, call, status_text};
 use super::{Courier, Letter};
@@ -24,13 +25,18 @@ pub struct Failure {
 
 /// Calls until it is `taken`, refused, or tried often enough.
 pub async fn deliver(asked: &Call, retries: u32, taken: fn(u16) -> bool) -> Result<Answer, Failure> {
+    attempts(asked, retries, taken).await.map(|(answer, _)| answer)
+}
+
+/// The same, with how many calls that took.
+pub async fn attempts(asked: &Call, retries: u32, taken: fn(u16) -> bool) -> Result<(Answer, u32), Failure> {
     let mut pause = FIRST_PAUSE;
     let mut attempts = 0;
     loop {
         attempts += 1;
         let outcome = call(asked).await;
         let (cause, wait) = match outcome {
-            Ok(answer) if taken(answer.status) => return Ok(answer),
+            Ok(answer) if taken(answer.status) => return Ok((answer, attempts)),
             Ok(answer) if !is_passing(answer.status) => {
                 return Err(Failure { attempts, cause: refused(&answer) });
             }
@@ -67,13 +73,14 @@ fn asked_to_wait(answer: &Answer) -> Option<Duration> {
 pub(super) async fn run(courier: Courier, mut letters: mpsc::Receiver<Letter>) {
     while let Some(letter) = letters.recv().await {
         let written = (letter.write)();
+        let begun = Instant::now();
         let outcome = match &written {
-            Ok(call) => deliver(call, letter.retries, letter.taken).await,
+            Ok(call) => attempts(call, letter.retries, letter.taken).await,
             Err(cause) => Err(Failure { attempts: 0, cause: cause.clone() }),
         };
         match outcome {
-            Ok(_) => courier.delivered(),
-            Err(failure) => courier.given_up(letter, failure.attempts, failure.cause),
+            Ok((_, attempts)) => courier.delivered(&letter.lane, attempts, begun.elapsed()),
+            Err(failure) => courier.given_up(letter, failure.attempts, failure.cause, begun.elapsed()),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::gates::{self, Gates};
 use super::payload::{self, Payload};
@@ -12,6 +13,7 @@ use super::standing::Standing;
 use crate::clock::Clock;
 use crate::config::Loaded;
 use crate::courier::lane;
+use crate::courier::ledger::Ledger;
 use crate::outside::hook::{Answer, Hook, HookType, Where, Word};
 use crate::outside::provider::Query;
 use crate::provider::{self, Names, Sample};
@@ -22,6 +24,8 @@ pub struct Inquiry {
     pub gates: Gates,
     pub loaded: watch::Receiver<Arc<Loaded>>,
     pub clock: Clock,
+    /// Where it is written down what came of each question.
+    pub ledger: Ledger,
     pub standings: watch::Receiver<Standing>,
     pub rollout: String,
     pub release: String,
@@ -125,7 +129,11 @@ impl Inquiry {
                 if let Some(spec) = spec {
                     (names.primary, names.canary) = (spec.primary.clone(), spec.canary.clone());
                 }
-                provider::ask(provider, query, &names, self.clock.now()).await
+                let (begun, account) = (Instant::now(), format!("provider {}", provider.name));
+                let sample = provider::ask(provider, query, &names, self.clock.now()).await;
+                let is_answered = !matches!(sample, Sample::Error(_));
+                self.ledger.ended(&account, is_answered, 1, begun.elapsed());
+                sample
             }
             None => Sample::Error(format!("there is no provider {:?}", query.provider)),
         };
@@ -143,7 +151,10 @@ impl Inquiry {
             metadata: hook.metadata.clone(),
         };
         let call = payload::call(hook, &payload)?;
-        let delivered = lane::deliver(&call, hook.retries, payload::is_yes).await;
+        let (begun, account) = (Instant::now(), format!("webhook {} of {}", hook.name, self.rollout));
+        let delivered = lane::attempts(&call, hook.retries, payload::is_yes).await;
+        let attempts = delivered.as_ref().map_or_else(|failure| failure.attempts, |(_, attempts)| *attempts);
+        self.ledger.ended(&account, delivered.is_ok(), attempts, begun.elapsed());
         delivered.map(|_| ()).map_err(|failure| match failure.attempts {
             0 | 1 => failure.cause,
             attempts => format!("{} (given up after {attempts} attempts)", failure.cause),

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::payload::{self, Payload};
 use super::standing::Standing;
-use crate::courier::{Courier, Letter};
+use crate::config::Loaded;
+use crate::courier::{Courier, Dead, Letter};
 use crate::events::Told;
 use crate::outside::hook::{Hook, HookType};
 use crate::rollout::{EventKind, Spec};
@@ -54,6 +55,17 @@ fn event_type(kind: EventKind) -> &'static str {
         | EventKind::Waiting => "Warning",
         _ => "Normal",
     }
+}
+
+/// One that could not be delivered, and is known by what it is about.
+pub fn anew(loaded: &Loaded, dead: &Dead) -> Option<Letter> {
+    let (name, payload) = (dead.about["webhook"].as_str()?, dead.about["payload"].clone());
+    let rollout = payload["name"].as_str()?;
+    let spec = loaded.rollouts.iter().find(|spec| spec.name == rollout)?;
+    let hook = spec.hooks.iter().find(|hook| hook.name == name)?.clone();
+    let (lane, about, retries) = (dead.receiver.clone(), dead.about.clone(), hook.retries);
+    let write = Arc::new(move || payload::call(&hook, &payload));
+    Some(Letter { lane, about, write, retries, taken: payload::is_yes })
 }
 
 fn letter(hook: &Hook, payload: Payload) -> Letter {

@@ -31,7 +31,7 @@ pub fn is_yes(status: u16) -> bool {
 }
 
 /// The request of this moment; secrets are fetched for it.
-pub fn call(hook: &Hook, payload: &Payload) -> Result<Call, String> {
+pub fn call(hook: &Hook, payload: &impl Serialize) -> Result<Call, String> {
     let Where::Url(url) = &hook.to else { return Err("a gate is not called".to_owned()) };
     let body = Bytes::from(serde_json::to_vec(payload).expect("text keys and plain data"));
     let mut headers = HeaderMap::new();

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::fill;
+use super::letters;
 use super::page::{Family, Page, Part, Shown, Sink};
 use crate::admin::Admin;
 use crate::series::{About, Keep, Record, Store, Told};
@@ -71,6 +72,7 @@ fn record(admin: &Admin) -> bool {
     let store: &Arc<Store> = &admin.history;
     if let Some(mut record) = store.record(at, keep) {
         fill(&mut Page(&mut Writer(&mut record)), &reading, &view);
+        letters::of(&mut Page(&mut Writer(&mut record)), &admin.outward.courier);
         record.finish();
     }
     true
