@@ -84,7 +84,9 @@ impl Window {
 
     /// What came in since the last call. A generation with nothing new is left out.
     pub fn take(&mut self, reading: &SplitReading) -> Evidence {
-        (self.state, self.sticky) = (Some(reading.state), reading.sticky);
+        // One without a state is another process's: what came since cannot be told by it.
+        self.state = Some(reading.state).filter(|state| *state != State::default());
+        self.sticky = reading.sticky;
         if self.weights.as_ref() != Some(&reading.weights) {
             self.weights = Some(reading.weights.clone());
         }
@@ -304,6 +306,8 @@ mod tests {
         assert_eq!(window.state(), Some(state));
         assert_eq!(window.weights(), Some(&Weights::pair("primary", "canary", 0)));
         assert_eq!(window.nothing_new(), Evidence { sticky: true, ..Evidence::default() });
+        window.take(&split(vec![]));
+        assert_eq!(window.state(), None, "what a predecessor has counted is asked for again");
     }
 
     #[test]

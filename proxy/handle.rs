@@ -164,7 +164,7 @@ impl Handle {
             upkeep,
             overload,
             before: Mutex::new(before),
-            applied: AtomicU64::new(0),
+            applied: AtomicU64::new(1),
         };
         Ok((Handle(Arc::new(inner)), bound))
     }
