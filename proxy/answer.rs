@@ -26,7 +26,7 @@ use crate::upstream::Lease;
 
 pub enum AnswerBody {
     Empty,
-    /// An answer of our own.
+    /// An answer of our own, its body if it has one.
     Whole(Option<Bytes>),
     Relayed(Relayed),
     /// What follows the head is no body: the client's side has yet to switch.

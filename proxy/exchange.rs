@@ -523,14 +523,14 @@ fn without_body(mut response: Response<AnswerBody>) -> Response<AnswerBody> {
     if let AnswerBody::Whole(Some(body)) = response.body() {
         let length = HeaderValue::from(body.len());
         response.headers_mut().insert(http::header::CONTENT_LENGTH, length);
-        *response.body_mut() = AnswerBody::Empty;
+        *response.body_mut() = AnswerBody::Whole(None);
     }
     response
 }
 
 fn written(reply: Reply) -> Response<AnswerBody> {
     let Reply { status, headers, body, .. } = reply;
-    let body = if body.is_empty() { AnswerBody::Empty } else { AnswerBody::Whole(Some(body)) };
+    let body = AnswerBody::Whole((!body.is_empty()).then_some(body));
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;

@@ -37,6 +37,8 @@ pub fn request(parts: &mut Parts, peer: &Peer, random: impl FnOnce() -> [u64; 2]
         if trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
+    } else if headers.get_all(TE).iter().nth(1).is_some() {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     headers.remove(EXPECT);
     // An authority in the target outranks the field (RFC 9112, 3.2.2).

@@ -183,7 +183,7 @@ async fn serve_by_hyper(
 /// what comes next could be that body or a request: the library closes. A client
 /// that was not told would send its next request in vain.
 fn announce_end(head: &mut HeaderMap, body: &AnswerBody) {
-    if matches!(body, AnswerBody::Empty | AnswerBody::Whole(_)) {
+    if matches!(body, AnswerBody::Whole(_)) {
         head.insert(CONNECTION, HeaderValue::from_static("close"));
     }
 }
