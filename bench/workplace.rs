@@ -122,7 +122,8 @@ pub fn serin(given: Option<&Path>) -> Result<PathBuf> {
         if !path.is_file() {
             bail!("there is no {}", path.display());
         }
-        return Ok(path.to_owned());
+        // It is started in a folder of its own.
+        return path.canonicalize().with_context(|| format!("where is {}?", path.display()));
     }
     let status = Command::new("cargo")
         .args(["build", "--release", "--package", "serin", "--bin", "serin"])
