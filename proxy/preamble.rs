@@ -25,6 +25,8 @@ use crate::model::ProxyProtocol;
 
 /// A header may be this long, all that it adds to the addresses included.
 const MOST_BYTES: usize = 4096;
+/// The longest header of version 1, its line ending included (PROXY protocol, 2.1).
+const MOST_BYTES_V1: usize = 107;
 const V1: &[u8] = b"PROXY ";
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -89,9 +91,12 @@ fn inspect(seen: &[u8]) -> io::Result<Found> {
         return Ok(Found::Unknown);
     }
     let broken = |what| io::Error::new(io::ErrorKind::InvalidData, what);
+    // What a header may be must not depend on how much of it has come.
+    let most = if begins(V1) { MOST_BYTES_V1 } else { MOST_BYTES };
+    let seen = &seen[..seen.len().min(most)];
     match Header::parse(seen, ParseConfig::default()) {
         Ok((header, length)) => Ok(Found::Header(length, header.proxied_address().map(ends_of))),
-        Err(Error::BufferTooShort) if seen.len() < MOST_BYTES => Ok(Found::Unknown),
+        Err(Error::BufferTooShort) if seen.len() < most => Ok(Found::Unknown),
         Err(Error::BufferTooShort) => Err(broken("a PROXY header without end")),
         Err(_) => Err(broken("a broken PROXY header")),
     }
@@ -153,6 +158,9 @@ mod tests {
             assert!(inspect(bytes).is_err(), "{:?}", String::from_utf8_lossy(bytes));
         }
         assert_eq!(inspect(b"PROXY UNKNOWN\r\n").unwrap(), Found::Header(15, None));
+        // One byte more than the longest, whether or not the rest has come.
+        let longer = [b"PROXY UNKNOWN ".as_slice(), &[b'x'; 92], b"\r\nGET / HTTP/1.1\r\n"].concat();
+        assert!((107..longer.len()).all(|seen| inspect(&longer[..seen]).is_err()));
     }
 
     #[test]
