@@ -4,7 +4,8 @@
 //!
 //! Requests take time and end out of order, fail, are revealed while under way,
 //! and belong to the generation whose coin assigned them, as the real proxy
-//! counts them. What is not here: connections, retries, sticky users.
+//! counts them. Users who keep a version can be asked for. What is not here:
+//! connections, retries.
 
 pub mod advice;
 pub mod crowd;
@@ -12,6 +13,7 @@ pub mod play;
 pub mod report;
 pub mod scenario;
 pub mod tools;
+pub mod users;
 
 use std::f64::consts::TAU;
 
@@ -29,8 +31,11 @@ use crate::rollout::Action;
 use crate::rollout::Command;
 use crate::rollout::Rollout;
 use serin_proxy::Weights;
+use serin_proxy::histogram::BUCKETS;
 use serin_proxy::histogram::index;
 use serin_proxy::weights::WHOLE;
+use users::Users;
+use users::Visit;
 
 /// Regular looks come this often; a canary that fails or grows slow is looked at
 /// in the same millisecond.
@@ -94,15 +99,30 @@ pub struct Rehearsal<W> {
     ring: Vec<Vec<Happening>>,
     evidence: Evidence,
     alarmed: bool,
+    users: Option<Users>,
 }
 
 #[derive(Clone, Copy)]
 struct Happening {
     generation: u64,
-    /// The chance with which the request was the canary's.
-    w: f64,
-    canary: bool,
+    coin: Toss,
     what: What,
+}
+
+/// How a request came to its version.
+#[derive(Clone, Copy)]
+struct Toss {
+    canary: bool,
+    /// The chance with which it was the canary's, and among users who count.
+    w: f64,
+    fresh: f64,
+    visit: Option<Visit>,
+}
+
+impl Toss {
+    fn of(w: f64, canary: bool) -> Toss {
+        Toss { canary, w, fresh: 0.0, visit: None }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -143,7 +163,13 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
             ring: vec![Vec::new(); LONGEST_MS],
             evidence: Evidence::default(),
             alarmed: false,
+            users: None,
         }
+    }
+
+    /// Requests come from these users, who keep their version.
+    pub fn among(self, users: Users) -> Rehearsal<W> {
+        Rehearsal { users: Some(users), ..self }
     }
 
     pub fn now(&self) -> Moment {
@@ -172,7 +198,8 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
                 break;
             }
         }
-        let evidence = std::mem::take(&mut self.evidence);
+        let mut evidence = std::mem::take(&mut self.evidence);
+        evidence.sticky = self.users.is_some();
         self.alarmed = false;
         let actions = self.rollout.step(self.now, &evidence, commands);
         for action in &actions {
@@ -197,6 +224,11 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
         match action {
             Action::Shift { weights, .. } => {
                 if *weights != self.weights {
+                    let canary = &self.rollout.spec().canary;
+                    let (before, now) = (self.weights.of(canary), weights.of(canary));
+                    if let Some(users) = &mut self.users {
+                        users.shift(before, now);
+                    }
                     self.weights = weights.clone();
                     self.generation += 1;
                 }
@@ -230,18 +262,24 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
         let canary = self.weights.of(&spec.canary);
         let baseline = spec.baseline.as_ref().map_or(0, |baseline| self.weights.of(baseline));
         let matched = self.weights.matched();
+        if let Some(users) = &mut self.users {
+            let visit = users.visit(self.marks.1.is_some(), &mut self.random);
+            let w = f64::from(canary) / f64::from(WHOLE);
+            let (fresh, canary) = (users.fresh_share(canary), visit.point < canary);
+            return self.ask(world, Toss { canary, w, fresh, visit: Some(visit) });
+        }
         if matched > 0 && self.random.random::<f64>() < MATCHING {
             let w = f64::from(matched) / f64::from(WHOLE);
             let canary = self.random.random::<f64>() < w;
-            return self.ask(world, w, canary);
+            return self.ask(world, Toss::of(w, canary));
         }
         let point = self.random.random::<f64>() * f64::from(WHOLE);
         let against = if baseline > 0 { baseline } else { WHOLE - canary };
         let w = f64::from(canary) / f64::from(canary + against);
         if point < f64::from(canary) {
-            self.ask(world, w, true);
+            self.ask(world, Toss::of(w, true));
         } else if point < f64::from(canary + against) {
-            self.ask(world, w, false);
+            self.ask(world, Toss::of(w, false));
             let copied = f64::from(self.weights.copied()) / f64::from(WHOLE);
             if copied > 0.0 && self.random.random::<f64>() < copied {
                 self.pair(world);
@@ -252,10 +290,11 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
     }
 
     /// One request under a coin, from now until its end.
-    fn ask(&mut self, world: &World, w: f64, canary: bool) {
-        let version = if canary { world.canary } else { world.primary };
-        self.totals.canary_requests += u64::from(canary);
-        let arm = arm_of(&mut self.evidence, self.generation, w, canary);
+    fn ask(&mut self, world: &World, coin: Toss) {
+        let version = if coin.canary { world.canary } else { world.primary };
+        let version = version.slower(coin.visit.map_or(1.0, |visit| visit.slower));
+        self.totals.canary_requests += u64::from(coin.canary);
+        let arm = arm_of(&mut self.evidence, self.generation, coin);
         arm.dispatched += 1;
 
         let us = self.time_us(version);
@@ -263,17 +302,17 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
         let (slow_us, reveal_us) = self.marks;
         let reveals = reveal_us.filter(|mark| us > *mark);
         if let Some(mark) = slow_us.filter(|mark| us > *mark) {
-            self.schedule(mark, w, canary, What::Slow);
+            self.schedule(mark, coin, What::Slow);
         }
         if let Some(mark) = reveals {
-            self.schedule(mark, w, canary, What::Revealed { us: mark });
+            self.schedule(mark, coin, What::Revealed { us: mark });
         }
         let end = match (failed, reveals) {
             (true, _) => What::Failed { revealed: reveals.is_some() },
             (false, Some(_)) => What::OkRevealed,
             (false, None) => What::Ok { us },
         };
-        self.schedule(us, w, canary, end);
+        self.schedule(us, coin, end);
     }
 
     /// A copy and what it is a copy of: counted when both have ended. No user sees
@@ -281,7 +320,8 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
     fn pair(&mut self, world: &World) {
         let [(primary_us, primary), (canary_us, canary)] = [world.primary, world.canary]
             .map(|version| (self.time_us(version), self.random.random::<f64>() < version.failure));
-        self.schedule(primary_us.max(canary_us), 0.0, true, What::Pair { primary, canary });
+        let coin = Toss::of(0.0, true);
+        self.schedule(primary_us.max(canary_us), coin, What::Pair { primary, canary });
     }
 
     fn time_us(&mut self, version: Version) -> u64 {
@@ -291,33 +331,45 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
         us.clamp(1.0, (LONGEST_MS - 2) as f64 * 1000.0) as u64
     }
 
-    fn schedule(&mut self, after_us: u64, w: f64, canary: bool, what: What) {
+    fn schedule(&mut self, after_us: u64, coin: Toss, what: What) {
         let at = self.now.0 + after_us / 1000;
-        let happening = Happening { generation: self.generation, w, canary, what };
+        let happening = Happening { generation: self.generation, coin, what };
         self.ring[at as usize % LONGEST_MS].push(happening);
     }
 
     fn count(&mut self, happening: Happening) {
-        let Happening { generation, w, canary, what } = happening;
+        let Happening { generation, coin, what } = happening;
         if let What::Pair { primary, canary } = what {
             return self.evidence.pairs.add(Pairs::of(primary, canary));
         }
-        let arm = arm_of(&mut self.evidence, generation, w, canary);
+        let arm = arm_of(&mut self.evidence, generation, coin);
+        let first = coin.visit.is_some_and(|visit| visit.first);
+        let told = |arm: &mut ArmDelta, us: u64| {
+            add_sparse(&mut arm.latency, index(us) as u32, 1);
+            if first {
+                add_sparse(&mut arm.first, index(us) as u32, 1);
+            }
+        };
         match what {
             What::Ok { us } => {
                 arm.ok += 1;
-                add_sparse(&mut arm.latency, index(us) as u32, 1);
+                told(arm, us);
             }
             What::OkRevealed => arm.ok += 1,
             What::Failed { revealed } => {
                 arm.failed += 1;
                 arm.failed_revealed += u64::from(revealed);
+                if first && !revealed {
+                    add_sparse(&mut arm.first, BUCKETS as u32 - 1, 1);
+                }
+                let new = |visit: Visit| self.users.as_mut().is_some_and(|users| users.fails_first(visit));
+                arm.failed_units += u64::from(coin.visit.is_none_or(new));
             }
             What::Slow => arm.slow += 1,
-            What::Revealed { us } => add_sparse(&mut arm.latency, index(us) as u32, 1),
+            What::Revealed { us } => told(arm, us),
             What::Pair { .. } => unreachable!("pairs have been counted above"),
         }
-        if canary {
+        if coin.canary {
             self.alarmed |= matches!(what, What::Failed { .. } | What::Slow);
             self.totals.canary_failures += u64::from(matches!(what, What::Failed { .. }));
             self.totals.canary_ok += u64::from(matches!(what, What::Ok { .. } | What::OkRevealed));
@@ -326,12 +378,13 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
 }
 
 /// The counts of one arm of one generation, made where they are new.
-fn arm_of(evidence: &mut Evidence, id: u64, w: f64, canary: bool) -> &mut ArmDelta {
+fn arm_of(evidence: &mut Evidence, id: u64, coin: Toss) -> &mut ArmDelta {
+    let Toss { canary, w, fresh, .. } = coin;
     let generations = &mut evidence.generations;
-    let at = match generations.iter().rposition(|delta| (delta.id, delta.w) == (id, w)) {
+    let at = match generations.iter().rposition(|delta| (delta.id, delta.w, delta.fresh) == (id, w, fresh)) {
         Some(at) => at,
         None => {
-            generations.push(GenerationDelta { id, w, ..GenerationDelta::default() });
+            generations.push(GenerationDelta { id, w, fresh, ..GenerationDelta::default() });
             generations.len() - 1
         }
     };

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use serin_proxy::Weights;
+use serin_proxy::histogram::Histogram;
 use serin_proxy::reading::{ArmReading, GenerationReading, PairsReading, SplitReading, State, Way};
 use serin_proxy::weights::WHOLE;
 
@@ -135,6 +136,9 @@ impl Window {
         let canary = weights.of(&self.canary);
         let both = canary + weights.of(against);
         let share = |of: u32, all: u32| if all == 0 { 0.0 } else { f64::from(of) / f64::from(all) };
+        // Users whose toss is fresh are those from some point on.
+        let from = generation.fresh_from;
+        let fresh = |of: u32, all: u32| share(of.saturating_sub(from), all.saturating_sub(from));
         let id = generation.id;
         let seen = self.seen.entry(id).or_default();
         let two = |seen: &mut [Option<ArmReading>; 2], way, w| {
@@ -142,6 +146,7 @@ impl Window {
             GenerationDelta {
                 id,
                 w,
+                fresh: fresh(weights.matched(), WHOLE),
                 canary: advance(canary, arm(&self.canary, way)),
                 primary: advance(primary, arm(&self.primary, way)),
                 canary_forced: ArmDelta::default(),
@@ -157,6 +162,7 @@ impl Window {
             tossed: GenerationDelta {
                 id,
                 w: share(canary, both),
+                fresh: fresh(canary, both),
                 canary: advance(&mut seen.canary, arm(&self.canary, Way::Tossed)),
                 primary: advance(&mut seen.primary, arm(against, Way::Tossed)),
                 canary_forced: advance(&mut seen.canary_forced, arm(&self.canary, Way::Forced)),
@@ -197,6 +203,7 @@ fn went_back(now: &ArmReading, before: &ArmReading) -> bool {
     let fell = |(now, before): (&u64, &u64)| now < before;
     columns(now).iter().zip(&columns(before)).any(fell)
         || now.latency.counts().iter().zip(before.latency.counts()).any(fell)
+        || now.first.counts().iter().zip(before.first.counts()).any(fell)
 }
 
 /// Callers have checked that nothing went back.
@@ -205,13 +212,8 @@ fn difference(now: &ArmReading, before: Option<&ArmReading>) -> ArmDelta {
     let earlier = before.map_or(zero, columns);
     let [dispatched, ok, failed, aborted, slow, failed_revealed, failed_units, load, load_failed] =
         std::array::from_fn(|i| columns(now)[i] - earlier[i]);
-    let mut latency = Vec::new();
-    for (bucket, count) in now.latency.counts().iter().enumerate() {
-        let new = count - before.map_or(0, |before| before.latency.counts()[bucket]);
-        if new > 0 {
-            latency.push((u32::try_from(bucket).expect("there are under a thousand buckets"), new));
-        }
-    }
+    let latency = grown(&now.latency, before.map(|before| &before.latency));
+    let first = grown(&now.first, before.map(|before| &before.first));
     ArmDelta {
         dispatched,
         ok,
@@ -223,7 +225,20 @@ fn difference(now: &ArmReading, before: Option<&ArmReading>) -> ArmDelta {
         load,
         load_failed,
         latency,
+        first,
     }
+}
+
+/// By how much each bucket has grown, where it has.
+fn grown(now: &Histogram, before: Option<&Histogram>) -> Vec<(u32, u64)> {
+    if before == Some(now) {
+        return Vec::new();
+    }
+    let new = |(bucket, count): (usize, &u64)| {
+        let new = count - before.map_or(0, |before| before.counts()[bucket]);
+        (u32::try_from(bucket).expect("there are under a thousand buckets"), new)
+    };
+    now.counts().iter().enumerate().map(new).filter(|(_, new)| *new > 0).collect()
 }
 
 fn is_empty(delta: &ArmDelta) -> bool {
@@ -232,7 +247,7 @@ fn is_empty(delta: &ArmDelta) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serin_proxy::histogram::{Histogram, index};
+    use serin_proxy::histogram::index;
     use serin_proxy::reading::MirrorReading;
 
     use super::*;
@@ -258,6 +273,7 @@ mod tests {
             load: 0,
             load_failed: 0,
             latency,
+            first: Histogram::default(),
         }
     }
 
@@ -272,6 +288,7 @@ mod tests {
                 .map(|(id, parts, arms)| GenerationReading {
                     id,
                     weights: Weights::pair("primary", "canary", parts),
+                    fresh_from: 0,
                     arms,
                 })
                 .collect(),

@@ -18,6 +18,8 @@ use crate::alarm::Alarm;
 use crate::clock;
 use crate::fault::Fault;
 use crate::fault::Kind;
+use crate::histogram::BUCKETS;
+use crate::histogram::lower_us;
 use crate::model::Role;
 use crate::outcome::Verdict;
 use crate::reading::Way;
@@ -92,6 +94,8 @@ struct Coin {
     way: Way,
     unit: u64,
     load: bool,
+    /// The request that counts for its user.
+    first: bool,
     slow: bool,
     revealed: bool,
 }
@@ -110,12 +114,13 @@ impl Flights {
 
     /// Enters a request and counts it as dispatched to its arm.
     pub fn begin(&self, toss: Rc<Toss>, choice: &Choice, timeouts: &Timeouts) -> (Key, u64) {
-        let Choice { version, way, unit, load, .. } = *choice;
+        let Choice { version, way, unit, fresh, load, .. } = *choice;
         let now_us = clock::now_us();
         self.now_us.set(now_us);
         toss.generation.arm(self.worker, version, way).dispatched.add(1);
         toss.cell.moved(self.worker);
-        let coin = Coin { toss, version, way, unit, load, slow: false, revealed: false };
+        let first = fresh && toss.cell.watches_first(unit);
+        let coin = Coin { toss, version, way, unit, load, first, slow: false, revealed: false };
         let key = self.enter(Entry {
             started_us: now_us,
             deadline_us: after(now_us, timeouts.head_us),
@@ -336,6 +341,9 @@ impl Flights {
         if !coin.revealed && coin.toss.cell.is_revealed(age_us) {
             coin.revealed = true;
             self.arm(coin).latency.record(age_us);
+            if coin.first {
+                self.arm(coin).first.record(age_us);
+            }
             coin.toss.cell.moved(self.worker);
         }
     }
@@ -347,6 +355,9 @@ impl Flights {
                 arm.ok.add(1);
                 if !coin.revealed {
                     arm.latency.record(age_us);
+                    if coin.first {
+                        arm.first.record(age_us);
+                    }
                 }
             }
             Verdict::Failure => {
@@ -356,6 +367,8 @@ impl Flights {
                 }
                 if coin.revealed {
                     arm.failed_revealed.add(1);
+                } else if coin.first {
+                    arm.first.record(lower_us(BUCKETS - 1));
                 }
             }
             Verdict::Uncounted => arm.aborted.add(1),

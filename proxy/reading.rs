@@ -225,6 +225,9 @@ pub struct GenerationReading {
     /// Unique in the life of the process; grows by time.
     pub id: u64,
     pub weights: Weights,
+    /// Users from this point on counted for `ArmReading::first`.
+    #[serde(default)]
+    pub fresh_from: u32,
     pub arms: Vec<ArmReading>,
 }
 
@@ -258,6 +261,10 @@ pub struct ArmReading {
     /// Ages of `ok` requests, and of requests under way that passed the reveal
     /// mark (these at that age).
     pub latency: Histogram,
+    /// The same of the first request of each user, failures in the last bucket, where
+    /// users keep a version; counted while there is a reveal mark.
+    #[serde(default)]
+    pub first: Histogram,
 }
 
 /// How a request came to its version.

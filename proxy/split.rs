@@ -5,6 +5,7 @@
 
 #![expect(clippy::disallowed_types, reason = "its locks are the control side's; no request waits for them")]
 
+mod fresh;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod generation;
@@ -29,6 +30,7 @@ use crate::weights::WHOLE;
 use crate::weights::Weights;
 use arc_swap::ArcSwap;
 
+pub use fresh::Fresh;
 pub use generation::{Arm, Generation, begin_at, next_id, take_id};
 pub use rule::{ForceRule, Trial};
 pub use sticky::Compiled as Sticky;
@@ -55,6 +57,8 @@ pub struct SplitCell {
     pairs: Box<[Pairs]>,
     /// Users who have failed already, where users stay with a version.
     units: Arc<Units>,
+    /// Users one of whose requests was watched since they were last tossed for.
+    watched: Arc<Units>,
     /// How often the evidence has changed, by worker: a look that finds the same
     /// sum need not read it.
     moves: Arc<[Moves]>,
@@ -89,6 +93,7 @@ impl SplitCell {
             past: Mutex::default(),
             pairs: (0..workers).map(|_| Pairs::default()).collect(),
             units: Arc::default(),
+            watched: Arc::default(),
             moves: (0..workers).map(|_| Moves::default()).collect(),
             shifts: AtomicU64::new(0),
             workers,
@@ -98,7 +103,11 @@ impl SplitCell {
     /// The same cell, with what the one before it knew of users. What that one has
     /// under way still moves.
     pub fn knowing(self, before: &SplitCell) -> SplitCell {
-        SplitCell { units: before.units.clone(), moves: before.moves.clone(), ..self }
+        let first = self.generation.load_full();
+        let first = Generation::named(first.id, first.weights.clone(), &self.versions, self.workers);
+        let generation = Arc::new(ArcSwap::from_pointee(follow(first, &before.generation.load()).0));
+        let (units, watched, moves) = (before.units.clone(), before.watched.clone(), before.moves.clone());
+        SplitCell { generation, units, watched, moves, ..self }
     }
 
     /// To be called when a count of its evidence has changed.
@@ -133,17 +142,27 @@ impl SplitCell {
         self.units.insert(unit)
     }
 
+    /// Is this the user's first request since he was tossed for, and does anybody
+    /// watch?
+    pub fn watches_first(&self, unit: u64) -> bool {
+        self.reveal_us.load(Ordering::Relaxed) != 0 && self.watched.insert(unit)
+    }
+
     /// Puts new weights in force for every request from now on.
     pub fn shift_as(&self, weights: &Weights, id: u64) -> u64 {
         // Locked around the swap, so that no reading misses a generation.
         let mut past = self.past.lock().expect("no holder of this lock panics");
-        let next = Arc::new(Generation::named(id, weights.clone(), &self.versions, self.workers));
-        let all_on_one =
-            |weights: &Weights| weights.matched() == 0 && weights.iter().any(|(_, parts)| parts == WHOLE);
-        if all_on_one(&self.generation.load().weights) && !all_on_one(weights) {
-            self.units.forget();
+        let next = Generation::named(id, weights.clone(), &self.versions, self.workers);
+        let (next, users) = follow(next, &self.generation.load());
+        match users {
+            Users::Known => {}
+            Users::Tossed => self.watched.forget(),
+            Users::New => {
+                self.units.forget();
+                self.watched.forget();
+            }
         }
-        let previous = self.generation.swap(next);
+        let previous = self.generation.swap(Arc::new(next));
         self.shifts.fetch_add(1, Ordering::Release);
         past.push_back((clock::now_us(), previous));
         if past.len() > MAX_PAST {
@@ -189,6 +208,26 @@ impl SplitCell {
     }
 }
 
+/// What a change of weights means for users who are known.
+enum Users {
+    Known,
+    /// Some have been tossed for once more.
+    Tossed,
+    /// A canary gets its first weight: all begin anew.
+    New,
+}
+
+/// Goes on from the tosses of the generation before.
+fn follow(next: Generation, before: &Generation) -> (Generation, Users) {
+    let all_on_one =
+        |weights: &Weights| weights.matched() == 0 && weights.iter().any(|(_, parts)| parts == WHOLE);
+    if all_on_one(&before.weights) && !all_on_one(&next.weights) {
+        return (next, Users::New);
+    }
+    let (next, again) = next.after(before.fresh);
+    (next, if again { Users::Tossed } else { Users::Known })
+}
+
 fn passed(mark: &AtomicU64, age_us: u64) -> bool {
     let mark = mark.load(Ordering::Relaxed);
     mark != 0 && age_us > mark
@@ -200,6 +239,8 @@ pub struct Choice {
     pub way: Way,
     /// The user, where a user keeps a version; zero where each request is by itself.
     pub unit: u64,
+    /// Users keep a version here, and this one's toss is fresh.
+    pub fresh: bool,
     pub set_cookies: Vec<String>,
     /// Asked by our own load.
     pub load: bool,
@@ -222,7 +263,8 @@ pub fn choose(
 ) -> Choice {
     let load = peer.load;
     if let Some(rule) = rules.force.iter().find(|rule| rule.applies(head, peer)) {
-        return Choice { version: rule.version, way: Way::Forced, unit: 0, set_cookies: Vec::new(), load };
+        let (version, way, set_cookies) = (rule.version, Way::Forced, Vec::new());
+        return Choice { version, way, unit: 0, fresh: false, set_cookies, load };
     }
     let place = rules.sticky.and_then(|sticky| sticky.place(head, random));
     let (point, unit, set_cookie) = match place {
@@ -230,12 +272,42 @@ pub fn choose(
         None => (point_of(random), 0, None),
     };
     let set_cookies = set_cookie.into_iter().collect();
+    let fresh = rules.sticky.is_some() && point >= generation.fresh.from;
     let matched = generation.weights.matched();
     if matched > 0
         && let Some(trial) = rules.trial.filter(|trial| trial.applies(head, peer))
     {
         let version = if point < matched { trial.version } else { generation.primary };
-        return Choice { version, way: Way::Matched, unit, set_cookies, load };
+        return Choice { version, way: Way::Matched, unit, fresh, set_cookies, load };
     }
-    Choice { version: generation.owner(point), way: Way::Tossed, unit, set_cookies, load }
+    Choice { version: generation.owner(point), way: Way::Tossed, unit, fresh, set_cookies, load }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_watched_once_for_each_toss() {
+        let versions = vec![("old".to_owned(), Role::Primary), ("new".to_owned(), Role::Canary)];
+        let weights = |parts| Weights::pair("old", "new", parts);
+        let cell = SplitCell::new("web", versions.clone(), &weights(0), 1);
+        let shift = |parts| cell.shift_as(&weights(parts), generation::take_id());
+        shift(500);
+        assert!(!cell.watches_first(7), "nobody asks");
+        cell.mark(None, Some(1_000));
+        assert!(cell.watches_first(7) && !cell.watches_first(7));
+        shift(10);
+        shift(500);
+        assert!(!cell.watches_first(7), "he stands where he stood");
+        let next = SplitCell::new("web", versions, &weights(500), 1).knowing(&cell);
+        next.mark(None, Some(1_000));
+        assert!(!next.watches_first(7), "a reload tosses for nobody");
+        shift(2_000);
+        assert_eq!(cell.generation.load().fresh.from, 500);
+        assert!(cell.watches_first(7));
+        shift(0);
+        shift(500);
+        assert_eq!(cell.generation.load().fresh.from, 0, "another start");
+    }
 }

@@ -444,7 +444,7 @@ fn play(case: &RolloutCase) {
                     w: *w,
                     canary: arm(*fc, *sc),
                     primary: arm(*fp, *sp),
-                    canary_forced: ArmDelta::default(),
+                    ..GenerationDelta::default()
                 };
                 let evidence = Evidence { generations: vec![delta], ..Evidence::default() };
                 judge.observe(past.now, &evidence, &past.history);

@@ -17,6 +17,7 @@ use serin::judge::evidence::Evidence;
 use serin::rehearse::Rehearsal;
 use serin::rehearse::Version;
 use serin::rehearse::World;
+use serin::rehearse::users::Users;
 use serin::rollout::Action;
 use serin::rollout::Command;
 use serin::rollout::EventKind;
@@ -236,6 +237,57 @@ fn slow_canary_is_rolled_back_within_two_minutes() {
     let canary = primary.slower(3.0);
     let (back, others) = share(SEEDS / 2, Phase::RolledBack, 120.0, &spec(), || steady(primary, canary));
     assert!(back >= SEEDS / 2 * 98 / 100, "{back} of {} rolled back\n{others}", SEEDS / 2);
+}
+
+/// Users who keep their version, come unequally often and are unequally slow.
+fn among_users<W: Fn(f64) -> World>(seed: u64, count: usize, world: W) -> (Rehearsal<W>, Watch) {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(seed ^ 0x00c0_ffee);
+    let users = Users::new(count, 0.8, &mut random);
+    let mut spec = spec();
+    // It counts requests, and its proof would need other holds.
+    spec.analysis.promotion = None;
+    let mut rehearsal = Rehearsal::new(Rollout::new(spec), seed, world).among(users);
+    let mut watch = Watch::new(seed);
+    while rehearsal.seconds() < 10.0 {
+        watch.look(&mut rehearsal, &[]);
+    }
+    watch.look(&mut rehearsal, &[Command::Start]);
+    (rehearsal, watch)
+}
+
+/// Which users a version has, and how often they come, is no fault of the version.
+#[test]
+fn equal_versions_are_not_told_apart_by_their_users() {
+    let (mut suspended, mut promoted) = (0, 0);
+    let seeds = SEEDS / 2;
+    for seed in 0..seeds {
+        let healthy = Version::failing(0.002);
+        let (mut rehearsal, mut watch) = among_users(seed, 1_000, steady(healthy, healthy));
+        let phase = finish(&mut rehearsal, &mut watch, 160.0);
+        assert_ne!(phase, Phase::RolledBack, "seed {seed}");
+        suspended += u64::from(watch.times(EventKind::Suspended) > 0);
+        promoted += u64::from(phase == Phase::Succeeded);
+    }
+    assert!(suspended <= seeds / 100, "{suspended} of {seeds} were suspended");
+    assert!(promoted >= seeds * 98 / 100, "{promoted} of {seeds} were promoted");
+}
+
+/// A user is one toss, so what can be known depends on how many there are.
+#[test]
+fn slow_canary_is_seen_in_its_users() {
+    let seeds = SEEDS / 4;
+    for (users, least) in [(1_000, 90), (5_000, 98)] {
+        let (mut seen, mut promoted) = (0, 0);
+        for seed in 0..seeds {
+            let primary = Version::failing(0.002);
+            let (mut rehearsal, mut watch) = among_users(seed, users, steady(primary, primary.slower(3.0)));
+            let phase = finish(&mut rehearsal, &mut watch, 160.0);
+            seen += u64::from(watch.times(EventKind::Suspended) > 0);
+            promoted += u64::from(phase == Phase::Succeeded);
+        }
+        assert!(seen >= seeds * least / 100, "{seen} of {seeds} were seen among {users} users");
+        assert!(promoted <= seeds - seeds * least / 100, "{promoted} of {seeds} promoted, {users} users");
+    }
 }
 
 #[test]

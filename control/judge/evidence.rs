@@ -63,7 +63,9 @@ impl Evidence {
     /// order of sums changes nothing.
     pub fn add(&mut self, other: &Evidence) {
         for theirs in &other.generations {
-            let same = |mine: &&mut GenerationDelta| mine.id == theirs.id && mine.w == theirs.w;
+            let same = |mine: &&mut GenerationDelta| {
+                mine.id == theirs.id && (mine.w, mine.fresh) == (theirs.w, theirs.fresh)
+            };
             match self.generations.iter_mut().find(same) {
                 Some(mine) => {
                     mine.canary.add(&theirs.canary);
@@ -86,6 +88,7 @@ impl Evidence {
         let swap = |delta: &GenerationDelta| GenerationDelta {
             id: delta.id,
             w: 1.0 - delta.w,
+            fresh: 1.0 - delta.fresh,
             canary: delta.primary.clone(),
             primary: delta.canary.clone(),
             canary_forced: ArmDelta::default(),
@@ -99,12 +102,19 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
+fn nothing(share: &f64) -> bool {
+    *share == 0.0
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GenerationDelta {
     pub id: u64,
     /// Of the traffic that primary and canary share, the canary's probability:
     /// w_c / (w_c + w_p).
     pub w: f64,
+    /// Where users keep a version, the same among those whose toss is fresh.
+    #[serde(default, skip_serializing_if = "nothing")]
+    pub fresh: f64,
     pub canary: ArmDelta,
     pub primary: ArmDelta,
     /// Canary requests sent there by rule; no coin, so only absolute tests.
@@ -130,6 +140,9 @@ pub struct ArmDelta {
     /// New observations per bucket of `serin_proxy::histogram`: (bucket, count),
     /// only buckets that changed. See `ArmReading::latency` for what is in it.
     pub latency: Vec<(u32, u64)>,
+    /// The same of one request of each user; see `ArmReading::first`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub first: Vec<(u32, u64)>,
 }
 
 impl ArmDelta {
@@ -145,6 +158,7 @@ impl ArmDelta {
             load,
             load_failed,
             latency,
+            first,
         } = other;
         self.dispatched += dispatched;
         self.ok += ok;
@@ -155,8 +169,10 @@ impl ArmDelta {
         self.failed_units += failed_units;
         self.load += load;
         self.load_failed += load_failed;
-        for (bucket, n) in latency {
-            add_sparse(&mut self.latency, *bucket, *n);
+        for (sum, buckets) in [(&mut self.latency, latency), (&mut self.first, first)] {
+            for (bucket, n) in buckets {
+                add_sparse(sum, *bucket, *n);
+            }
         }
     }
 }

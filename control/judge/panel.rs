@@ -14,6 +14,7 @@ use super::logs::log_mean;
 use super::mirrored;
 use super::objective::Objective;
 use super::purse::Purse;
+use super::slowness::Per;
 use super::slowness::Slowness;
 use crate::judge::Analysis;
 
@@ -121,7 +122,7 @@ impl Panel {
                 Test::Slowness(test) => {
                     test.begin(history.latency());
                     for delta in &evidence.generations {
-                        test.tick(&delta.canary, &delta.primary, delta.w);
+                        test.tick(delta, if evidence.sticky { Per::User } else { Per::Request });
                     }
                 }
                 Test::Objective(test) => {

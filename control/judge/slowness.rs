@@ -3,6 +3,10 @@
 //! categories that are the canary's more often than the coin explains are
 //! evidence. A failure counts as slowest.
 //!
+//! Where users keep a version, each is one toss: one request of each counts. All of
+//! them would count him as often as he comes, so that a canary whose users come less
+//! often than its weight says would be thought slow by its fast answers.
+//!
 //! The slack moves the canary's cuts up to the next bucket edge, so the test is
 //! never stricter than asked. Until a thousand latencies of the primary are
 //! known, no stake is in play.
@@ -16,6 +20,7 @@ use serin_proxy::histogram::lower_us;
 
 use super::analysis::Slack;
 use super::evidence::ArmDelta;
+use super::evidence::GenerationDelta;
 use super::history::Belief;
 use super::history::Fading;
 use super::history::late_failures;
@@ -178,8 +183,15 @@ impl Hundredth {
 
 /// Latencies in these buckets or beyond, failures among them, and how many there are.
 pub fn beyond(arm: &ArmDelta, edge: usize) -> (u64, u64) {
-    let counts = categories(arm, &[edge]);
+    let counts = categories((&arm.latency, late_failures(arm)), &[edge]);
     (counts[1], counts[0] + counts[1])
+}
+
+/// Whose coin it was that was tossed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Per {
+    Request,
+    User,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -226,11 +238,18 @@ impl Slowness {
         playing.purse.top_up();
     }
 
-    pub fn tick(&mut self, canary: &ArmDelta, primary: &ArmDelta, w: f64) {
+    pub fn tick(&mut self, delta: &GenerationDelta, per: Per) {
         let Some(playing) = &mut self.playing else { return };
-        if !(w > 0.0 && w < 1.0) || !(has_ended(canary) || has_ended(primary)) {
+        let arms = [&delta.canary, &delta.primary];
+        let (w, ended) = match per {
+            Per::Request => (delta.w, arms.map(|arm| (arm.latency.as_slice(), late_failures(arm)))),
+            Per::User => (delta.fresh, arms.map(|arm| (arm.first.as_slice(), 0))),
+        };
+        let none = |(latency, failed): &(&[(u32, u64)], u64)| latency.is_empty() && *failed == 0;
+        if !(w > 0.0 && w < 1.0) || ended.iter().all(none) {
             return;
         }
+        let [canary, primary] = ended;
         let canary = categories(canary, &playing.cuts.edges(self.slack));
         let primary = categories(primary, &playing.cuts.edges(Slack::NONE));
         playing.purse.bet(playing.cuts.factors(&canary, &primary, w));
@@ -280,23 +299,20 @@ fn cut(primary: &Fading) -> Option<Cuts> {
     (counts.iter().sum::<f64>() >= LEAST).then(|| Cuts::of(&counts))
 }
 
-fn has_ended(arm: &ArmDelta) -> bool {
-    !arm.latency.is_empty() || late_failures(arm) > 0
-}
-
 /// Requests per category; `edges` are the first buckets of all but the lowest.
-fn categories(arm: &ArmDelta, edges: &[usize]) -> Vec<u64> {
+fn categories((latency, failed): (&[(u32, u64)], u64), edges: &[usize]) -> Vec<u64> {
     let mut counts = vec![0; edges.len() + 1];
-    for (bucket, n) in &arm.latency {
+    for (bucket, n) in latency {
         counts[edges.iter().filter(|edge| **edge <= *bucket as usize).count()] += n;
     }
-    counts[edges.len()] += late_failures(arm);
+    counts[edges.len()] += failed;
     counts
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::evidence::add_sparse;
 
     #[test]
     fn slack_is_never_stricter_than_asked() {
@@ -329,7 +345,8 @@ mod tests {
             latency: vec![(10, 7), (90, 3)],
             ..ArmDelta::default()
         };
-        assert_eq!(categories(&arm, &[50, 200]), [7, 3, 3]);
+        let ended = (arm.latency.as_slice(), late_failures(&arm));
+        assert_eq!(categories(ended, &[50, 200]), [7, 3, 3]);
     }
 
     #[test]
@@ -339,5 +356,50 @@ mod tests {
         for row in Cuts::of(&counts).rows() {
             assert!(row.windows(2).all(|pair| pair[0] <= pair[1] + 1e-12), "{row:?}");
         }
+    }
+
+    /// Equal versions, a thousand users who keep theirs and come a hundred times
+    /// each: does the evidence ever reach a thousand to one?
+    fn is_suspected(seed: u64, per: Per) -> bool {
+        use rand::RngExt;
+        use rand::SeedableRng;
+        let mut random = rand::rngs::Xoshiro256PlusPlus::seed_from_u64(seed);
+        // The primary's past, cold, had more slow answers than anybody has now.
+        let bucket = |z: f64, slow: f64| ((20.0 * (1.0 - z).powf(-slow)) as u32).min(BUCKETS as u32 - 1);
+        let mut past = vec![0.0; BUCKETS];
+        (0..4096).for_each(|i| past[bucket((f64::from(i) + 0.5) / 4096.0, 0.3) as usize] += 1.0);
+        let cuts = Cuts::of(&past);
+        let bets = cuts.rows.len();
+        let purse = Purse::new(&vec![1.0 / bets as f64; bets], 60, None);
+        let slack = Slack { margin: 0.0, least_us: 0 };
+        let playing = Some(Playing { cuts, purse });
+        let mut test = Slowness { slack, planned: 60, cap: None, playing };
+        let users: Vec<bool> = (0..1_000).map(|_| random.random::<f64>() < 0.1).collect();
+        let mut seen = vec![false; users.len()];
+        for _ in 0..100 {
+            let mut delta = GenerationDelta { w: 0.1, fresh: 0.1, ..GenerationDelta::default() };
+            for _ in 0..users.len() {
+                let user = random.random_range(0..users.len());
+                let bucket = bucket(random.random(), 0.2);
+                let arm = if users[user] { &mut delta.canary } else { &mut delta.primary };
+                add_sparse(&mut arm.latency, bucket, 1);
+                if !std::mem::replace(&mut seen[user], true) {
+                    add_sparse(&mut arm.first, bucket, 1);
+                }
+            }
+            test.tick(&delta, per);
+            if test.purse().is_some_and(|purse| purse.log_e() >= 1000_f64.ln()) {
+                return true;
+            }
+        }
+        false
+    }
+
+    #[test]
+    fn a_canary_whose_users_come_less_often_is_not_slow() {
+        let suspected = |per| (0..150).filter(|seed| is_suspected(*seed, per)).count();
+        let (by_user, by_request) = (suspected(Per::User), suspected(Per::Request));
+        assert_eq!(by_user, 0, "the budget is one in a thousand");
+        assert!(by_request > 10, "{by_request}: else this says nothing");
     }
 }

@@ -280,9 +280,9 @@ impl Rollout {
         let mut warnings = judge.map(|judge| judge.warnings().to_vec()).unwrap_or_default();
         if self.state.sticky {
             warnings.push(
-                "requests are pinned to users: a user counts once, at the first failure since the rollout began, \
-                 so that the bound on false rollbacks holds per user; slowness and proof count requests, \
-                 for which it does not hold"
+                "requests are pinned to users: a user counts once, by the first failure since the rollout began and \
+                 by the first answer since the weight rose, so that the bound on false rollbacks holds per user; \
+                 proof counts requests, for which its bound does not hold"
                     .to_owned(),
             );
         }

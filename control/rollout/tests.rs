@@ -67,7 +67,7 @@ impl World {
                 w: f64::from(self.parts) / f64::from(WHOLE),
                 canary: arm(to_canary, canary),
                 primary: arm(100 - to_canary, primary),
-                canary_forced: ArmDelta::default(),
+                ..GenerationDelta::default()
             }],
             ..Evidence::default()
         };

@@ -11,6 +11,7 @@ use crate::model::Role;
 use crate::reading::ArmReading;
 use crate::reading::GenerationReading;
 use crate::reading::Way;
+use crate::split::fresh::Fresh;
 use crate::tally::Count;
 use crate::tally::Latency;
 use crate::weights::WHOLE;
@@ -24,6 +25,7 @@ pub struct Generation {
     /// Where each version's interval of points lies; the primary has the rest.
     intervals: Vec<Interval>,
     pub primary: usize,
+    pub fresh: Fresh,
     shards: Box<[Box<[Arm]>]>,
 }
 
@@ -47,6 +49,8 @@ pub struct Arm {
     pub load: Count,
     pub load_failed: Count,
     pub latency: Latency,
+    /// The same of one request of each user.
+    pub first: Latency,
 }
 
 impl Arm {
@@ -80,14 +84,23 @@ impl Generation {
     pub fn named(id: u64, weights: Weights, versions: &[(String, Role)], workers: usize) -> Generation {
         let primary = versions.iter().position(|(_, role)| *role == Role::Primary).unwrap_or(0);
         let arms = Way::ALL.len() * versions.len();
+        let intervals = intervals(&weights, versions, primary);
         Generation {
             id,
-            intervals: intervals(&weights, versions, primary),
+            fresh: Fresh::begin(reach(&intervals, &weights)),
+            intervals,
             weights,
             versions: versions.iter().map(|(name, _)| name.clone()).collect(),
             primary,
             shards: (0..workers).map(|_| (0..arms).map(|_| Arm::default()).collect()).collect(),
         }
+    }
+
+    /// The same beside what was tossed before; and whether users may count once more.
+    pub fn after(self, before: Fresh) -> (Generation, bool) {
+        let reach = reach(&self.intervals, &self.weights);
+        let (fresh, again) = before.on(reach, self.versions.len());
+        (Generation { fresh, ..self }, again)
     }
 
     /// The version that owns a point in `0..WHOLE`.
@@ -105,7 +118,8 @@ impl Generation {
         let count = self.versions.len();
         let used = |arm: &usize| *arm < count || self.shards.iter().any(|shard| shard[*arm].is_used());
         let arms = (0..Way::ALL.len() * count).filter(used).map(|arm| self.read_arm(arm)).collect();
-        GenerationReading { id: self.id, weights: self.weights.clone(), arms }
+        let fresh_from = self.fresh.from;
+        GenerationReading { id: self.id, weights: self.weights.clone(), fresh_from, arms }
     }
 
     /// Has every request of this generation ended?
@@ -131,6 +145,7 @@ impl Generation {
             load: 0,
             load_failed: 0,
             latency: Histogram::default(),
+            first: Histogram::default(),
         };
         for shard in &self.shards {
             let arm = &shard[index];
@@ -145,10 +160,16 @@ impl Generation {
             sum.failed_revealed += arm.failed_revealed.get();
             sum.failed_units += arm.failed_units.get();
             arm.latency.add_to(&mut sum.latency);
+            arm.first.add_to(&mut sum.first);
             sum.dispatched += arm.dispatched.get();
         }
         sum
     }
+}
+
+/// Where the points end that the canary has, by weight or of a trial.
+fn reach(intervals: &[Interval], weights: &Weights) -> u32 {
+    intervals.first().map_or(0, |interval| interval.until).max(weights.matched())
 }
 
 /// Each version but the primary owns an interval that only grows or shrinks at

@@ -1,13 +1,13 @@
-//! Users of whom something has failed, so that each counts once.
+//! Users of whom something was counted, so that each counts once.
 //!
-//! Touched when a request fails and at no other time. A slot is written once, so
+//! Failures touch it, and while slowness is watched requests of users. A slot is written once, so
 //! all workers may write without a lock; where a user's slots are all taken it
 //! counts no more, which is so for every version alike.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Users told apart: half a megabyte, taken at the first failure.
+/// Users told apart: half a megabyte, taken with the first.
 const SLOTS: usize = 1 << 16;
 /// Neighbouring slots that a user may be in.
 const REACH: usize = 8;
@@ -27,6 +27,9 @@ impl Units {
         let first = unit as usize % SLOTS;
         for step in 0..REACH {
             let slot = &slots[(first + step) % SLOTS];
+            if slot.load(Ordering::Relaxed) == unit {
+                return false;
+            }
             match slot.compare_exchange(0, unit, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(other) if other == unit => return false,

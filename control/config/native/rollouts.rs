@@ -344,11 +344,11 @@ fn versions(fields: &Fields, site: &Site) -> Option<(String, String)> {
 }
 
 fn warn_site(spot: &Spot, site: &Site, analysis: &Analysis) {
-    if site.split.sticky.is_some() && (analysis.relative_latency.is_some() || analysis.promotion.is_some()) {
+    if site.split.sticky.is_some() && analysis.promotion.is_some() {
         spot.warn(format!(
             "service `{}` is sticky: the requests of one user share a version and are no independent tosses; \
-             failures count once per user, but `slowdown` and `promotion` count requests, so \
-             `falseRollbacks` and `falsePromotions` are not guaranteed for these",
+             failures and slow answers count once per user, but `promotion` counts requests, so \
+             `falsePromotions` is not guaranteed",
             site.split.name
         ));
     }
