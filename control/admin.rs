@@ -7,6 +7,7 @@
 pub mod alerts;
 pub mod audit;
 pub mod clusters;
+pub mod differences;
 pub mod drain;
 pub mod events;
 pub mod gates;
@@ -33,6 +34,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use utoipa::ToSchema;
 
+use crate::answers::Board;
 use crate::audit::Audit;
 use crate::clock::{Clock, Moment};
 use crate::outward::Outward;
@@ -80,6 +82,7 @@ pub struct Admin {
     pub queries: Arc<Semaphore>,
     pub outward: Outward,
     pub audit: Audit,
+    pub board: Board,
 }
 
 impl Admin {
@@ -90,6 +93,7 @@ impl Admin {
         demands: mpsc::Sender<Demand>,
         outward: Outward,
         audit: Audit,
+        board: Board,
     ) -> Admin {
         let queries = Arc::new(Semaphore::new(prometheus::AT_ONCE));
         Admin {
@@ -101,6 +105,7 @@ impl Admin {
             queries,
             outward,
             audit,
+            board,
         }
     }
 }
@@ -141,6 +146,7 @@ fn router(admin: Admin) -> Router {
         .route("/splits", get(rollouts::splits))
         .route("/splits/{name}/weights", put(rollouts::weights))
         .route("/clusters", get(clusters::clusters))
+        .route("/differences", get(differences::differences))
         .route("/events", get(events::events))
         .route("/history", get(events::history))
         .route("/gate/approve", post(gates::approve))

@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::admin::{Admin, Demand, Facts, Life};
+use crate::answers::Board;
 use crate::audit::Audit;
 use crate::clock::{Clock, Moment};
 use crate::config::problem::Problem;
@@ -144,15 +145,16 @@ impl App {
         };
         let (drain, drains) = watch::channel(loaded.drain);
         let (in_force, configured) = watch::channel(Arc::new(loaded.clone()));
+        let board = compare_answers(loaded, &handle)?;
         let begun =
             Begun { handle: handle.clone(), clock, fleet, journal, model, reloads, drain, loaded: in_force };
-        let (tick, changes) = begun.into_tick(&options.config, read)?;
+        let (tick, changes) = begun.into_tick(&options.config, read, &board)?;
         let (demand, demands) = mpsc::channel(1);
         start_load(&desk, &configured, &handle, &living)?;
         let outward =
             Outward::start(&desk, configured, kept.as_deref(), admin).map_err(StartError::Outward)?;
         let audit = Audit::new(kept.as_deref());
-        let server = Admin::new(desk, facts, living, demand, outward, audit);
+        let server = Admin::new(desk, facts, living, demand, outward, audit, board);
         let ticking = Some(Ticking { tick, asks, changes });
         let (drain, stop_at, following) = (drains, None, None);
         Ok(App {
@@ -172,6 +174,16 @@ impl App {
             following,
         })
     }
+}
+
+fn compare_answers(loaded: &Loaded, handle: &Handle) -> Result<Board, StartError> {
+    let board = Board::default();
+    board.configure(&loaded.compared);
+    match handle.trios() {
+        Some(trios) => board.start(trios).map_err(StartError::Outward)?,
+        None => unreachable!("nobody else asks a proxy that was just started"),
+    }
+    Ok(board)
 }
 
 fn start_load(
@@ -204,7 +216,12 @@ struct Begun {
 }
 
 impl Begun {
-    fn into_tick(self, path: &Path, read: Read) -> Result<(Tick, mpsc::Receiver<Change>), StartError> {
+    fn into_tick(
+        self,
+        path: &Path,
+        read: Read,
+        board: &Board,
+    ) -> Result<(Tick, mpsc::Receiver<Change>), StartError> {
         let Begun { handle, clock, fleet, journal, model, reloads, drain, loaded: in_force } = self;
         let Read { loaded, text, referenced } = read;
         let (noticed, changes) = mpsc::channel(1);
@@ -223,6 +240,7 @@ impl Begun {
             drain,
             metrics: loaded.metrics,
             loaded: in_force,
+            board: board.clone(),
             reloads,
             warnings: loaded.warnings.iter().map(Problem::to_string).collect(),
         });

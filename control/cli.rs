@@ -2,6 +2,7 @@
 
 mod client;
 mod command;
+mod diff;
 mod rehearse;
 mod run;
 mod status;
@@ -68,6 +69,8 @@ enum Verb {
     /// Show rollouts, or one with its tests
     #[command(after_help = format!("{COLUMNS}\n\n{EXITS}"))]
     Status(Status),
+    /// Show where answers of a mirror's version differ from the primary's
+    Diff(Diff),
     /// Start a rollout
     Start(Named),
     /// Pass the present pause or step; at the last, promote; while baking, end the watch
@@ -169,6 +172,17 @@ struct Status {
 }
 
 #[derive(Args)]
+struct Diff {
+    /// The service; without it all whose answers are compared
+    service: Option<String>,
+    /// Show also what is not known to differ by the version
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+#[derive(Args)]
 struct Weights {
     /// The split, which has the name of its service
     split: String,
@@ -261,6 +275,7 @@ fn obey(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Run(run) => run::run(&run),
         Verb::Check(config) => run::check(&config.config),
         Verb::Status(status) => status::status(&status),
+        Verb::Diff(options) => diff::diff(&options),
         Verb::Start(named) => command::command(&named, "start"),
         Verb::Promote(named) => command::command(&named, "promote"),
         Verb::Abort(named) => command::command(&named, "abort"),

@@ -47,6 +47,7 @@ pub fn word(kind: EventKind) -> &'static str {
         EventKind::Released => "released",
         EventKind::Proved => "proved",
         EventKind::Inconclusive => "inconclusive",
+        EventKind::Differs => "differs",
         EventKind::Promoted => "promoted",
         EventKind::Baked => "baked",
         EventKind::HandedOver => "handed_over",

@@ -11,17 +11,19 @@
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serin_proxy::model::{Model, Split, Version};
 use serin_proxy::reading::{SplitReading, State};
 use serin_proxy::{Reading, Weights};
 
+use crate::answers::Standing;
 use crate::clock::Moment;
 use crate::config::Loaded;
 use crate::falls::Fall;
 use crate::journal::{Manual, Past, PastRollout};
-use crate::judge::evidence::Evidence;
+use crate::judge::evidence::{Answers, Evidence};
 use crate::outside::hook::Word;
 use crate::rollout::spec::Site;
 use crate::rollout::{Command, Phase, Rollout, Spec};
@@ -35,6 +37,8 @@ pub struct Governed {
     pub rollout: Rollout,
     /// For each split that it moves.
     windows_of: Vec<(String, Window)>,
+    /// For each of them, where the comparison of its answers stood.
+    compared: Vec<Option<Arc<Standing>>>,
     /// What webhooks have answered and the rollout has not yet heard.
     pub words: Vec<Word>,
     /// What the file says of the release under judgement: where it answers.
@@ -89,6 +93,7 @@ impl Governed {
             (site.split, window)
         };
         Governed {
+            compared: spec.sites().map(|_| None).collect(),
             windows_of: spec.sites().map(window).collect(),
             rollout: Rollout::new(spec.clone()),
             words: Vec::new(),
@@ -148,6 +153,31 @@ impl Governed {
         let mut all = taken.next().unwrap_or_default();
         taken.for_each(|evidence| all.add(&evidence));
         all
+    }
+
+    /// What comparing answers has brought since the last time, of all its splits. The
+    /// first look only says where it stands.
+    pub fn take_answers(&mut self, standing: impl Fn(&str) -> Option<Arc<Standing>>) -> Option<Answers> {
+        let (mut all, mut moved, several) = (Answers::default(), false, self.windows_of.len() > 1);
+        for ((split, _), before) in self.windows_of.iter().zip(&mut self.compared) {
+            let Some(now) = standing(split) else { continue };
+            let then = before.replace(now.clone());
+            let (compared, canary_only, log_e) = match then {
+                Some(then) if then.life == now.life => (then.compared, then.canary_only, then.log_e),
+                Some(_) => (0, 0, 0.0),
+                None => (now.compared, now.canary_only, now.log_e),
+            };
+            moved |= now.compared != compared;
+            let named = |place: &String| if several { format!("{split}: {place}") } else { place.clone() };
+            all.add(&Answers {
+                compared: now.compared.saturating_sub(compared),
+                canary_only: now.canary_only.saturating_sub(canary_only),
+                log_factor: now.log_e - log_e,
+                differing: now.differing,
+                places: now.places.iter().map(named).collect(),
+            });
+        }
+        moved.then_some(all)
     }
 
     /// The splits that it moves.

@@ -406,6 +406,7 @@ impl Judge {
         // Where no weight could be lowered, copies answer it too.
         if self.suspect == 0 {
             bad |= evidence.pairs.canary_only > 0;
+            bad |= evidence.answers.as_ref().is_some_and(|answers| answers.canary_only > 0);
             clean += evidence.pairs.neither + evidence.pairs.primary_only;
         }
         self.clean = if bad { 0 } else { self.clean + clean };

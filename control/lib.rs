@@ -31,6 +31,7 @@ pub mod config;
 pub mod template;
 pub mod rehearse;
 pub mod rollout;
+pub mod answers;
 pub mod judge;
 pub mod outside;
 pub mod secret;

@@ -4,6 +4,7 @@
 //! changes nothing. The weights in force follow from the state alone, so that
 //! no path can forget to move them; a rollback is only another state.
 
+mod answers;
 mod checks;
 mod command;
 mod event;
@@ -44,8 +45,10 @@ pub use status::Meters;
 pub use status::Status;
 pub use status::TestStatus;
 
+use answers::Compared;
 use gates::Gates;
 use guard::Guard;
+use guard::Why;
 use phase::Place;
 
 /// What the engine wants done. Repeating any of these changes nothing.
@@ -143,6 +146,9 @@ pub struct Checkpoint {
     #[serde(default)]
     checks: Option<Checks>,
     verdict: Verdict,
+    /// What comparing answers has brought since it began.
+    #[serde(default)]
+    answers: Compared,
     /// It was told that proof did not come in time.
     #[serde(default)]
     inconclusive: bool,
@@ -181,6 +187,7 @@ impl Rollout {
             judge: None,
             checks: None,
             verdict: Verdict::Continue,
+            answers: Compared::default(),
             inconclusive: false,
             last_words: String::new(),
         };
@@ -231,6 +238,7 @@ impl Rollout {
         self.hear(now, &evidence.words, &mut events);
         self.consult(now, evidence, &mut events);
         self.heed(now, passed, &mut events);
+        self.heed_answers(now, &mut events);
         self.progress(now, passed, &mut events);
         for command in commands {
             self.obey(now, *command, &mut events);
@@ -325,7 +333,10 @@ impl Rollout {
     fn flow(&self) -> Flow {
         let Checkpoint { parts, matched, copied, guard, .. } = &self.state;
         let most = guard.as_ref().map_or((WHOLE, WHOLE), |guard| (guard.parts, guard.matched));
-        Flow { parts: most.0.min(*parts), matched: most.1.min(*matched), copied: *copied }
+        // What only the judge suspects copies can still answer; a hand stops them, too.
+        let by_hand = guard.is_some_and(|guard| guard.why == Why::Hand);
+        let copied = if by_hand { 0 } else { *copied };
+        Flow { parts: most.0.min(*parts), matched: most.1.min(*matched), copied }
     }
 
     /// The canary's weight in force.
@@ -366,6 +377,9 @@ impl Rollout {
                 state.ended += arm.ok + arm.failed;
             }
             state.newest = state.newest.max(delta.id);
+        }
+        if let Some(answers) = &evidence.answers {
+            state.answers.observe(answers);
         }
         if state.copied > 0 {
             state.ended += evidence.pairs.all();

@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::act::{self, Plan};
+use crate::answers::Board;
 use crate::certificates;
 use crate::certificates::Certificate;
 use crate::clock::{Clock, Moment};
@@ -73,6 +74,8 @@ pub struct Tick {
     certificates: Vec<Certificate>,
     /// The configuration in force, for those who talk to others about it.
     loaded: watch::Sender<Arc<Loaded>>,
+    /// Where the comparison of answers stands.
+    board: Board,
     reloads: Reloads,
     last_reload: Reload,
     /// In the order of the rollouts.
@@ -101,6 +104,7 @@ pub struct Parts {
     pub drain: watch::Sender<Drain>,
     pub metrics: Metrics,
     pub loaded: watch::Sender<Arc<Loaded>>,
+    pub board: Board,
     pub reloads: Reloads,
     pub warnings: Vec<String>,
 }
@@ -153,6 +157,7 @@ impl Tick {
             drain: parts.drain,
             metrics: parts.metrics,
             loaded: parts.loaded,
+            board: parts.board,
             reloads: parts.reloads,
             last_reload,
             meters: Vec::new(),
@@ -290,7 +295,7 @@ impl Tick {
             let name = governed.spec().name.as_str();
             let asked = asked.iter().filter(|(asked, _)| *asked == name).map(|(_, command)| *command);
             let commands: Vec<Command> = by_itself.into_iter().chain(asked).collect();
-            let reach = Reach { handle: &self.handle, journal: &self.journal };
+            let reach = Reach { handle: &self.handle, journal: &self.journal, board: &self.board };
             if let Some(decision) = decide(&reach, index, governed, &live, (now, started), commands) {
                 decisions.push(decision);
             }
@@ -335,6 +340,10 @@ impl Tick {
         for decision in decisions.iter() {
             for event in &decision.plan.tells {
                 self.tell(event.clone(), decision.in_force_us);
+            }
+            if decision.plan.tells.iter().any(|event| event.kind == EventKind::Started) {
+                let sites = self.fleet.rollouts[decision.index].spec().sites();
+                sites.for_each(|site| self.board.restart(&site.split));
             }
         }
         self.hold_withheld();
@@ -419,6 +428,7 @@ impl Tick {
 struct Reach<'a> {
     handle: &'a Handle,
     journal: &'a Journal,
+    board: &'a Board,
 }
 
 /// Steps one rollout; a fall is in force when this returns. `None` when there is
@@ -437,6 +447,7 @@ fn decide(
     }
     let mut evidence = governed.take(|split| live.get(split).copied());
     evidence.words = std::mem::take(&mut governed.words);
+    evidence.answers = governed.take_answers(|split| reach.board.standing(split));
     let mut actions = governed.rollout.step(now, &evidence, &commands);
     let is_shifting = actions.iter().any(|action| matches!(action, Action::Shift { .. }));
     // A rollout under way has the last word even where someone else moved the

@@ -25,6 +25,7 @@ use crate::body::RequestBody;
 use crate::body::Upload;
 use crate::call;
 use crate::call::Call;
+use crate::compare;
 use crate::edit::Answered;
 use crate::edit::InForce;
 use crate::edit::Kept;
@@ -251,6 +252,10 @@ impl Outgoing {
             if let Some(pair) = &copy.pair {
                 // A request has at most one copy.
                 let _ = flight.pair.set(pair.clone());
+            }
+            let method = copied.method.as_str();
+            if let Some(sample) = compare::picks(lane, view, split, &copy, method, has_body.is_some()) {
+                sample.spawn(lane, view, tries.route, copied.clone());
             }
             copy.spawn(lane, view, split, tries.route, copied);
         }

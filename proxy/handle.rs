@@ -33,6 +33,8 @@ use crate::sockets::Sockets;
 use crate::split;
 use crate::table::SplitPlan;
 use crate::table::Table;
+use crate::trio;
+use crate::trio::Trio;
 use crate::upkeep::Upkeep;
 use crate::weights::Weights;
 use crate::worker::Order;
@@ -111,6 +113,8 @@ struct Inner {
     before: Mutex<Option<Reading>>,
     /// Models that were put in force so far.
     applied: AtomicU64,
+    /// Until somebody wants them.
+    trios: Mutex<Option<mpsc::Receiver<Trio>>>,
 }
 
 impl Handle {
@@ -133,6 +137,7 @@ impl Handle {
         let (living, alive) = mpsc::channel(1);
         let overload = Overload::new(options.ceilings, workers);
         let lanes: Vec<Arc<LaneCounts>> = (0..workers).map(|_| Arc::default()).collect();
+        let (sampled, trios) = mpsc::channel(trio::WAITING);
         let mut posts = Vec::new();
         for (index, counts) in lanes.iter().enumerate() {
             let (post, orders) = mpsc::unbounded_channel();
@@ -143,6 +148,7 @@ impl Handle {
                 counts,
                 alarm: alarm.clone(),
                 overload,
+                trios: sampled.clone(),
                 orders,
                 alive: living.clone(),
             };
@@ -165,6 +171,7 @@ impl Handle {
             overload,
             before: Mutex::new(before),
             applied: AtomicU64::new(1),
+            trios: Mutex::new(Some(trios)),
         };
         Ok((Handle(Arc::new(inner)), bound))
     }
@@ -306,6 +313,8 @@ impl Handle {
             aborted: count(|lane| lane.aborted.get()),
             handshakes: count(|lane| lane.handshakes.get()),
             handshakes_failed: count(|lane| lane.handshakes_failed.get()),
+            compared: count(|lane| lane.compared.get()),
+            compared_dropped: count(|lane| lane.compared_dropped.get()),
         };
         if let Some(before) = &*self.before() {
             reading.add(before);
@@ -403,6 +412,11 @@ impl Handle {
                 }
             })
             .collect()
+    }
+
+    /// Answers to compare. Who asks first gets them; they end with the last worker.
+    pub fn trios(&self) -> Option<mpsc::Receiver<Trio>> {
+        self.0.trios.lock().expect("no holder of this lock panics").take()
     }
 
     /// Resolves when a canary has failed or grown slow since the last call.

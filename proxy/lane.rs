@@ -11,6 +11,7 @@ use arc_swap::Cache;
 use rand::Rng;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use tokio::sync::mpsc;
 
 use crate::buffer::Buffers;
 use crate::buffer::Texts;
@@ -23,6 +24,7 @@ use crate::split::Generation;
 use crate::table::SplitPlan;
 use crate::table::Table;
 use crate::tally::Count;
+use crate::trio::Trio;
 use crate::upstream::Picker;
 use crate::upstream::Pools;
 
@@ -34,6 +36,9 @@ pub struct Lane {
     pub counts: Arc<LaneCounts>,
     /// Handshakes of clients under way.
     pub handshakes: Rc<Cell<usize>>,
+    /// Answers to compare: where they go, and how many trios are under way.
+    pub trios: mpsc::Sender<Trio>,
+    pub comparing: Rc<Cell<usize>>,
     pub overload: Arc<Overload>,
     dice: RefCell<SmallRng>,
     view: RefCell<Cached>,
@@ -53,6 +58,10 @@ pub struct LaneCounts {
     pub aborted: Count,
     pub handshakes: Count,
     pub handshakes_failed: Count,
+    /// Requests whose answers were handed out to be compared, and those for which there
+    /// was no room.
+    pub compared: Count,
+    pub compared_dropped: Count,
 }
 
 struct Cached {
@@ -74,6 +83,8 @@ pub struct SplitView {
     pub plain: bool,
     /// Mirrored copies under way.
     pub copies: Rc<Cell<usize>>,
+    /// Not before this are the answers to a request compared again.
+    pub compared_next_us: Rc<Cell<u64>>,
 }
 
 struct CachedToss {
@@ -93,6 +104,7 @@ impl Lane {
         flights: Rc<Flights>,
         counts: Arc<LaneCounts>,
         overload: Arc<Overload>,
+        trios: mpsc::Sender<Trio>,
     ) -> Lane {
         let mut table = Cache::new(table);
         let pools = Rc::new(Pools::default());
@@ -100,8 +112,21 @@ impl Lane {
         let dice = RefCell::new(SmallRng::from_rng(&mut rand::rng()));
         let view = RefCell::new(Cached { table, view });
         let (buffers, texts) = (Buffers::default(), Texts::default());
-        let handshakes = Rc::default();
-        Lane { index, buffers, texts, flights, counts, handshakes, overload, dice, view, pools }
+        let (handshakes, comparing) = (Rc::default(), Rc::default());
+        Lane {
+            index,
+            buffers,
+            texts,
+            flights,
+            counts,
+            handshakes,
+            trios,
+            comparing,
+            overload,
+            dice,
+            view,
+            pools,
+        }
     }
 
     /// The table of now; costs one comparison where it has not changed.
@@ -171,6 +196,7 @@ impl SplitView {
                 _ => Rc::new(plan.shield.as_ref().map(Budget::new).unwrap_or_default()),
             },
             copies: before.map(|(_, view)| view.copies.clone()).unwrap_or_default(),
+            compared_next_us: before.map(|(_, view)| view.compared_next_us.clone()).unwrap_or_default(),
         }
     }
 

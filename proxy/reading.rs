@@ -44,6 +44,10 @@ pub struct Reading {
     /// Of TLS with clients, those that led to a connection and those that did not.
     pub handshakes: u64,
     pub handshakes_failed: u64,
+    /// Mirrored requests whose answers were handed out to be compared, and those for
+    /// which there was no room.
+    pub compared: u64,
+    pub compared_dropped: u64,
 }
 
 /// Who has sent a request; each is counted in one place and nowhere else.
@@ -310,6 +314,8 @@ impl Reading {
         self.floods += before.floods;
         self.handshakes += before.handshakes;
         self.handshakes_failed += before.handshakes_failed;
+        self.compared += before.compared;
+        self.compared_dropped += before.compared_dropped;
         self.limited += before.limited;
         self.delayed += before.delayed;
         self.aborted += before.aborted;

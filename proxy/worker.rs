@@ -26,6 +26,7 @@ use crate::overload;
 use crate::overload::Overload;
 use crate::overload::Stage;
 use crate::table::Table;
+use crate::trio::Trio;
 
 /// How often idle connections and slow heads are looked for.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
@@ -47,6 +48,8 @@ pub struct Worker {
     pub counts: Arc<LaneCounts>,
     pub alarm: Arc<Alarm>,
     pub overload: Arc<Overload>,
+    /// Where answers go that are to be compared.
+    pub trios: mpsc::Sender<Trio>,
     pub orders: mpsc::UnboundedReceiver<Order>,
     /// Dropped when the worker has ended.
     pub alive: mpsc::Sender<()>,
@@ -122,6 +125,7 @@ impl Worker {
             flights,
             self.counts.clone(),
             self.overload.clone(),
+            self.trios.clone(),
         ));
         let connections = Rc::new(Connections::default());
         tokio::task::spawn_local(keep_house(lane.clone(), connections.clone()));

@@ -77,6 +77,9 @@ fn answer(origin: &str, text: &str, files: &Files<'_>, root: &Path) -> String {
                 "model": loaded.model,
                 "rollouts": loaded.rollouts,
             });
+            if !loaded.compared.is_empty() {
+                document["compared"] = serde_json::json!(loaded.compared);
+            }
             if loaded.drain != config::Drain::default() {
                 document["drain"] = serde_json::json!(loaded.drain);
             }

@@ -7,6 +7,7 @@ mod harness;
 mod accounts;
 mod admin;
 mod alerts;
+mod answers;
 mod balance;
 mod breaker;
 mod checks;

@@ -22,6 +22,7 @@ use page::Page;
 use protobuf::{PROTOBUF, Protobuf};
 use text::{OPEN_METRICS, PROMETHEUS, Text};
 
+mod answers;
 mod endpoints;
 mod foreign;
 mod health;
@@ -45,22 +46,28 @@ pub async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Result<R
         Format::Prometheus => {
             let mut text = Text::default();
             fill(&mut Page(&mut text), &reading, &view);
-            letters::of(&mut Page(&mut text), &admin.outward.courier);
+            beside(&mut Page(&mut text), &admin);
             ([(header::CONTENT_TYPE, PROMETHEUS)], text.into_prometheus()).into_response()
         }
         Format::OpenMetrics => {
             let mut text = Text::with_exemplars();
             fill(&mut Page(&mut text), &reading, &view);
-            letters::of(&mut Page(&mut text), &admin.outward.courier);
+            beside(&mut Page(&mut text), &admin);
             ([(header::CONTENT_TYPE, OPEN_METRICS)], text.into_open_metrics()).into_response()
         }
         Format::Protobuf => {
             let mut protobuf = Protobuf::default();
             fill(&mut Page(&mut protobuf), &reading, &view);
-            letters::of(&mut Page(&mut protobuf), &admin.outward.courier);
+            beside(&mut Page(&mut protobuf), &admin);
             ([(header::CONTENT_TYPE, PROTOBUF)], protobuf.into_bytes()).into_response()
         }
     })
+}
+
+/// What neither the proxy nor the tick counts.
+fn beside(page: &mut Page<'_>, admin: &Admin) {
+    letters::of(page, &admin.outward.courier);
+    answers::of(page, &admin.board);
 }
 
 /// The same under the path that Envoy has them.
@@ -163,6 +170,11 @@ fn process_of(page: &mut Page<'_>, reading: &Reading, view: &MetricsView) {
     for (kind, count) in [("delay", reading.delayed), ("abort", reading.aborted)] {
         let help = "Requests that a fault was injected into.";
         page.counter(names::FAULTS_INJECTED_TOTAL, help, &[("kind", kind)], count);
+    }
+    for (result, count) in [("compared", reading.compared), ("dropped", reading.compared_dropped)] {
+        let help =
+            "Mirrored requests that were asked again to compare answers; dropped where there was no room.";
+        page.counter(names::ANSWERS_SAMPLED_TOTAL, help, &[(label::RESULT, result)], count);
     }
     for certificate in &view.certificates {
         certificate_of(page, certificate);

@@ -3,7 +3,9 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{alerts, clusters, drain, events, gates, inspect, metrics, prometheus, providers, rollouts};
+use super::{
+    alerts, clusters, differences, drain, events, gates, inspect, metrics, prometheus, providers, rollouts,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -26,6 +28,7 @@ use super::{alerts, clusters, drain, events, gates, inspect, metrics, prometheus
         rollouts::splits,
         rollouts::weights,
         clusters::clusters,
+        differences::differences,
         events::events,
         prometheus::query,
         prometheus::query_range,

@@ -122,6 +122,7 @@ fn severity(kind: EventKind) -> Severity {
         EventKind::RolledBack | EventKind::TurnedBack => Severity::Error,
         EventKind::Halted
         | EventKind::Inconclusive
+        | EventKind::Differs
         | EventKind::Aborted
         | EventKind::Superseded
         | EventKind::Suspended

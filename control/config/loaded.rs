@@ -1,5 +1,6 @@
 //! What a configuration says, whatever dialect it was written in.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serin_proxy::Model;
 
+use crate::answers::Settings;
 use crate::config::problem::Problem;
 use crate::outside::alert::Alerts;
 use crate::outside::provider::Provider;
@@ -69,6 +71,8 @@ impl Default for Metrics {
 pub struct Loaded {
     pub model: Model,
     pub rollouts: Vec<Spec>,
+    /// Splits whose answers are compared.
+    pub compared: BTreeMap<String, Settings>,
     pub admin: SocketAddr,
     /// Available cores where not given.
     pub workers: Option<usize>,

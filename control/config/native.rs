@@ -37,6 +37,8 @@ mod hashing;
 
 mod splits;
 
+mod compare;
+
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod site;
@@ -72,11 +74,13 @@ mod load;
 
 mod units;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serin_proxy::Model;
 use serin_proxy::model::{Dns, Shield};
 
+use crate::answers::Settings;
 use crate::config::fields::Spot;
 use crate::config::loaded::Loaded;
 use crate::rollout::Spec;
@@ -132,6 +136,7 @@ pub fn read(root: &Spot) -> Option<Loaded> {
     providers::check(&fields, &providers, &rollouts);
     shield_governed(&mut sites, &rollouts);
     let hosts = routes::read(&fields, &sites);
+    let compared = compared(&sites);
     let (services, splits) = sites.into_iter().map(|site| (site.service, site.split)).unzip();
     let model = Model {
         listeners,
@@ -146,6 +151,7 @@ pub fn read(root: &Spot) -> Option<Loaded> {
     Some(Loaded {
         model,
         rollouts,
+        compared,
         admin: admin.unwrap_or(ADMIN),
         workers: workers.and_then(|workers| usize::try_from(workers).ok()),
         state: fields.get("state").and_then(|spot| spot.parsed(units::directory)),
@@ -155,6 +161,12 @@ pub fn read(root: &Spot) -> Option<Loaded> {
         providers,
         warnings: Vec::new(),
     })
+}
+
+/// The splits whose mirrors compare answers, and how.
+fn compared(sites: &[Site]) -> BTreeMap<String, Settings> {
+    let of = |site: &Site| Some((site.split.name.clone(), site.compared.clone()?));
+    sites.iter().filter_map(of).collect()
 }
 
 /// Users of a service under a rollout are shielded unless the file says otherwise.

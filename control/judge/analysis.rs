@@ -36,6 +36,9 @@ pub struct Analysis {
     /// What follows when it cannot be shown in time.
     #[serde(default)]
     pub inconclusive: Inconclusive,
+    /// What follows where the canary's answers to copied requests differ.
+    #[serde(default, skip_serializing_if = "OnDifference::is_report")]
+    pub answers: OnDifference,
     /// Judged as another tool would, by its rules instead of those above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<Terms>,
@@ -129,6 +132,29 @@ pub enum OnShared {
     Continue,
 }
 
+/// What follows where answers of the canary differ from the primary's, and not only as
+/// the primary's differ from each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDifference {
+    /// It is told.
+    #[default]
+    Report,
+    /// Stay and have somebody decide.
+    Hold,
+    /// It is held against the canary like its failures, under the same budget.
+    Rollback,
+}
+
+impl OnDifference {
+    /// Of the error budget, where it is asked for.
+    pub const SHARE: f64 = 0.2;
+
+    fn is_report(&self) -> bool {
+        *self == OnDifference::Report
+    }
+}
+
 impl Default for Analysis {
     fn default() -> Self {
         Analysis {
@@ -149,6 +175,7 @@ impl Default for Analysis {
             on_shared: OnShared::Rollback,
             promotion: Some(Promotion::default()),
             inconclusive: Inconclusive::default(),
+            answers: OnDifference::default(),
             checks: None,
         }
     }

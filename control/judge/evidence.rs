@@ -20,6 +20,22 @@ pub struct Evidence {
     /// Requests that the coin gave to versions which are not compared.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub others: u64,
+    /// Answers of both versions, compared; where any were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Answers>,
+}
+
+/// What comparing answers has brought since the last look, and where it stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Answers {
+    pub compared: u64,
+    /// Of these, the ones in which the canary alone differed somewhere.
+    pub canary_only: u64,
+    /// By how much the evidence grew that the canary differs.
+    pub log_factor: f64,
+    /// Places that differ beyond doubt by now, and the names of some.
+    pub differing: u64,
+    pub places: Vec<String>,
 }
 
 /// The same request answered by both versions; who has failed it.
@@ -80,6 +96,9 @@ impl Evidence {
         self.words.extend(other.words.iter().cloned());
         self.pairs.add(other.pairs);
         self.others += other.others;
+        if let Some(theirs) = &other.answers {
+            self.answers.get_or_insert_default().add(theirs);
+        }
     }
 
     /// The same with the two versions in each other's place. Copies go one way only,
@@ -95,6 +114,17 @@ impl Evidence {
         };
         let generations = self.generations.iter().map(swap).collect();
         Evidence { generations, sticky: self.sticky, others: self.others, ..Evidence::default() }
+    }
+}
+
+impl Answers {
+    /// What another split of the rollout has brought.
+    pub fn add(&mut self, other: &Answers) {
+        self.compared += other.compared;
+        self.canary_only += other.canary_only;
+        self.log_factor += other.log_factor;
+        self.differing += other.differing;
+        self.places.extend(other.places.iter().cloned());
     }
 }
 

@@ -5,6 +5,7 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::analysis::OnDifference;
 use super::evidence::ArmDelta;
 use super::evidence::Evidence;
 use super::failures::Failed;
@@ -38,6 +39,8 @@ pub enum Kind {
     RelativeLatency,
     /// Failures of mirrored requests that only one version failed.
     Mirrored,
+    /// Answers to mirrored requests that only the canary gave otherwise.
+    Answers,
     Success,
     Latency,
 }
@@ -47,6 +50,8 @@ enum Test {
     Failures(Failures),
     Slowness(Slowness),
     Objective(Objective),
+    /// What was won by bets that others have made.
+    Won(Purse),
 }
 
 /// Evidence as it decides, or as it would be without the burst guard.
@@ -62,13 +67,14 @@ impl Kind {
             Kind::RelativeFailures => "relative_failures",
             Kind::RelativeLatency => "relative_latency",
             Kind::Mirrored => "mirrored",
+            Kind::Answers => "answers",
             Kind::Success => "success",
             Kind::Latency => "latency",
         }
     }
 
     pub fn is_relative(self) -> bool {
-        self.leans_on_coin() || self == Kind::Mirrored
+        self.leans_on_coin() || matches!(self, Kind::Mirrored | Kind::Answers)
     }
 
     pub fn leans_on_coin(self) -> bool {
@@ -92,6 +98,10 @@ impl Panel {
         if let Some(asked) = analysis.mirrored {
             let test = Failures::new(asked.rho, asked.delta, planned, cap);
             sit(Kind::Mirrored, asked.share, Test::Failures(test));
+        }
+        if analysis.answers == OnDifference::Rollback {
+            let test = Purse::new(&[1.0], planned, cap);
+            sit(Kind::Answers, OnDifference::SHARE, Test::Won(test));
         }
         if let Some(asked) = analysis.success {
             let test = Objective::new(1.0 - asked.min, planned, cap);
@@ -129,6 +139,7 @@ impl Panel {
                     let (bad, good) = absolute(seat.kind, evidence);
                     test.tick(bad, good);
                 }
+                Test::Won(purse) => purse.bet(evidence.answers.iter().map(|answers| answers.log_factor)),
             }
         }
     }
@@ -139,6 +150,7 @@ impl Panel {
                 Test::Failures(test) => test.close_window(),
                 Test::Slowness(test) => test.close_window(),
                 Test::Objective(test) => test.purse.close_window(),
+                Test::Won(purse) => purse.close_window(),
             }
         }
     }
@@ -149,6 +161,7 @@ impl Panel {
                 Test::Failures(test) => test.top_up(),
                 Test::Slowness(test) => test.top_up(history.latency()),
                 Test::Objective(test) => test.purse.top_up(),
+                Test::Won(purse) => purse.top_up(),
             }
         }
     }
@@ -217,6 +230,7 @@ impl Seat {
         match &self.test {
             Test::Failures(test) => test.log_e(view),
             Test::Objective(test) => view.of(&test.purse),
+            Test::Won(purse) => view.of(purse),
             Test::Slowness(test) => test.purse().map_or(0.0, |purse| view.of(purse)),
         }
     }

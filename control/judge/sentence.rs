@@ -28,17 +28,19 @@ impl Judge {
     pub fn explain(&self, verdict: Verdict, history: &History) -> String {
         let view = if verdict == Verdict::Suspend { View::Raw } else { View::Capped };
         let slow = self.panel.loudest(view).is_some_and(|seat| self.is_about_time(seat.kind, history));
+        let loudest = self.panel.loudest(view).map(|seat| seat.kind);
         let (word, reason) = match verdict {
+            Verdict::Rollback if loudest == Some(Kind::Answers) => ("ROLLBACK", "answers differ"),
             Verdict::Rollback => ("ROLLBACK", if slow { "slower" } else { "worse" }),
             Verdict::Hold(Cause::Shared) => ("HOLD", "shared"),
             Verdict::Hold(Cause::Coin) => return self.explain_coin(),
             Verdict::Suspend => ("SUSPEND", "confirming"),
             Verdict::Continue => ("CONTINUE", "undecided"),
         };
-        let mirrored = self.panel.loudest(view).is_some_and(|seat| seat.kind == Kind::Mirrored);
         let facts = match (slow && verdict != Verdict::Continue, self.times(history)) {
             (true, Some(times)) => times,
-            _ if mirrored && verdict != Verdict::Continue => self.pairs(),
+            _ if loudest == Some(Kind::Mirrored) && verdict != Verdict::Continue => self.pairs(),
+            _ if loudest == Some(Kind::Answers) && verdict != Verdict::Continue => self.tally.answers(),
             _ if self.tally.canary.requests == 0 && self.tally.pairs.all() > 0 => self.pairs(),
             _ => self.failures(),
         };
@@ -139,7 +141,7 @@ impl Judge {
     /// against the canary may be failures and no slow answer at all.
     fn is_about_time(&self, kind: Kind, history: &History) -> bool {
         match kind {
-            Kind::RelativeFailures | Kind::Mirrored | Kind::Success => false,
+            Kind::RelativeFailures | Kind::Mirrored | Kind::Answers | Kind::Success => false,
             Kind::Latency => true,
             Kind::RelativeLatency => {
                 let Arm { requests, failures, .. } = self.tally.canary;
@@ -180,6 +182,7 @@ fn check_of(outlook: &Outlook) -> String {
         Kind::RelativeFailures => format!("the +{points} pp check"),
         Kind::RelativeLatency => "the check of the slowest hundredth".to_owned(),
         Kind::Mirrored => "the mirrored check".to_owned(),
+        Kind::Answers => "the comparison of answers".to_owned(),
         Kind::Success => format!("the {} % objective", significant(100.0 * (1.0 - outlook.boundary.delta))),
         Kind::Latency => "the latency objective".to_owned(),
     }
@@ -201,7 +204,7 @@ fn shown<'a>(checks: impl Iterator<Item = &'a Check>) -> Vec<String> {
         let least = significant_four(100.0 * (1.0 - check.boundary().delta));
         match check.kind {
             Kind::RelativeFailures => of_primary(check, ""),
-            Kind::RelativeLatency | Kind::Mirrored => of_primary(check, " in slow answers"),
+            Kind::RelativeLatency | Kind::Mirrored | Kind::Answers => of_primary(check, " in slow answers"),
             Kind::Success => objectives.push(format!("inside the {least}% objective")),
             Kind::Latency => objectives.push(format!("inside the latency objective for {least}%")),
         }

@@ -4,6 +4,7 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::evidence::Answers;
 use super::evidence::ArmDelta;
 use super::evidence::Evidence;
 use super::evidence::Pairs;
@@ -17,6 +18,8 @@ pub struct Tally {
     pub explained: f64,
     #[serde(default)]
     pub pairs: Pairs,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Answers>,
     latency: Vec<(u32, u64)>,
     #[serde(default)]
     revealed_from_us: Option<u64>,
@@ -36,6 +39,12 @@ pub struct Arm {
 impl Tally {
     pub fn observe(&mut self, evidence: &Evidence) {
         self.pairs.add(evidence.pairs);
+        if let Some(new) = &evidence.answers {
+            let known = self.answers.get_or_insert_default();
+            let (compared, canary_only) =
+                (known.compared + new.compared, known.canary_only + new.canary_only);
+            *known = Answers { compared, canary_only, log_factor: 0.0, ..new.clone() };
+        }
         for delta in &evidence.generations {
             self.canary.add(&delta.canary);
             self.primary.add(&delta.primary);
@@ -44,6 +53,21 @@ impl Tally {
                 add_sparse(&mut self.latency, *bucket, *n);
             }
         }
+    }
+
+    /// Where the answers differ that were compared.
+    pub fn answers(&self) -> String {
+        let Some(Answers { compared, canary_only, differing, places, .. }) = &self.answers else {
+            return "no answers were compared".to_owned();
+        };
+        let named = match places.len() as u64 {
+            0 => String::new(),
+            n if n < *differing => {
+                format!(", by the canary's at {} and {} more places", places.join(", "), differing - n)
+            }
+            _ => format!(", by the canary's at {}", places.join(", ")),
+        };
+        format!("of {compared} answers compared {canary_only} differ in the canary's alone{named}")
     }
 
     /// Requests under way are reported once they are this old.

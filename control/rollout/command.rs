@@ -82,6 +82,7 @@ impl Rollout {
                 self.roll_back(now, text, events);
             }
             Command::Skip => {
+                self.accept_answers();
                 self.lift_everything();
                 self.promote(now, events);
             }
@@ -103,6 +104,7 @@ impl Rollout {
             }
             Command::Resume => self.resume(now, events),
             Command::Promote => {
+                self.accept_answers();
                 if self.state.guard.is_some_and(|guard| guard.why == Why::Unproved) {
                     self.state.guard = None;
                 }
@@ -145,6 +147,10 @@ impl Rollout {
         match self.state.guard.map(|guard| guard.why) {
             Some(Why::Hold(cause)) => self.release(now, cause, "hold lifted by command", events),
             Some(Why::Unproved) => self.try_again(now, events),
+            Some(Why::Differs) => {
+                self.accept_answers();
+                self.go_on(now, EventKind::Released, "the differences are accepted by command", events);
+            }
             Some(Why::Suspicion | Why::Hand) | None => {}
         }
     }

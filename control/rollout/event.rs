@@ -38,6 +38,8 @@ pub enum EventKind {
     Proved,
     /// That could not be shown in time, nor the opposite.
     Inconclusive,
+    /// Answers of the canary differ from the primary's.
+    Differs,
     Promoted,
     Baked,
     /// The canary is good for good, and the primary is to become it.

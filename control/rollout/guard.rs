@@ -47,6 +47,8 @@ pub(super) enum Why {
     Hold(Cause),
     /// Proof did not come in time, and somebody has to decide.
     Unproved,
+    /// Answers differ, and somebody has to decide.
+    Differs,
 }
 
 /// A hold ends when the evidence has fallen this much below what began it, so
@@ -99,7 +101,7 @@ impl Rollout {
                     self.go_on(now, EventKind::Released, "the evidence has receded", events)
                 }
                 Some(Why::Unproved) => self.end_hold_by_proof(now, events),
-                Some(Why::Hand) | None => {}
+                Some(Why::Hand | Why::Differs) | None => {}
             },
         }
     }

@@ -8,6 +8,7 @@ use super::Checkpoint;
 use super::EventKind;
 use super::Flow;
 use super::Rollout;
+use super::answers::Compared;
 use super::event::Event;
 use super::phase::Place;
 use super::spec::Step;
@@ -66,6 +67,7 @@ impl Rollout {
         state.old_kept = true;
         state.turned_back = false;
         state.successor = None;
+        state.answers = Compared::default();
     }
 
     /// Takes a step's place, its share of the traffic, and its judge.

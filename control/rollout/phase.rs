@@ -63,7 +63,7 @@ impl Place {
             Place::Step(_) | Place::Bake | Place::Handover | Place::Return => {
                 match guard.map(|guard| guard.why) {
                     Some(Why::Suspicion | Why::Hand) => Phase::Suspended,
-                    Some(Why::Hold(_) | Why::Unproved) => Phase::Held,
+                    Some(Why::Hold(_) | Why::Unproved | Why::Differs) => Phase::Held,
                     None if waits => Phase::Paused,
                     None => match self {
                         Place::Bake => Phase::Baking,

@@ -12,6 +12,7 @@ pub use super::hours::Span;
 pub use crate::judge::analysis::Analysis;
 pub use crate::judge::analysis::Inconclusive;
 pub use crate::judge::analysis::LatencyObjective;
+pub use crate::judge::analysis::OnDifference;
 pub use crate::judge::analysis::OnShared;
 pub use crate::judge::analysis::Promotion;
 pub use crate::judge::analysis::RelativeFailures;

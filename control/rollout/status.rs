@@ -64,6 +64,10 @@ pub struct Status {
     /// Of all these, those that serin has sent by itself (`load`).
     pub load_requests: u64,
     pub load_failures: u64,
+    /// Answers of both versions compared since the rollout began, and at how many places
+    /// the canary's differ.
+    pub answers_compared: u64,
+    pub answers_differing: u64,
     pub warnings: Vec<String>,
 }
 
@@ -80,7 +84,7 @@ pub struct Meters {
 
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct TestStatus {
-    /// relative_failures, relative_latency, mirrored, success or latency.
+    /// relative_failures, relative_latency, mirrored, answers, success or latency.
     pub test: String,
     /// Of the error budget.
     pub share: f64,
@@ -138,6 +142,8 @@ impl Rollout {
             primary_failures: tally.primary.failures,
             load_requests: tally.canary.load + tally.primary.load,
             load_failures: tally.canary.load_failures + tally.primary.load_failures,
+            answers_compared: state.answers.compared,
+            answers_differing: state.answers.differing,
             warnings: self.warnings(),
         }
     }
@@ -259,6 +265,9 @@ impl Rollout {
                 }
             }
             Verdict::Rollback | Verdict::Hold(_) => {}
+        }
+        if let Some(says) = self.compared() {
+            sentence.push_str(&format!("; {says}"));
         }
         if let Some(says) = load_of(judge.tally()) {
             sentence.push_str(&format!("; {says}"));

@@ -436,4 +436,5 @@ fn pinned_users_are_warned_about() {
     assert!(world.rollout.status(world.now).warnings[0].contains("per user"));
 }
 
+mod answers;
 mod strategies;

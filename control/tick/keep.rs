@@ -160,6 +160,7 @@ mod tests {
             drain: tokio::sync::watch::channel(loaded.drain).0,
             metrics: loaded.metrics.clone(),
             loaded: tokio::sync::watch::channel(std::sync::Arc::new(loaded)).0,
+            board: crate::answers::Board::default(),
             reloads: crate::tick::view::Reloads::default(),
             warnings: Vec::new(),
         };

@@ -66,6 +66,7 @@ impl Tick {
         self.model = model;
         self.certificates = certificates::in_use(&self.model);
         self.metrics = loaded.metrics.clone();
+        self.board.configure(&loaded.compared);
         self.mark_all();
         self.record_adopted(&adopted.dropped, &adopted.changed);
         let reload = self.accept(&loaded);

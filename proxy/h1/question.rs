@@ -5,8 +5,10 @@ use std::rc::Rc;
 
 use http::Method;
 use http::header::HeaderName;
+use http::request::Parts;
 
 use crate::clock;
+use crate::compare;
 use crate::edit::InForce;
 use crate::edit::Kept;
 use crate::edit::Scene;
@@ -178,6 +180,13 @@ impl Client<'_> {
             _ => 0,
         };
         bytes.extend_from_slice(&body[..length]);
+        let has_body = !request.framing.is_done();
+        if let Some(sample) = compare::picks(self.lane, view, split, &plan, request.method, has_body)
+            && let Some(mut parts) = parts_of(out)
+        {
+            self.peer.ends().map(|ends| parts.extensions.insert(ends));
+            sample.spawn(self.lane, view, route.id, parts);
+        }
         let draft = Draft {
             plan,
             view: view.clone(),
@@ -204,6 +213,17 @@ impl Client<'_> {
         };
         (Asked::Local(Box::new(local)), length + count)
     }
+}
+
+/// A written head in the words of hyper.
+fn parts_of(head: &[u8]) -> Option<Parts> {
+    let mut memory = Fields::new();
+    let written = request::parse(head, &mut memory).ok()?;
+    let mut request = http::Request::builder().method(written.method).uri(written.target);
+    for field in written.fields.list() {
+        request = request.header(field.name, field.value);
+    }
+    Some(request.body(()).ok()?.into_parts().0)
 }
 
 /// Makes the edits of the route and of the version that is asked.

@@ -115,4 +115,16 @@ pub struct Mirror {
     pub max_body: usize,
     /// Copies under way per worker; past it a request is not copied.
     pub max_in_flight: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compare: Option<Compare>,
+}
+
+/// Of the primary's requests that are copied, a few are asked three times more so that
+/// their answers can be compared: GET and HEAD without a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Compare {
+    /// At most, per worker.
+    pub per_second: u32,
+    /// Of a longer body no more is kept than that it is longer.
+    pub max_body: usize,
 }

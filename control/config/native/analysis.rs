@@ -5,6 +5,7 @@ use crate::config::fields::Spot;
 use crate::rollout::spec::Analysis;
 use crate::rollout::spec::Inconclusive;
 use crate::rollout::spec::LatencyObjective;
+use crate::rollout::spec::OnDifference;
 use crate::rollout::spec::OnShared;
 use crate::rollout::spec::Promotion;
 use crate::rollout::spec::RelativeFailures;
@@ -14,7 +15,7 @@ use crate::rollout::spec::SuccessObjective;
 use super::checks;
 use super::units;
 
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 15] = [
     "judge",
     "falseRollbacks",
     "success",
@@ -29,6 +30,7 @@ const FIELDS: [&str; 14] = [
     "onShared",
     "promotion",
     "inconclusive",
+    "answers",
 ];
 const FAILURES: [&str; 2] = ["ratio", "margin"];
 const SLOWDOWN: [&str; 2] = ["ratio", "least"];
@@ -39,6 +41,8 @@ const INCONCLUSIVE: [(&str, Inconclusive); 4] = [
     ("rollback", Inconclusive::Rollback),
     ("wait", Inconclusive::Wait),
 ];
+const ANSWERS: [(&str, OnDifference); 3] =
+    [("report", OnDifference::Report), ("hold", OnDifference::Hold), ("rollback", OnDifference::Rollback)];
 const ON_SHARED: [(&str, OnShared); 3] =
     [("hold", OnShared::Hold), ("rollback", OnShared::Rollback), ("continue", OnShared::Continue)];
 
@@ -133,6 +137,9 @@ fn guards(fields: &Fields, analysis: &mut Analysis) {
     }
     if let Some(time) = fields.get("holdTimeout").and_then(|spot| spot.parsed(units::some_time)) {
         analysis.hold_timeout = time;
+    }
+    if let Some(answer) = fields.get("answers").and_then(|spot| spot.word(&ANSWERS)) {
+        analysis.answers = answer;
     }
     if let Some(answer) = fields.get("onShared").and_then(|spot| spot.word(&ON_SHARED)) {
         analysis.on_shared = answer;

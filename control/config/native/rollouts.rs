@@ -14,6 +14,7 @@ use crate::config::fields::nearest;
 use crate::rollout::Spec;
 use crate::rollout::spec;
 use crate::rollout::spec::Analysis;
+use crate::rollout::spec::OnDifference;
 use crate::rollout::spec::Step;
 use crate::rollout::spec::WayBack;
 
@@ -117,6 +118,7 @@ pub fn prepare(sites: &mut [Site], rollouts: &[Read]) {
                     on_trial: true,
                     max_body: splits::MIRROR_BODY,
                     max_in_flight: splits::MIRRORS_IN_FLIGHT,
+                    compare: None,
                 });
                 site.split.mirror = Some(Mirror { parts: 0, on_trial: true, ..mirror });
             }
@@ -160,16 +162,14 @@ fn rollout<'t>(
     let baseline = fields.get("baseline").and_then(|spot| baseline(&spot, &places));
     let (_, first) = places.first()?.clone();
     let copies = steps.iter().any(|step| matches!(step, Step::Trial { copied: 1.., .. }));
-    let is_mirror = |(site, place): &(&Site, spec::Site)| {
-        site.split.mirror.as_ref().is_some_and(|mirror| mirror.version == place.canary)
-    };
     if copies {
         places.iter().for_each(|(site, place)| trial::check_mirror(spot, site, &place.canary));
     }
     // Copies that the canary fails are held against it like its own requests.
-    if copies || places.iter().any(is_mirror) {
+    if copies || places.iter().any(|(site, place)| is_copied_to(site, &place.canary)) {
         analysis.mirrored = analysis.relative_failures;
     }
+    check_answers(&fields, &analysis, &places);
     let spec = Spec {
         name: name.to_owned(),
         split: first.split,
@@ -193,6 +193,25 @@ fn rollout<'t>(
     };
     let trial = rules.map(|rules| Trial { version: spec.canary.clone(), rules });
     Some(Read { spec, trial, copies })
+}
+
+fn is_copied_to(site: &Site, version: &str) -> bool {
+    site.split.mirror.as_ref().is_some_and(|mirror| mirror.version == version)
+}
+
+/// What follows from differences takes somebody who finds them.
+fn check_answers(fields: &Fields, analysis: &Analysis, places: &[(&Site, spec::Site)]) {
+    let is_compared =
+        |(site, place): &(&Site, spec::Site)| site.compared.is_some() && is_copied_to(site, &place.canary);
+    if analysis.answers != OnDifference::Report
+        && !places.iter().any(is_compared)
+        && let Some(spot) = fields.get("analysis")
+    {
+        spot.error(
+            "`answers` says what follows where they differ, and no mirror of this rollout's services \
+             to its canary compares them; set `mirror: {version: ..., compare: true}`",
+        );
+    }
 }
 
 /// The services that it moves, with their versions, the first one first.

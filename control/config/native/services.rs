@@ -117,6 +117,7 @@ fn site<'t>(name: &str, spot: &Spot<'t>, listeners: &[Listener], dns: &Dns) -> S
             fallback: true,
         },
         service: Service { name: name.to_owned(), versions },
+        compared: None,
         retry: None,
         outcome: None,
         shield_said: false,

@@ -2,6 +2,7 @@
 
 use serin_proxy::model::{OutcomeRules, Retry, Role, Service, Split};
 
+use crate::answers::Settings;
 use crate::config::fields::Spot;
 use crate::config::fields::nearest;
 
@@ -10,6 +11,8 @@ pub struct Site<'t> {
     pub at: Spot<'t>,
     pub service: Service,
     pub split: Split,
+    /// How answers are compared, where they are.
+    pub compared: Option<Settings>,
     /// For all of its routes that do not say otherwise.
     pub retry: Option<Retry>,
     /// The same of what counts as a failure.

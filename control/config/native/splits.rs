@@ -8,6 +8,7 @@ use serin_proxy::weights::WHOLE;
 use crate::config::fields::Fields;
 use crate::config::fields::Spot;
 
+use super::compare;
 use super::matching;
 use super::site::Site;
 use super::units;
@@ -29,7 +30,7 @@ const FORCE: [&str; 13] = [
     "ignoreCase",
 ];
 const SHIELD: [&str; 3] = ["maxBody", "budget", "burst"];
-const MIRROR: [&str; 4] = ["version", "percent", "maxBody", "maxInFlight"];
+const MIRROR: [&str; 5] = ["version", "percent", "maxBody", "maxInFlight", "compare"];
 
 pub const MIRROR_BODY: usize = 1024 * 1024;
 pub const MIRRORS_IN_FLIGHT: usize = 256;
@@ -171,8 +172,9 @@ fn shield(spot: &Spot) -> Option<Shield> {
     Some(shield)
 }
 
-fn mirror(spot: &Spot, site: &Site) -> Option<Mirror> {
+fn mirror(spot: &Spot, site: &mut Site) -> Option<Mirror> {
     let fields = spot.fields(&MIRROR)?;
+    let compared = fields.get("compare").and_then(|spot| compare::read(&spot));
     let parts = fields.get("percent").and_then(|spot| spot.parsed(units::parts));
     let max_body = fields.get("maxBody").and_then(|spot| spot.parsed(units::size));
     let in_flight = fields.get("maxInFlight").and_then(|spot| spot.whole(1, 1_000_000));
@@ -186,7 +188,10 @@ fn mirror(spot: &Spot, site: &Site) -> Option<Mirror> {
             "`{version}` answers the requests itself; a mirror copies them to another version"
         ));
     }
+    let (compare, settings) = compared.unzip();
+    site.compared = settings;
     Some(Mirror {
+        compare,
         version,
         parts: parts.unwrap_or(WHOLE),
         on_trial: false,
