@@ -4,4 +4,5 @@
 pub mod answer;
 pub mod field;
 pub mod framing;
+mod runs;
 pub mod scan;

@@ -13,7 +13,9 @@ use httparse::Header;
 use crate::message::field;
 use crate::message::field::MAX_FIELDS;
 use crate::message::field::Role;
-use crate::text;
+use crate::message::runs::name_end;
+use crate::message::runs::target_end;
+use crate::message::runs::value_end;
 
 /// What a relay has to know of one field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,12 +49,12 @@ pub struct Says {
 
 /// `GET /path HTTP/1.1`, with a target that every reader takes for one.
 pub fn request_line(head: &[u8]) -> Option<Asks<'_>> {
-    let method = run_of(head, 0, NAME);
+    let method = name_end(head, 0);
     let from = method + 1;
     if method == 0 || *head.get(method)? != b' ' || *head.get(from)? != b'/' {
         return None;
     }
-    let to = run_of(head, from, TARGET);
+    let to = target_end(head, from);
     const REST: &[u8] = b" HTTP/1.1\r\n";
     let end = to + REST.len();
     (head.get(to..end)? == REST).then(|| Asks {
@@ -104,7 +106,7 @@ impl<'h> Fields<'h> {
         self.count = 0;
         loop {
             let begin = at;
-            at = run_of(head, begin, NAME);
+            at = name_end(head, begin);
             if at == begin {
                 return (head.get(at..at + 2)? == b"\r\n").then_some(at + 2);
             }
@@ -175,84 +177,8 @@ impl<'h> Fields<'h> {
     }
 }
 
-const NAME: u8 = 1;
-const TARGET: u8 = 2;
-
-/// What a byte can be part of.
-static CLASSES: [u8; 256] = {
-    let mut classes = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let letter = byte as u8;
-        let mark = matches!(
-            letter,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        );
-        if letter.is_ascii_alphanumeric() || mark {
-            classes[byte] |= NAME;
-        }
-        if text::is_target(letter) {
-            classes[byte] |= TARGET;
-        }
-        byte += 1;
-    }
-    classes
-};
-
-/// Where the bytes of a class that begin at `from` end.
-fn run_of(head: &[u8], from: usize, class: u8) -> usize {
-    let rest = &head[from.min(head.len())..];
-    let other = rest.iter().position(|byte| CLASSES[usize::from(*byte)] & class == 0);
-    from + other.unwrap_or(rest.len())
-}
-
 fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
-}
-
-/// The first byte from `at` on that cannot stand in a value: no control
-/// characters but the tab.
-fn value_end(head: &[u8], mut at: usize) -> usize {
-    loop {
-        at += plain_length(&head[at..]);
-        match head.get(at) {
-            Some(b'\t') => at += 1,
-            _ => return at,
-        }
-    }
-}
-
-/// How many bytes from the first on are no control characters. Eight at a time:
-/// in a word of bytes, `(word - low) & !word` has the high bit of the first byte
-/// set that is below `low` and itself has no high bit.
-fn plain_length(bytes: &[u8]) -> usize {
-    const EACH: u64 = u64::MAX / 255;
-    const HIGH: u64 = EACH * 0x80;
-    let mut length = 0;
-    while let Some(word) = bytes[length..].first_chunk() {
-        let word = u64::from_le_bytes(*word);
-        let deleted = word ^ (EACH * 0x7f);
-        let control = (word.wrapping_sub(EACH * 0x20) & !word) | (deleted.wrapping_sub(EACH) & !deleted);
-        match control & HIGH {
-            0 => length += 8,
-            found => return length + found.trailing_zeros() as usize / 8,
-        }
-    }
-    let rest = bytes[length..].iter().position(|byte| *byte < 0x20 || *byte == 0x7f);
-    rest.map_or(bytes.len(), |rest| length + rest)
 }
 
 /// Callers have looked at each byte.
@@ -266,19 +192,6 @@ pub fn ascii(bytes: &[u8]) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_value_ends_at_the_first_control_character() {
-        for stop in (0..0x20).chain([0x7f]).filter(|byte| *byte != b'\t') {
-            for at in 0..20 {
-                let mut bytes = vec![b'x'; 24];
-                bytes[at] = stop;
-                assert_eq!(value_end(&bytes, 0), at, "{stop:#x} at {at}");
-            }
-        }
-        let tolerated: Vec<u8> = (0x20..0x7f).chain(0x80..=0xff).chain(*b"\t\tend").collect();
-        assert_eq!(value_end(&tolerated, 0), tolerated.len());
-    }
 
     #[test]
     fn lines_are_passed_on_as_they_came_or_as_we_spell_them() {
