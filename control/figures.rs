@@ -64,7 +64,7 @@ impl Ring {
         self.past.back().is_none_or(|(at, _)| now.since(*at) >= INTERVAL)
     }
 
-    pub fn keep(&mut self, now: Moment, versions: &[VersionReading]) {
+    pub fn keep(&mut self, now: Moment, versions: &[Arc<VersionReading>]) {
         if self.past.len() == KEPT {
             self.past.pop_front();
         }
@@ -130,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    fn reading(success: u64, failure: u64, us: u64) -> Vec<VersionReading> {
+    fn reading(success: u64, failure: u64, us: u64) -> Vec<Arc<VersionReading>> {
         let mut latency = Histogram::default();
         for _ in 0..success {
             latency.record(us);
@@ -145,7 +145,7 @@ mod tests {
             codes: Vec::new(),
             exemplars: Vec::new(),
         };
-        vec![version]
+        vec![Arc::new(version)]
     }
 
     #[test]

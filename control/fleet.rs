@@ -10,7 +10,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -343,10 +343,9 @@ impl Fleet {
         adopted
     }
 
-    /// The splits whose evidence some rollout wants to hear of, with what it knows.
-    pub fn watched(&self) -> HashMap<&str, Option<State>> {
-        let windows = self.rollouts.iter().flat_map(|governed| &governed.windows_of);
-        windows.map(|(split, window)| (split.as_str(), window.state())).collect()
+    /// The splits whose evidence some rollout wants to hear of.
+    pub fn watched(&self) -> HashSet<&str> {
+        self.rollouts.iter().flat_map(Governed::splits).collect()
     }
 
     pub fn governing(&self, split: &str) -> Option<&Governed> {

@@ -7,6 +7,7 @@
 
 pub mod ask;
 mod keep;
+mod looks;
 mod manual;
 mod reload;
 mod succession;
@@ -39,6 +40,7 @@ use crate::rollout::{Action, Checkpoint, Command, Event, EventKind};
 use crate::source::Change;
 use crate::source::file::Watch;
 use ask::{Ask, Refusal};
+use looks::Looks;
 use view::{Reload, Reloads};
 
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -78,6 +80,7 @@ pub struct Tick {
     board: Board,
     reloads: Reloads,
     last_reload: Reload,
+    looks: Looks,
     /// In the order of the rollouts.
     meters: Vec<Option<view::Known>>,
 }
@@ -160,6 +163,7 @@ impl Tick {
             board: parts.board,
             reloads: parts.reloads,
             last_reload,
+            looks: Looks::default(),
             meters: Vec::new(),
         };
         tick.mark_all();
@@ -271,11 +275,8 @@ impl Tick {
     fn evaluate(&mut self, asked: Option<(&str, Command)>) -> Vec<Event> {
         let started = Instant::now();
         let now = self.clock.now();
-        let watched = self.fleet.watched();
-        // A split in which nothing has moved costs this comparison and no more.
-        let live = self
-            .handle
-            .evidence(|split, state| watched.get(split).is_some_and(|known| *known != Some(state)));
+        self.looks.follow(self.handle.applied(), &self.fleet);
+        let live = self.handle.evidence(|place, split, state| self.looks.has_moved(place, split, state));
         self.evaluate_on(&live, now, started, asked)
     }
 

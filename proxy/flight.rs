@@ -150,10 +150,10 @@ impl Flight {
             if let Some(pair) = self.pair.get() {
                 pair.original(outcome.verdict, age_us);
             }
-            self.shard().end(outcome, age_us);
             if outcome.verdict != Verdict::Uncounted {
                 self.shard().exemplify(self.id.get(), age_us, self.started_us + age_us);
             }
+            self.shard().end(outcome, age_us);
             self.lane.flights.settle(self.key, outcome.verdict, age_us);
         }
     }

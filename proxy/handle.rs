@@ -299,8 +299,8 @@ impl Handle {
         let table = self.0.table.load_full();
         let count = |of: fn(&LaneCounts) -> u64| self.0.lanes.iter().map(|lane| of(lane)).sum::<u64>();
         let mut reading = Reading {
-            versions: table.slots.iter().filter(|slot| slot.is_shown()).map(|slot| slot.read()).collect(),
-            splits: if evidence { self.evidence_of(&table, |_, _| true) } else { shares_of(&table) },
+            versions: versions_of(&table),
+            splits: if evidence { self.evidence_of(&table, |_, _, _| true) } else { shares_of(&table) },
             breakers: table.breakers(),
             endpoints: table.endpoints.iter().map(|hosts| hosts.read()).collect(),
             health: table.endpoints.iter().map(|hosts| hosts.health()).collect(),
@@ -325,8 +325,21 @@ impl Handle {
         reading
     }
 
+    /// Of these only what versions and splits have of requests: what is shown of a
+    /// rollout.
+    pub fn traffic(&self) -> Reading {
+        let table = self.0.table.load_full();
+        let mut reading =
+            Reading { versions: versions_of(&table), splits: shares_of(&table), ..Reading::default() };
+        if let Some(before) = &*self.before() {
+            reading.add(before);
+            reading.splits.iter_mut().for_each(|split| split.generations.clear());
+        }
+        reading
+    }
+
     /// The counters of the versions that have ever had a request.
-    pub fn used_versions(&self) -> Vec<VersionReading> {
+    pub fn used_versions(&self) -> Vec<Arc<VersionReading>> {
         if self.before().is_some() {
             return self.readings().versions;
         }
@@ -348,14 +361,21 @@ impl Handle {
         table.splits.iter().map(weights).collect()
     }
 
+    /// Changes with every model that is put in force.
+    pub fn applied(&self) -> u64 {
+        self.0.applied.load(Ordering::Relaxed)
+    }
+
     /// The evidence of these splits alone: what a judge needs at every look. Who
-    /// knows a reading of the same state already need not want it again.
-    pub fn evidence(&self, wanted: impl Fn(&str, State) -> bool) -> Vec<SplitReading> {
+    /// knows a reading of the same state already need not want it again. Each is
+    /// asked after by its place, too, which is its own as long as the model is.
+    pub fn evidence(&self, mut wanted: impl FnMut(usize, &str, State) -> bool) -> Vec<SplitReading> {
         let before = self.before();
         // What a predecessor counts on we do not see move.
         let is_followed = before.as_ref().is_some_and(|before| !before.splits.is_empty());
-        let wanted =
-            |split: &str, state: State| wanted(split, if is_followed { State::default() } else { state });
+        let wanted = |place: usize, split: &str, state: State| {
+            wanted(place, split, if is_followed { State::default() } else { state })
+        };
         let mut evidence = self.evidence_of(&self.0.table.load_full(), wanted);
         if let Some(before) = &*before {
             reading::precede(&mut evidence, &before.splits);
@@ -385,16 +405,20 @@ impl Handle {
         self.0.before.lock().expect("no holder of this lock panics")
     }
 
-    fn evidence_of(&self, table: &Table, wanted: impl Fn(&str, State) -> bool) -> Vec<SplitReading> {
-        let applied = self.0.applied.load(Ordering::Relaxed);
-        let splits = table.splits.iter().zip(&table.model.splits);
+    fn evidence_of(
+        &self,
+        table: &Table,
+        mut wanted: impl FnMut(usize, &str, State) -> bool,
+    ) -> Vec<SplitReading> {
+        let applied = self.applied();
+        let splits = table.splits.iter().zip(&table.model.splits).enumerate();
         splits
-            .map(|(plan, split)| {
+            .map(|(place, (plan, split))| {
                 let moves = plan.cell.moves();
-                (plan, split, State { applied, moves })
+                (place, plan, split, State { applied, moves })
             })
-            .filter(|(_, split, state)| wanted(&split.name, *state))
-            .map(|(plan, split, state)| {
+            .filter(|(place, _, split, state)| wanted(*place, &split.name, *state))
+            .map(|(_, plan, split, state)| {
                 let generations = plan.cell.read();
                 let newest = generations.last().expect("a split always has its present generation");
                 SplitReading {
@@ -437,6 +461,10 @@ impl Handle {
         let table = self.0.table.load();
         table.split(name).map(act).ok_or_else(|| ShiftError::NoSplit(name.to_owned()))
     }
+}
+
+fn versions_of(table: &Table) -> Vec<Arc<VersionReading>> {
+    table.slots.iter().filter(|slot| slot.is_shown()).map(|slot| slot.read()).collect()
 }
 
 /// The splits' weights.

@@ -4,6 +4,8 @@
 
 mod health;
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::codes;
@@ -20,7 +22,8 @@ pub use health::{EndpointReading, HealthReading};
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Reading {
-    pub versions: Vec<VersionReading>,
+    /// Shared: most versions of a large fleet rest, and are as they were.
+    pub versions: Vec<Arc<VersionReading>>,
     pub splits: Vec<SplitReading>,
     pub endpoints: Vec<EndpointsReading>,
     pub health: Vec<HealthReading>,
@@ -322,6 +325,7 @@ impl Reading {
         for theirs in &before.versions {
             match self.versions.iter_mut().find(|mine| mine.is_same(theirs)) {
                 Some(mine) => {
+                    let mine = Arc::make_mut(mine);
                     mine.counts.add(&theirs.counts);
                     mine.latency.add(&theirs.latency);
                     for code in &theirs.codes {

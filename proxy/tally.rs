@@ -9,6 +9,8 @@
 use std::sync::Arc;
 use std::sync::OnceLock;
 
+use arc_swap::ArcSwapOption;
+
 use crate::codes::Codes;
 use crate::exemplars::Exemplars;
 use crate::histogram;
@@ -54,6 +56,8 @@ impl Latency {
 pub struct Slot {
     pub key: SlotKey,
     shards: Box<[Shard]>,
+    /// The last reading and what moves it was of: one that rests is not read again.
+    kept: ArcSwapOption<(u64, Arc<VersionReading>)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,25 +100,58 @@ impl Shard {
     }
 
     pub fn end(&self, outcome: Outcome, age_us: u64) {
-        match outcome.verdict {
-            Verdict::Success => self.success.add(1),
-            Verdict::Failure => self.failure.add(1),
-            Verdict::Uncounted => self.uncounted.add(1),
-        }
         self.classes[usize::from(outcome.class())].add(1);
         self.codes.record(outcome.code, age_us);
         if outcome.verdict != Verdict::Uncounted {
             self.latency.record(age_us);
         }
+        // Last, because these are among the moves: who sees them sees all above.
+        match outcome.verdict {
+            Verdict::Success => self.success.add(1),
+            Verdict::Failure => self.failure.add(1),
+            Verdict::Uncounted => self.uncounted.add(1),
+        }
     }
 
-    /// A counted request by its id, where it was given one here.
+    /// A counted request by its id, where it was given one here; before it ends.
     pub fn exemplify(&self, id: [u64; 2], age_us: u64, now_us: u64) {
         self.exemplars.record(id, age_us, now_us);
     }
 
     pub fn attempt(&self, result: Attempt) {
         self.attempts[result as usize].add(1);
+    }
+
+    /// Changes with whatever a reading would tell: durations, codes and exemplars
+    /// come with an end, and all else is counted here.
+    fn moves(&self) -> u64 {
+        let Shard {
+            success,
+            failure,
+            uncounted,
+            classes,
+            begun,
+            retries,
+            attempts,
+            retry_success,
+            retry_exhausted,
+            retry_overflow,
+            shielded,
+            fallback,
+            panicked,
+            mirrored,
+            mirror_dropped,
+            bytes_in,
+            bytes_out,
+            latency: _,
+            codes: _,
+            exemplars: _,
+        } = self;
+        let ends = [success, failure, uncounted, begun, bytes_in, bytes_out];
+        let tries = [retries, retry_success, retry_exhausted, retry_overflow];
+        let detours = [shielded, fallback, panicked, mirrored, mirror_dropped];
+        let all = ends.into_iter().chain(tries).chain(detours).chain(classes).chain(attempts);
+        all.fold(0, |sum, count| sum.wrapping_add(count.get()))
     }
 
     fn in_flight(&self) -> u64 {
@@ -153,7 +190,8 @@ impl Shard {
 
 impl Slot {
     pub fn new(key: SlotKey, workers: usize) -> Arc<Slot> {
-        Arc::new(Slot { key, shards: (0..workers).map(|_| Shard::default()).collect() })
+        let shards = (0..workers).map(|_| Shard::default()).collect();
+        Arc::new(Slot { key, shards, kept: ArcSwapOption::empty() })
     }
 
     pub fn shard(&self, worker: usize) -> &Shard {
@@ -175,7 +213,19 @@ impl Slot {
         self.shards.iter().map(Shard::in_flight).sum()
     }
 
-    pub fn read(&self) -> VersionReading {
+    pub fn read(&self) -> Arc<VersionReading> {
+        let moves = self.shards.iter().fold(0, |sum: u64, shard| sum.wrapping_add(shard.moves()));
+        if let Some(kept) = &*self.kept.load()
+            && kept.0 == moves
+        {
+            return kept.1.clone();
+        }
+        let reading = Arc::new(self.sum());
+        self.kept.store(Some(Arc::new((moves, reading.clone()))));
+        reading
+    }
+
+    fn sum(&self) -> VersionReading {
         let mut sum = VersionReading {
             service: self.key.service.clone(),
             version: self.key.version.clone(),
@@ -190,5 +240,26 @@ impl Slot {
             shard.add_to(&mut sum);
         }
         sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_at_rest_is_not_read_again() {
+        let (service, version) = ("web".to_owned(), "primary".to_owned());
+        let slot = Slot::new(SlotKey { service, version, role: Role::Primary, sent: Sent::ByUsers }, 2);
+        let at_rest = slot.read();
+        assert!(Arc::ptr_eq(&at_rest, &slot.read()));
+        slot.shard(1).begin();
+        assert_eq!(slot.read().counts.in_flight, 1);
+        slot.shard(1).retries.add(1);
+        assert_eq!(slot.read().counts.retries, 1);
+        slot.shard(1).end(Outcome::of_code(200), 7);
+        let ended = slot.read();
+        assert_eq!((ended.counts.success, ended.latency.count(), ended.codes.len()), (1, 1, 1));
+        assert!(Arc::ptr_eq(&ended, &slot.read()));
     }
 }

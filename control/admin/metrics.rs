@@ -108,7 +108,7 @@ fn preferred(accepted: &str) -> Format {
 /// All that there is to tell, value by value.
 pub fn fill(page: &mut Page<'_>, reading: &Reading, view: &MetricsView) {
     for version in reading.versions.iter().filter(|version| !is_unused_shadow(version)) {
-        let VersionReading { service, version: name, role, sent, counts, latency, .. } = version;
+        let VersionReading { service, version: name, role, sent, counts, latency, .. } = &**version;
         let key = ("version", service, name, role.as_str(), sent);
         if page.part(key, (counts, latency.sum_us()), ()) {
             version_of(page, version);
@@ -317,6 +317,8 @@ fn gauges_of(page: &mut Page<'_>, told: &Meters) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serin_proxy::codes::CodeReading;
     use serin_proxy::histogram;
     use serin_proxy::model::Role;
@@ -344,7 +346,7 @@ mod tests {
             exemplars: Vec::new(),
         };
         let shadow = VersionReading { sent: Sent::AsCopy, ..version.clone() };
-        Reading { versions: vec![version, shadow], ..Reading::default() }
+        Reading { versions: [version, shadow].map(Arc::new).into(), ..Reading::default() }
     }
 
     fn text() -> String {
@@ -415,7 +417,7 @@ mod tests {
     fn every_version_has_its_200_before_its_first_answer() {
         let mut reading = reading();
         reading.versions.truncate(1);
-        reading.versions[0].codes.clear();
+        Arc::make_mut(&mut reading.versions[0]).codes.clear();
         let text = text_of(&reading);
         for line in [
             "envoy_cluster_upstream_rq{envoy_cluster_name=\"default_web-v\\\"2_80\",kubernetes_namespace=\"default\",kubernetes_pod_name=\"web-serin-0\",envoy_response_code=\"200\"} 0\n",
@@ -432,11 +434,12 @@ mod tests {
     fn the_size_of_the_page_is_known() {
         let of = |versions: usize, codes: usize| {
             let mut reading = reading();
-            let mut version = reading.versions.remove(0);
+            let mut version = Arc::unwrap_or_clone(reading.versions.remove(0));
             let code = |code| CodeReading { code: 200 + code as u16, ..CodeReading::default() };
             version.codes = (0..codes).map(code).collect();
-            let named =
-                |number| VersionReading { version: format!("version-{number:02}"), ..version.clone() };
+            let named = |number| {
+                Arc::new(VersionReading { version: format!("version-{number:02}"), ..version.clone() })
+            };
             reading.versions = (0..versions).map(named).collect();
             text_of(&reading).len() / 1024
         };

@@ -73,7 +73,7 @@ pub async fn see_out(
     let own = handle.clone();
     draining.obey(move |split, weights| {
         let stands = own
-            .evidence(|live, _| live == split)
+            .evidence(|_, live, _| live == split)
             .iter()
             .any(|live| live.split == split && live.weights == *weights);
         if !stands && let Err(cause) = own.shift(split, weights) {

@@ -173,6 +173,12 @@ impl Fading {
     pub fn buckets(&self) -> &[(u32, u64)] {
         &self.buckets
     }
+
+    /// How many there are, in all buckets.
+    pub fn total(&self) -> f64 {
+        let answered: u64 = self.buckets.iter().map(|(_, count)| count).sum();
+        (answered + self.failed) as f64 / UNIT as f64
+    }
 }
 
 /// Failures that the latencies do not hold yet.

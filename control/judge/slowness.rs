@@ -295,8 +295,7 @@ impl Slowness {
 }
 
 fn cut(primary: &Fading) -> Option<Cuts> {
-    let counts = primary.counts();
-    (counts.iter().sum::<f64>() >= LEAST).then(|| Cuts::of(&counts))
+    (primary.total() >= LEAST).then(|| Cuts::of(&primary.counts()))
 }
 
 /// Requests per category; `edges` are the first buckets of all but the lowest.

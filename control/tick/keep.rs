@@ -168,7 +168,7 @@ mod tests {
     }
 
     fn canary(tick: &Tick) -> u32 {
-        tick.handle.evidence(|_, _| true)[0].weights.of("canary")
+        tick.handle.evidence(|_, _, _| true)[0].weights.of("canary")
     }
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn a_split_is_read_again_only_where_something_has_moved() {
         let (tick, _directory) = tick();
-        let read = |known| tick.handle.evidence(|_, state| Some(state) != known);
+        let read = |known| tick.handle.evidence(|_, _, state| Some(state) != known);
         let state = read(None)[0].state;
         assert!(read(Some(state)).is_empty(), "nothing has moved");
         tick.handle.shift("web", &serin_proxy::Weights::pair("primary", "canary", 100)).unwrap();

@@ -15,7 +15,7 @@ impl Tick {
     /// seen when its last checkpoint was written: a successor's judge begins
     /// with what came after it.
     pub fn bequeath(&mut self) -> std::io::Result<(Legacy, Reloads, OwnedFd)> {
-        let (now, live) = (self.clock.now(), self.handle.evidence(|_, _| true));
+        let (now, live) = (self.clock.now(), self.handle.evidence(|_, _, _| true));
         self.evaluate_on(&live, now, Instant::now(), None);
         self.keep_everything()?;
         let mut legacy = self.handle.legacy();

@@ -140,18 +140,18 @@ impl Tick {
     }
 
     pub(super) fn details(&self) -> Vec<Detail> {
-        let (reading, now) = (self.handle.readings(), self.clock.now());
+        let (reading, now) = (self.handle.traffic(), self.clock.now());
         self.fleet.rollouts.iter().map(|governed| self.detail(governed, &reading, now)).collect()
     }
 
     pub(super) fn detail_of(&self, name: &str) -> Result<Detail, Refusal> {
         let governed = self.fleet.rollouts.iter().find(|governed| governed.spec().name == name);
         let governed = governed.ok_or_else(|| unknown("rollout", name))?;
-        Ok(self.detail(governed, &self.handle.readings(), self.clock.now()))
+        Ok(self.detail(governed, &self.handle.traffic(), self.clock.now()))
     }
 
     pub(super) fn splits(&self) -> Vec<SplitView> {
-        let (reading, now) = (self.handle.readings(), self.clock.now());
+        let (reading, now) = (self.handle.counts(), self.clock.now());
         let view = |split: &serin_proxy::reading::SplitReading| {
             let governed = self.fleet.governing(&split.split);
             SplitView {

@@ -34,7 +34,10 @@ impl Workload<'_> {
         let (namespace, workload) = (&metrics.namespace, &self.workload);
         match dialect {
             Dialect::Istio => digest(("istio", namespace, workload, self.service, self.version)),
-            Dialect::Envoy => digest(("envoy", namespace, &self.pod, self.cluster(metrics))),
+            Dialect::Envoy => {
+                let named = (self.service, self.version, &metrics.cluster);
+                digest(("envoy", namespace, &self.pod, named))
+            }
             Dialect::Nginx => digest(("nginx", namespace, workload, self.service, self.is_canary)),
             Dialect::Traefik => digest(("traefik", namespace, self.service, self.version)),
             Dialect::Http => digest(("http", namespace, workload)),

@@ -3,9 +3,10 @@
 //! history; it is told each value once and keeps no page. One that keeps what it
 //! was told is asked first whether a part of it is to be told again.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash};
 use std::sync::LazyLock;
 
+use foldhash::quality::FixedState;
 use serin_proxy::codes::{BOUNDS_US, CodeReading};
 use serin_proxy::exemplars::ExemplarReading;
 use serin_proxy::histogram::{self, index};
@@ -46,12 +47,13 @@ pub struct Part {
     pub shape: Option<u64>,
 }
 
-/// Equal things have equal hashes, in every run; others have others.
+/// Equal things have equal hashes; others have others.
 pub fn digest(of: impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    of.hash(&mut hasher);
-    hasher.finish()
+    HASHER.hash_one(of)
 }
+
+/// Its keys are our own, so what a stranger might do to a hash table is no concern.
+const HASHER: FixedState = FixedState::with_seed(0);
 
 /// An inclusive upper bound, as it is compared and as it is written.
 pub struct Edge {
