@@ -14,7 +14,9 @@ pub mod envoy;
 pub mod flow;
 pub mod frames;
 pub mod front;
+pub mod graphite;
 pub mod h2;
+pub mod influx;
 pub mod load;
 pub mod metrics;
 pub mod nginx;
@@ -23,6 +25,7 @@ pub mod prometheus;
 pub mod raw;
 pub mod recorder;
 pub mod script;
+pub mod thanos;
 pub mod ways;
 pub mod refuser;
 

@@ -63,6 +63,7 @@ mod smuggling;
 mod slow;
 mod split;
 mod sticky;
+mod stores;
 mod strategies;
 mod systemd;
 mod tls;

@@ -34,7 +34,8 @@ impl Prometheus {
         for _ in 0..10 {
             let folder = tempfile::tempdir().expect("a temporary folder can be made");
             let config = folder.path().join("prometheus.yml");
-            let global = "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\nscrape_configs:\n";
+            let global = "global:\n  scrape_interval: 200ms\n  scrape_timeout: 200ms\n  \
+                          external_labels: {replica: a, region: test}\nscrape_configs:\n";
             std::fs::write(&config, format!("{global}  {scraped}")).expect("the folder is ours");
             let data = folder.path().join("data");
             prepare(&data);
