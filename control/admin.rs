@@ -39,6 +39,7 @@ use crate::audit::Audit;
 use crate::clock::{Clock, Moment};
 use crate::outward::Outward;
 use crate::series::Store;
+use crate::series::keeper::Keeper;
 use crate::tick::ask::{Desk, Refusal};
 
 /// Where in its life the process is.
@@ -69,6 +70,8 @@ pub struct Facts {
     pub admin: SocketAddr,
     /// Asked for the listeners alone.
     pub handle: Handle,
+    /// Where the metrics' past is kept.
+    pub keeper: Keeper,
 }
 
 #[derive(Clone)]
@@ -171,6 +174,8 @@ fn router(admin: Admin) -> Router {
         .route("/api/v1/status/buildinfo", get(prometheus::buildinfo))
         .route("/api/v1/status/tsdb", get(prometheus::tsdb))
         .route("/api/v1/query_exemplars", get(prometheus::exemplars).post(prometheus::exemplars))
+        .route("/api/v1/rules", get(prometheus::rules))
+        .route("/api/v1/alerts", get(prometheus::alerts))
         .route("/federate", get(prometheus::federate))
         .route("/-/healthy", get(prometheus::healthy))
         .fallback(nowhere)

@@ -34,6 +34,7 @@ use crate::journal::{Entry, Journal, OpenError, Past, PastRollout};
 use crate::limits;
 use crate::load::Loads;
 use crate::outward::Outward;
+use crate::series::keeper::Keeper;
 use crate::source;
 use crate::source::Change;
 use crate::source::file::WatchError;
@@ -47,6 +48,8 @@ use wishes::Signals;
 
 /// The state directory beside the file when the file names none.
 const STATE: &str = "serin-state";
+/// In it, the metrics' past.
+const HISTORY: &str = "history";
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -142,6 +145,7 @@ impl App {
             state,
             admin,
             handle: handle.clone(),
+            keeper: Keeper::new(kept.as_ref().map(|state| state.join(HISTORY))),
         };
         let (drain, drains) = watch::channel(loaded.drain);
         let (in_force, configured) = watch::channel(Arc::new(loaded.clone()));
@@ -153,8 +157,7 @@ impl App {
         start_load(&desk, &configured, &handle, &living)?;
         let outward =
             Outward::start(&desk, configured, kept.as_deref(), admin).map_err(StartError::Outward)?;
-        let audit = Audit::new(kept.as_deref());
-        let server = Admin::new(desk, facts, living, demand, outward, audit, board);
+        let server = Admin::new(desk, facts, living, demand, outward, Audit::new(kept.as_deref()), board);
         let ticking = Some(Ticking { tick, asks, changes });
         let (drain, stop_at, following) = (drains, None, None);
         Ok(App {

@@ -9,6 +9,9 @@
 mod codes;
 mod labels;
 mod part;
+mod past;
+mod piece;
+pub mod keeper;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -80,6 +83,8 @@ struct Inner {
     /// the universe's machines, and the seed is our own.
     owners: HashMap<u64, u64>,
     about: HashMap<&'static str, About>,
+    /// What a process before us has left, until somebody tells of it again.
+    past: HashMap<Labels, Box<Series>>,
     /// Number of the open block; those before it are closed.
     open: u64,
     times: Vec<i64>,
@@ -159,8 +164,8 @@ impl Store {
         let inner = self.inner();
         let open: usize = inner.parts.values().map(Part::open_bytes).sum();
         Usage {
-            series: inner.parts.values().map(Part::len).sum(),
-            moments: inner.closed.len() * BLOCK + inner.times.len(),
+            series: inner.parts.values().map(Part::len).sum::<usize>() + inner.past.len(),
+            moments: inner.closed_moments() + inner.times.len(),
             bytes: inner.bytes + open + inner.times.len() * size_of::<i64>(),
             refused: inner.refused,
         }
@@ -229,7 +234,10 @@ impl Record<'_> {
                 inner.refused += 1;
                 None
             }
-            None => Some(Series::new(inner.labels(name, labels.iter().copied().chain(last)))),
+            None => {
+                let labels = inner.labels(name, labels.iter().copied().chain(last));
+                Some(inner.take_past(labels))
+            }
         };
         match series {
             None => part.lack(),
@@ -255,7 +263,7 @@ impl Record<'_> {
         let keep = self.keep;
         let inner = &mut *self.inner;
         let is_over = |inner: &Inner| {
-            inner.closed.len() * BLOCK + inner.times.len() > keep.moments.saturating_add(BLOCK)
+            inner.closed_moments() + inner.times.len() > keep.moments.saturating_add(BLOCK)
                 || inner.bytes > keep.bytes
         };
         while !inner.closed.is_empty() && is_over(inner) {
@@ -307,6 +315,7 @@ impl Inner {
             }
         }
         self.parts.retain(|_, part| !part.is_empty());
+        self.forget_past(oldest, &mut freed);
         self.bytes -= freed;
         self.texts.retain(|text| Arc::strong_count(text) > 1);
     }
@@ -321,9 +330,7 @@ impl Inner {
             })
             .collect();
         let none: Arc<[u8]> = Arc::default();
-        let all = self.parts.values().flat_map(|part| part.series(self.now()));
-        let meant = all.filter(|(series, _)| (wish.is_meant)(&series.labels));
-        let picked = meant.map(|(series, head)| {
+        let picked = |series: &Series, head: &dyn Fn() -> Vec<u8>| {
             let bytes = |number: u64| match number == self.open {
                 true => head().into(),
                 false => series.block(number).cloned().unwrap_or_else(|| none.clone()),
@@ -332,8 +339,12 @@ impl Inner {
                 labels: series.labels.clone(),
                 stretches: wanted.iter().map(|(number, times)| ((*times).clone(), bytes(*number))).collect(),
             }
-        });
-        picked.collect()
+        };
+        let is_meant = |series: &Series| (wish.is_meant)(&series.labels);
+        let live = self.parts.values().flat_map(|part| part.series(self.now()));
+        let live = live.filter(|(series, _)| is_meant(series)).map(|(series, head)| picked(series, &head));
+        let past = self.past.values().filter(|series| is_meant(series));
+        live.chain(past.map(|series| picked(series, &Vec::new))).collect()
     }
 }
 

@@ -31,6 +31,7 @@ mod hooks;
 mod inject;
 mod interim;
 mod health;
+mod history;
 mod judge;
 mod listeners;
 mod load;

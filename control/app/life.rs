@@ -123,12 +123,15 @@ impl App {
         // The tick may only be gone already if it panicked, and then that was told.
         let _ = serving.stop_tick.send(());
         let _ = serving.tick.await;
+        admin::metrics::history::leave(&self.server).await;
         self.server.outward.settle(LETTERS).await;
         serving.admin.abort();
     }
 
     /// Gives everything to a successor, or has everything back.
     async fn hand_over(&mut self, serving: Serving, heir: Heir) -> Result<Draining, Ticking> {
+        // While the judge still looks; its rest is short.
+        admin::metrics::history::leave(&self.server).await;
         // Whoever asks the admin API from here on asks the successor.
         let _ = serving.stop_admin.send(());
         let _ = serving.stop_tick.send(());
@@ -141,6 +144,7 @@ impl App {
                     systemd::main_pid(pid);
                 }
                 self.doorstep = None;
+                self.server.facts.keeper.close();
                 Ok(draining)
             }
             Err(cause) => {
@@ -156,8 +160,9 @@ impl App {
         let timeout = self.drain.borrow().timeout;
         tokio::select! {
             () = succession::see_out(&self.handle, draining, timeout, self.following.take()) => {}
-            () = self.signals.again() => tracing::warn!("stopped while requests were under way"),
+            () = self.signals.again() => return tracing::warn!("stopped while requests were under way"),
         }
+        self.server.outward.settle(LETTERS).await;
     }
 }
 

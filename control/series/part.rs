@@ -261,10 +261,7 @@ impl Member {
         if bytes.is_empty() {
             return 0;
         }
-        let block = Block { number, bytes: bytes.into() };
-        let size = block.size();
-        self.series.blocks.push_back(block);
-        size
+        self.series.keep(number, bytes.into())
     }
 
     /// Its share of the tables, and its labels; their texts are mostly shared.
@@ -283,11 +280,20 @@ impl Series {
         Some(&self.blocks[at].bytes)
     }
 
-    fn is_there(&self) -> bool {
+    /// Its values in a block that is closed.
+    pub fn keep(&mut self, number: u64, bytes: Arc<[u8]>) -> usize {
+        let block = Block { number, bytes };
+        let size = block.size();
+        self.blocks.push_back(block);
+        size
+    }
+
+    pub fn is_there(&self) -> bool {
         !self.blocks.is_empty() || !self.head.is_empty()
     }
 
-    fn forget(&mut self, oldest: u64) -> usize {
+    /// Answers with the memory that is set free.
+    pub fn forget(&mut self, oldest: u64) -> usize {
         let mut freed = 0;
         while self.blocks.front().is_some_and(|block| block.number < oldest) {
             freed += self.blocks.pop_front().map_or(0, |block| block.size());

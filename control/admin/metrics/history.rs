@@ -1,5 +1,6 @@
 //! Writes the page into the history every second, on a thread of its own: the
 //! tick is asked for what it knows, as a scrape asks it, and waits for nothing.
+//! Another thread puts the history into files, so that a slow disk costs no second.
 
 use std::sync::Arc;
 use std::thread;
@@ -9,10 +10,18 @@ use super::fill;
 use super::letters;
 use super::page::{Family, Page, Part, Shown, Sink};
 use crate::admin::Admin;
+use crate::config::Metrics;
 use crate::series::{About, Keep, Record, Store, Told};
 use crate::tick::ask::Ask;
 
 const INTERVAL_MS: u64 = 1000;
+/// Files are written so often, and less often where that would be more than a
+/// hundredth of the time, or more bytes than these.
+const WRITE: Duration = Duration::from_secs(10);
+/// Sooner while there is little, and doubled until it is as often as the rest.
+const FIRST_WRITE: Duration = Duration::from_secs(1);
+const LEAST_PAUSES: u32 = 100;
+const MOST_BYTES_PER_SECOND: u64 = 64 << 10;
 
 struct Writer<'r, 's>(&'r mut Record<'s>);
 
@@ -49,9 +58,44 @@ impl Sink for Writer<'_, '_> {
 
 /// Goes on for as long as there is a tick.
 pub fn begin(admin: &Admin) -> std::io::Result<()> {
-    let admin = admin.clone();
-    thread::Builder::new().name("history".to_owned()).spawn(move || while record(&admin) {})?;
+    let (recorder, writer) = (admin.clone(), admin.clone());
+    thread::Builder::new().name("history".to_owned()).spawn(move || {
+        let now = i64::try_from(recorder.facts.clock.now().0).unwrap_or(i64::MAX);
+        let keep = keep(&recorder.outward.loaded.borrow().metrics);
+        recorder.facts.keeper.restore(&recorder.history, keep, now);
+        while record(&recorder) {}
+    })?;
+    thread::Builder::new().name("history-files".to_owned()).spawn(move || write_often(&writer))?;
     Ok(())
+}
+
+/// Puts all that is known into files, for the next process. It may take a moment.
+pub async fn leave(admin: &Admin) {
+    let admin = admin.clone();
+    let keep = keep(&admin.outward.loaded.borrow().metrics);
+    let written = tokio::task::spawn_blocking(move || admin.facts.keeper.write(&admin.history, keep)).await;
+    if let Err(cause) = written {
+        tracing::error!(%cause, "the history of metrics is not left to the next process");
+    }
+}
+
+fn keep(metrics: &Metrics) -> Keep {
+    let moments = usize::try_from(metrics.history.as_secs()).unwrap_or(usize::MAX);
+    Keep { moments, bytes: metrics.memory_bytes }
+}
+
+fn write_often(admin: &Admin) {
+    let (mut pause, mut least) = (FIRST_WRITE, FIRST_WRITE);
+    while admin.facts.keeper.is_open() {
+        thread::sleep(pause);
+        let begun = admin.facts.clock.now();
+        let keep = keep(&admin.outward.loaded.borrow().metrics);
+        let bytes = admin.facts.keeper.write(&admin.history, keep);
+        let took = Duration::from_millis(admin.facts.clock.now().0.saturating_sub(begun.0));
+        let by_bytes = Duration::from_secs(bytes / MOST_BYTES_PER_SECOND);
+        least = WRITE.min(least * 2);
+        pause = least.max(by_bytes).max(took * LEAST_PAUSES);
+    }
 }
 
 /// Waits for the next second and writes it down. False when serin is stopping.
@@ -61,10 +105,7 @@ fn record(admin: &Admin) -> bool {
     let Ok((reading, view)) = admin.desk.ask_blocking(|reply| Ask::Metrics { reply }) else {
         return false;
     };
-    let keep = Keep {
-        moments: usize::try_from(view.metrics.history.as_secs()).unwrap_or(usize::MAX),
-        bytes: view.metrics.memory_bytes,
-    };
+    let keep = keep(&view.metrics);
     if keep.moments == 0 {
         return true;
     }
