@@ -23,7 +23,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 pub use call::{Answer, Call, Fault};
 pub use dead::Dead;
@@ -70,6 +70,7 @@ struct Shared {
     delivered: AtomicU64,
     waiting: AtomicU64,
     ledger: Ledger,
+    ends: watch::Sender<bool>,
 }
 
 /// How much there was and is to do.
@@ -95,6 +96,7 @@ impl Courier {
             delivered: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             ledger: Ledger::default(),
+            ends: watch::Sender::new(false),
         };
         Courier { shared: Arc::new(shared) }
     }
@@ -135,8 +137,13 @@ impl Courier {
         Ok(())
     }
 
+    /// Nothing is tried any more: what waits becomes a dead letter.
+    pub fn end(&self) {
+        self.shared.ends.send_replace(true);
+    }
+
     pub fn load(&self) -> Load {
-        let dead = self.dead_letters();
+        let mut dead = self.dead_letters();
         Load {
             delivered: self.shared.delivered.load(Ordering::Relaxed),
             waiting: self.shared.waiting.load(Ordering::Relaxed),
@@ -159,7 +166,7 @@ impl Courier {
             lanes.clear();
         }
         let (queue, letters) = mpsc::channel(WAITING);
-        self.shared.runtime.spawn(lane::run(self.clone(), letters));
+        self.shared.runtime.spawn(lane::run(self.clone(), letters, self.shared.ends.subscribe()));
         lanes.insert(name.to_owned(), queue.clone());
         queue
     }

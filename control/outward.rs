@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -14,6 +15,9 @@ use crate::config::Loaded;
 use crate::courier::Courier;
 use crate::hook::{self, Gates, Hooks};
 use crate::tick::ask::Desk;
+
+/// How long it may take to put away what was not delivered.
+const BURIAL: Duration = Duration::from_secs(1);
 
 /// What others may ask of it. Cheap to clone.
 #[derive(Clone)]
@@ -67,16 +71,27 @@ impl Outward {
         Ok(Outward { gates, courier, loaded, runtime: handle })
     }
 
-    /// Waits until nothing is under way, but not for ever.
-    pub async fn settle(&self, most: std::time::Duration) {
+    /// Waits until nothing is under way, but not for ever: what has not arrived by
+    /// then is kept for the next process.
+    pub async fn settle(&self, most: Duration) {
+        if self.is_settled(most).await {
+            return;
+        }
+        self.courier.end();
+        if !self.is_settled(BURIAL).await {
+            let waiting = self.courier.load().waiting;
+            tracing::warn!(waiting, "letters to others are lost");
+        }
+    }
+
+    async fn is_settled(&self, within: Duration) -> bool {
         let looks = 100;
         for _ in 0..looks {
             if self.courier.load().waiting == 0 {
-                return;
+                return true;
             }
-            tokio::time::sleep(most / looks).await;
+            tokio::time::sleep(within / looks).await;
         }
-        let waiting = self.courier.load().waiting;
-        tracing::warn!(waiting, "letters to others are left undelivered");
+        false
     }
 }

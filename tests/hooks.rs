@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::app::{SERIN, head, pair};
 use crate::harness::client::Reply;
+use crate::harness::origin::Seen;
 use crate::harness::{Answer, App, Ask, Load, Origin, eventually, eventually_some};
 
 const GAP: Duration = Duration::from_millis(2);
@@ -340,32 +341,54 @@ fn receivers_of_every_bad_kind_delay_no_rollback_among_fifty_rollouts() {
 
 #[test]
 fn secrets_are_in_no_dump_log_journal_or_list() {
-    const SECRETS: [&str; 4] =
-        ["s3cret-path-4711", "s3cret-key-4712", "s3cret-field-4713", "s3cret-admin-4714"];
+    const SECRETS: [&str; 6] = [
+        "s3cret-path-4711",
+        "s3cret-key-4712",
+        "s3cret-field-4713",
+        "s3cret-admin-4714",
+        "s3cret-store-4715",
+        "s3cret-load-4716",
+    ];
     let receiver = Origin::start("receiver");
     let broken = Origin::answering("broken", |_| Answer::status(400));
     let origins = [Origin::start("primary"), Origin::start("canary")];
     let webhooks = format!(
         "      - {{name: told, type: event, url: {{file: url}}, sign: {{file: key}}, headers: {{x-token: {{env: SERIN_TEST_FIELD}}}}}}\n      \
          - {{name: dead, type: event, url: 'http://{}/', sign: {{file: key}}, retries: 0}}\n      \
-         - {{name: more, type: confirm-traffic-increase, url: {{file: url}}, interval: 50ms}}\n",
+         - {{name: more, type: confirm-traffic-increase, url: {{file: url}}, interval: 50ms}}\n      \
+         - {{name: asked, query: {{provider: store, query: up, max: 1}}, interval: 50ms}}\n    \
+         load: {{rate: 1000/s, headers: {{x-load: {{env: SERIN_TEST_LOAD}}}}}}\n",
         broken.address
     );
     let alerts = "alerts:\n  receivers:\n    - {name: team, type: slack, url: {file: url}, token: {file: key}}\n    \
                   - {name: pager, type: pagerDuty, url: 'http://127.0.0.1:9/', token: {file: key}, retries: 0}\n";
-    let yaml = pair(origins[0].address, origins[1].address, "") + alerts + &rollout(&webhooks);
+    let store = Origin::answering("store", |_| Answer::status(500).text("go away"));
+    let providers = format!(
+        "providers:\n  store: {{type: prometheus, address: 'http://{}', bearer: {{env: SERIN_TEST_STORE}}}}\n",
+        store.address
+    );
+    let yaml = pair(origins[0].address, origins[1].address, "") + alerts + &providers + &rollout(&webhooks);
     let app = App::start_by(&yaml, |folder| {
         let url = format!("http://{}/{}", receiver.address, SECRETS[0]);
         std::fs::write(folder.join("url"), url).expect("the folder is ours");
         std::fs::write(folder.join("key"), SECRETS[1]).expect("the folder is ours");
         let mut command = std::process::Command::new(SERIN);
         command.env("SERIN_TEST_FIELD", SECRETS[2]).env("RUST_LOG", "trace");
+        command.env("SERIN_TEST_STORE", SECRETS[4]).env("SERIN_TEST_LOAD", SECRETS[5]);
         command
     });
     let load = Load::start(app.address(), 2, GAP, Ask::get("/"));
     let token = format!("Bearer {}", SECRETS[3]);
     let start = app.admin(&Ask::post("/rollouts/web/start", "").header("authorization", &token));
     assert_eq!(start.status, 200);
+    let bearer = format!("Bearer {}", SECRETS[4]);
+    let is_shown = |seen: &Seen| seen.header("authorization") == Some(&bearer);
+    eventually("the store is asked", || store.seen().iter().any(is_shown));
+    let is_load = |seen: &Seen| seen.header("x-load") == Some(SECRETS[5]);
+    eventually("load is sent", || origins[0].seen().iter().any(is_load));
+    store.behave(|_| {
+        Answer::ok().text(r#"{"status": "success", "data": {"resultType": "scalar", "result": [1, "1"]}}"#)
+    });
     app.await_phase("web", "succeeded");
     app.command("web", "start");
     app.command("web", "abort");
@@ -373,20 +396,30 @@ fn secrets_are_in_no_dump_log_journal_or_list() {
     load.stop();
     assert!(receiver.seen().iter().any(|seen| seen.path.contains(SECRETS[0])), "the secret was used");
     assert!(receiver.seen().iter().any(|seen| seen.header("x-token") == Some(SECRETS[2])));
-    let mut texts = vec![("log".to_owned(), app.log())];
-    for path in ["/config_dump", "/rollouts", "/history", "/dead-letters", "/metrics", "/server_info"] {
-        texts.push((path.to_owned(), app.get(path).text()));
-    }
-    for file in std::fs::read_dir(app.folder().join("serin-state")).expect("the state is there").flatten() {
-        let text = String::from_utf8_lossy(&std::fs::read(file.path()).unwrap_or_default()).into_owned();
-        texts.push((file.path().display().to_string(), text));
-    }
+    let texts = all_texts(&app);
     assert!(texts.iter().any(|(name, text)| name.ends_with("journal.jsonl") && text.contains("x-token")));
     for (name, text) in &texts {
         for secret in SECRETS {
             assert!(!text.contains(secret), "{secret} is in {name}");
         }
     }
+}
+
+/// What it has said, shows and keeps, with the names of the places.
+fn all_texts(app: &App) -> Vec<(String, String)> {
+    let mut texts = vec![("log".to_owned(), app.log())];
+    for path in ["/config_dump", "/rollouts", "/history", "/dead-letters", "/metrics", "/server_info"] {
+        texts.push((path.to_owned(), app.get(path).text()));
+    }
+    let state = app.folder().join("serin-state");
+    eventually("the past is written", || state.join("history").is_dir());
+    for folder in [state.join("history"), state] {
+        for file in std::fs::read_dir(folder).expect("the state is there").flatten() {
+            let text = String::from_utf8_lossy(&std::fs::read(file.path()).unwrap_or_default()).into_owned();
+            texts.push((file.path().display().to_string(), text));
+        }
+    }
+    texts
 }
 
 #[test]
@@ -415,6 +448,26 @@ fn every_call_that_changes_something_has_its_audit_line() {
     assert!(lines[0]["from"].as_str().is_some_and(|from| from.starts_with("127.0.0.1:")));
     assert_eq!(lines[1]["body"], r#"{"name": "web"}"#);
     assert!(lines[0]["at"].as_u64().is_some_and(|at| at > 1_700_000_000_000));
+    // Whatever the API has that changes something, whether it was granted or not.
+    let document = app.get_json("/openapi.json");
+    let mut changing = Vec::new();
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        let asks = path.starts_with("/api/v1/")
+            || ["/gate/check", "/gate/approve", "/gate/halt", "/rollback/check"].contains(&path.as_str());
+        for method in methods.as_object().expect("methods").keys().filter(|method| *method != "get" && !asks)
+        {
+            let path = path.replace("{name}", "web").replace("{command}", "pause").replace("{id}", "1");
+            app.admin(&Ask::new(&method.to_uppercase(), &path).body("{}".to_owned()));
+            changing.push((method.to_uppercase(), path));
+        }
+    }
+    assert!(changing.len() >= 10, "{changing:?}");
+    let text =
+        std::fs::read_to_string(app.folder().join("serin-state/audit.jsonl")).expect("there is a file");
+    let written = text.lines().skip(3).map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let text = |line: &Value, field: &str| line[field].as_str().expect("a text").to_owned();
+    let written: Vec<_> = written.map(|line| (text(&line, "method"), text(&line, "path"))).collect();
+    assert_eq!(written, changing);
 }
 
 #[test]
@@ -431,4 +484,27 @@ fn webhooks_change_with_the_file_while_a_rollout_waits() {
     assert_eq!(reply.status, 200, "{}", reply.text());
     app.await_phase("web", "succeeded");
     assert_eq!(scene.load.stop().failures(), 0);
+}
+
+#[test]
+fn what_waits_when_a_successor_takes_over_is_a_dead_letter_of_both() {
+    let end = Origin::answering("end", |_| Answer::status(503));
+    let webhooks = hook("end", "post-rollout", &format!("url: 'http://{}/', retries: 100", end.address));
+    let Scene { mut app, load, _origins } = scene(&webhooks);
+    app.command("web", "start");
+    app.await_phase("web", "succeeded");
+    eventually("it is tried", || end.requests() > 0);
+    load.stop();
+    let mut elder = app.succeed();
+    // It is tried by the elder until that has ended, and kept for whom comes after.
+    eventually("the elder ends", || matches!(elder.try_wait(), Ok(Some(_))));
+    let dead = app.get_json("/dead-letters");
+    assert_eq!(dead.as_array().map(Vec::len), Some(1), "{dead}");
+    assert_eq!(dead[0]["cause"], "serin has ended before it was delivered");
+    end.behave(|_| Answer::ok());
+    let before = end.requests();
+    assert_eq!(app.post(&format!("/dead-letters/{}/resend", dead[0]["id"])).status, 202);
+    eventually("it is sent again", || end.requests() == before + 1);
+    assert_eq!(last_body(&end)["phase"], "Succeeded");
+    assert_eq!(app.get_json("/dead-letters"), json!([]));
 }

@@ -3,8 +3,13 @@
 //!
 //! They outlive the process, by what they are about and not by what was to be sent:
 //! a secret is in no file. Whoever knows the configuration writes them anew.
+//!
+//! While one process hands over to another both have some to bury. The file is the
+//! truth: who changes it has its lock and has read what the other wrote.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +24,7 @@ const KEPT: usize = 1_000;
 const MOST_BYTES: usize = 4 << 20;
 const FILE: &str = "dead-letters.json";
 const FRESH: &str = "dead-letters.new.json";
+const LOCK: &str = "dead-letters.lock";
 
 /// One of them as people see it.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -37,29 +43,29 @@ pub struct Dead {
 #[derive(Default)]
 pub struct DeadLetters {
     folder: Option<PathBuf>,
-    /// The letters of a process before us have to be written anew.
+    /// Those of another process have to be written anew.
     kept: VecDeque<(Dead, Option<Letter>)>,
     next: u64,
     ever: u64,
+    /// The file as we know it.
+    seen: Option<Stamp>,
 }
+
+/// Tells a file from the one that was there before: where, how long, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp(u64, u64, i64, i64);
 
 impl DeadLetters {
     /// With those that were left in this folder.
     pub fn read(folder: Option<&Path>) -> DeadLetters {
-        let read = folder.map(|folder| std::fs::read(folder.join(FILE)));
-        let left: Vec<Dead> = match read {
-            Some(Ok(bytes)) => serde_json::from_slice(&bytes).unwrap_or_else(|cause| {
-                tracing::error!(%cause, "the dead letters cannot be read, and are forgotten");
-                Vec::new()
-            }),
-            Some(Err(_)) | None => Vec::new(),
-        };
-        let next = left.last().map_or(0, |dead| dead.id);
-        let kept = left.into_iter().map(|dead| (dead, None)).collect();
-        DeadLetters { folder: folder.map(Path::to_owned), kept, next, ever: 0 }
+        let mut dead = DeadLetters { folder: folder.map(Path::to_owned), ..DeadLetters::default() };
+        dead.look();
+        dead
     }
 
     pub fn bury(&mut self, at: Moment, letter: Letter, attempts: u32, cause: String) {
+        let _lock = self.lock();
+        self.look();
         if self.kept.len() == KEPT {
             self.kept.pop_front();
         }
@@ -71,7 +77,8 @@ impl DeadLetters {
         self.write();
     }
 
-    pub fn list(&self) -> Vec<Dead> {
+    pub fn list(&mut self) -> Vec<Dead> {
+        self.look();
         self.kept.iter().map(|(dead, _)| dead.clone()).collect()
     }
 
@@ -82,6 +89,8 @@ impl DeadLetters {
         id: u64,
         write_anew: impl FnOnce(&Dead) -> Option<Letter>,
     ) -> Option<Result<Letter, String>> {
+        let _lock = self.lock();
+        self.look();
         let at = self.kept.iter().position(|(dead, _)| dead.id == id)?;
         let (dead, letter) = &self.kept[at];
         let Some(letter) = letter.clone().or_else(|| write_anew(dead)) else {
@@ -92,7 +101,8 @@ impl DeadLetters {
         Some(Ok(letter))
     }
 
-    pub fn kept(&self) -> u64 {
+    pub fn kept(&mut self) -> u64 {
+        self.look();
         self.kept.len() as u64
     }
 
@@ -101,8 +111,34 @@ impl DeadLetters {
         self.ever
     }
 
+    /// Held until it is dropped. Without one there is nobody else to be feared.
+    fn lock(&self) -> Option<File> {
+        let file = File::create(self.folder.as_ref()?.join(LOCK)).ok()?;
+        file.lock().ok().map(|()| file)
+    }
+
+    /// What another process has written since we last looked.
+    fn look(&mut self) {
+        let Some(path) = self.folder.as_ref().map(|folder| folder.join(FILE)) else { return };
+        let Some(stamp) = stamp(&path).filter(|stamp| self.seen != Some(*stamp)) else { return };
+        self.seen = Some(stamp);
+        let read = std::fs::read(&path).map_err(|cause| cause.to_string());
+        let left = read
+            .and_then(|bytes| serde_json::from_slice::<Vec<Dead>>(&bytes).map_err(|cause| cause.to_string()));
+        match left {
+            Ok(left) => {
+                let ours = self.kept.drain(..).map(|(dead, letter)| (dead.id, letter));
+                let mut ours: BTreeMap<u64, Option<Letter>> = ours.collect();
+                self.next = self.next.max(left.last().map_or(0, |dead| dead.id));
+                let kept = left.into_iter().map(|dead| (ours.remove(&dead.id).flatten(), dead));
+                self.kept = kept.map(|(letter, dead)| (dead, letter)).collect();
+            }
+            Err(cause) => tracing::error!(cause, "the file of dead letters cannot be read"),
+        }
+    }
+
     /// The newest that there is room for, as a whole or not at all.
-    fn write(&self) {
+    fn write(&mut self) {
         let Some(folder) = &self.folder else { return };
         let mut room = MOST_BYTES;
         let mut lines: Vec<String> = Vec::new();
@@ -119,7 +155,13 @@ impl DeadLetters {
         if let Err(cause) = written {
             tracing::error!(%cause, "the dead letters are not written, and will not outlive the process");
         }
+        self.seen = stamp(&folder.join(FILE));
     }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let file = std::fs::metadata(path).ok()?;
+    Some(Stamp(file.ino(), file.len(), file.mtime(), file.mtime_nsec()))
 }
 
 #[cfg(test)]
@@ -140,7 +182,7 @@ mod tests {
         for nth in 0..KEPT as u64 + 5 {
             dead.bury(Moment(nth), letter("receiver team", Value::from(nth)), 1, "no".to_owned());
         }
-        let again = DeadLetters::read(Some(folder.path()));
+        let mut again = DeadLetters::read(Some(folder.path()));
         assert_eq!((again.kept(), again.list()[0].id), (KEPT as u64, 6));
         let big = Value::from("x".repeat(MOST_BYTES / 3));
         (0..5).for_each(|_| dead.bury(Moment(9), letter("a", big.clone()), 1, "no".to_owned()));
@@ -163,7 +205,30 @@ mod tests {
         let ids: Vec<u64> =
             DeadLetters::read(Some(folder.path())).list().iter().map(|dead| dead.id).collect();
         assert_eq!(ids, [2]);
+        assert_eq!(dead.list().len(), 1, "who was there before sees it, too");
         std::fs::write(folder.path().join(FILE), "torn").unwrap();
         assert_eq!(DeadLetters::read(Some(folder.path())).kept(), 0);
+    }
+
+    #[test]
+    fn two_processes_bury_side_by_side_and_lose_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut elder = DeadLetters::read(Some(folder.path()));
+        elder.bury(Moment(1), letter("elder", Value::Null), 1, "no".to_owned());
+        let mut heir = DeadLetters::read(Some(folder.path()));
+        elder.bury(Moment(2), letter("elder", Value::Null), 1, "no".to_owned());
+        heir.bury(Moment(3), letter("heir", Value::Null), 1, "no".to_owned());
+        elder.bury(Moment(4), letter("elder", Value::Null), 1, "no".to_owned());
+        let told = |dead: &mut DeadLetters| -> Vec<(u64, u64)> {
+            dead.list().iter().map(|dead| (dead.id, dead.at.0)).collect()
+        };
+        assert_eq!(told(&mut heir), [(1, 1), (2, 2), (3, 3), (4, 4)]);
+        assert_eq!(told(&mut elder), told(&mut heir));
+        let anew = heir.take(2, |dead| Some(letter(&dead.receiver, Value::Null)));
+        assert!(anew.is_some_and(|taken| taken.is_ok()));
+        assert!(elder.take(2, |_| None).is_none(), "it has been sent again");
+        let own = elder.take(4, |_| panic!("it has the letter itself"));
+        assert!(own.is_some_and(|taken| taken.is_ok_and(|letter| letter.lane == "elder")));
+        assert_eq!((heir.kept(), elder.kept(), elder.ever()), (2, 2, 3));
     }
 }

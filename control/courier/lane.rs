@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use hyper::header::RETRY_AFTER;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::call::{Answer, Call, Fault, call, status_text};
@@ -15,6 +15,7 @@ use super::{Courier, Letter};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const ENDED: &str = "serin has ended before it was delivered";
 
 /// Why it did not succeed, after so many attempts.
 #[derive(Debug)]
@@ -70,12 +71,20 @@ fn asked_to_wait(answer: &Answer) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
 }
 
-pub(super) async fn run(courier: Courier, mut letters: mpsc::Receiver<Letter>) {
+pub(super) async fn run(
+    courier: Courier,
+    mut letters: mpsc::Receiver<Letter>,
+    mut ends: watch::Receiver<bool>,
+) {
     while let Some(letter) = letters.recv().await {
         let written = (letter.write)();
         let begun = Instant::now();
         let outcome = match &written {
-            Ok(call) => attempts(call, letter.retries, letter.taken).await,
+            Ok(call) => tokio::select! {
+                biased;
+                outcome = attempts(call, letter.retries, letter.taken) => outcome,
+                Ok(_) = ends.wait_for(|ends| *ends) => Err(Failure { attempts: 0, cause: ENDED.to_owned() }),
+            },
             Err(cause) => Err(Failure { attempts: 0, cause: cause.clone() }),
         };
         match outcome {
