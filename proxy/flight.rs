@@ -101,8 +101,7 @@ impl Flight {
 
     /// The same of another version.
     pub fn shard_of<'p>(&self, plan: &'p VersionPlan) -> &'p Shard {
-        let slot = if self.load { &plan.load } else { &plan.slot };
-        slot.shard(self.lane.index)
+        plan.asked(self.load).shard(self.lane.index)
     }
 
     /// Until the request, or its present attempt, must be answered; if ever.

@@ -39,6 +39,8 @@ use crate::split::Choice;
 use crate::split::point_of;
 use crate::table::RouteId;
 use crate::table::SplitPlan;
+use crate::table::VersionPlan;
+use crate::tally::Shard;
 use crate::upstream::Wish;
 
 /// A copy that takes longer is cut off.
@@ -50,6 +52,8 @@ pub struct Copy {
     /// With the user's request, where that is the primary's.
     pub pair: Option<Rc<Pair>>,
     tee: Option<Rc<Tee>>,
+    /// Of our own load.
+    load: bool,
     running: Running,
 }
 
@@ -79,7 +83,7 @@ pub fn plan(
     if *target == version || point_of(lane.random()) >= parts {
         return None;
     }
-    let shard = versions[version].slot.shard(lane.index);
+    let shard = versions[version].asked(choice.load).shard(lane.index);
     let copies = &view.splits[split].copies;
     if copies.get() >= mirror.max_in_flight {
         shard.mirror_dropped.add(1);
@@ -89,10 +93,15 @@ pub fn plan(
     copies.set(copies.get() + 1);
     let tee = has_body.map(|length| Tee::new(mirror.max_body, length));
     let pair = (version == *primary).then(|| Rc::new(Pair::new(cell.clone(), lane.index)));
-    Some(Copy { version: *target, pair, tee, running: Running(copies.clone()) })
+    Some(Copy { version: *target, pair, tee, load: choice.load, running: Running(copies.clone()) })
 }
 
 impl Copy {
+    /// This worker's counters of the version that is asked.
+    pub fn shard<'p>(&self, plan: &'p VersionPlan, lane: &Lane) -> &'p Shard {
+        plan.copied(self.load).shard(lane.index)
+    }
+
     pub fn tee(&self) -> Option<Rc<Tee>> {
         self.tee.clone()
     }
@@ -144,7 +153,7 @@ impl Copy {
 
     async fn run(self, lane: &Lane, view: &View, split: usize, route: RouteId, parts: Parts) {
         let plan = &view.table.splits[split].versions[self.version];
-        let shard = plan.shadow.shard(lane.index);
+        let shard = self.shard(plan, lane);
         let started_us = clock::now_us();
         shard.begin();
         let counting = view.table.route(route).counting.as_deref();

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::app::{pair, serin};
-use crate::harness::{Answer, App, Ask, Load, Origin, eventually};
+use crate::harness::app::{head, pair, serin};
+use crate::harness::{Answer, App, Ask, Conn, Load, Origin, eventually};
 
 fn rollout(load: &str) -> String {
     format!(
@@ -147,4 +147,111 @@ fn load_that_would_not_reach_its_service_is_refused() {
         assert_eq!(code, Some(1), "{wrong}: {said}");
         assert!(said.contains(text), "{wrong}: {said}");
     }
+}
+
+/// Waits until no load is sent any more; answers with how much there was.
+fn rests(app: &App) -> f64 {
+    let mut before = -1.0;
+    eventually("load rests", || {
+        let now = app.requests(&[("role", "load")]) as f64;
+        let rests = std::mem::replace(&mut before, now) == now;
+        std::thread::sleep(Duration::from_millis(200));
+        rests
+    });
+    before
+}
+
+#[test]
+fn load_stops_while_there_is_too_much_of_anything_and_goes_on_after() {
+    let origins = origins();
+    let yaml = rollout("rate: 100/s, mostAtOnce: 2").replace("for: 1s", "for: 1h");
+    let ceiling = "overload: {connections: 100}\n";
+    let app = App::start(&(pair(origins[0].address, origins[1].address, "") + &yaml + ceiling));
+    let all = || app.requests(&[("role", "load")]);
+    app.command("web", "start");
+    eventually("load is sent", || all() > 50);
+    // Users whose requests do not end take nine tenths of the connections.
+    let mut held: Vec<Conn> = (0..93).map(|_| app.conn()).collect();
+    for conn in &mut held {
+        conn.write(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n12345");
+    }
+    eventually("there is too much", || app.metric("serin_overload_stage", &[]) >= 1.0);
+    let rested = rests(&app);
+    assert!(app.metric("serin_overload_stage", &[]) >= 1.0, "there still is");
+    assert_eq!(app.phase("web"), "running", "and it is still wanted");
+    for conn in &mut held {
+        conn.write(b"67890");
+        assert_eq!(conn.read_reply("POST").expect("users are served").status, 200);
+    }
+    drop(held);
+    eventually("it goes on", || all() as f64 > rested + 20.0);
+}
+
+#[test]
+fn load_of_testers_passes_a_trial_and_nobody_else_meets_the_canary() {
+    let origins = origins();
+    let trial = "match: [{headers: [{name: x-group, exact: b}]}]\n    steps: [{matched: 100, iterations: 5, interval: 100ms}]";
+    let yaml = rollout("rate: 100/s, headers: {x-group: b}").replace("steps: [{weight: 50, for: 1s}]", trial);
+    let app = App::start(&(pair(origins[0].address, origins[1].address, "") + &yaml));
+    app.command("web", "start");
+    eventually("testers are sent", || origins[1].requests() > 0);
+    let met = app.conn().ask(&Ask::get("/").header("x-user", "yes")).origin().to_owned();
+    let share = app.canary_percent("web");
+    eventually("it is promoted", || app.phase("web") == "succeeded");
+    assert!(share > 0.0 || met == "primary", "a user met the canary in the trial");
+    let seen = origins[1].seen();
+    assert!(seen.iter().filter(|seen| seen.header("x-group") == Some("b")).count() >= 20);
+    assert_eq!(app.requests(&[("role", "canary")]), u64::from(met == "canary"));
+}
+
+#[test]
+fn copies_of_load_are_counted_as_load() {
+    let origins = origins();
+    let mirrored = "steps: [{mirrored: 100, for: 500ms}, {weight: 50, for: 1h}]";
+    let yaml = rollout("rate: 100/s").replace("steps: [{weight: 50, for: 1s}]", mirrored);
+    let metrics = "metrics: {families: [istio, envoy]}\n";
+    let app = App::start(&(pair(origins[0].address, origins[1].address, "") + &yaml + metrics));
+    app.command("web", "start");
+    eventually("copies were enough", || app.canary_percent("web") == 50.0);
+    let mirrored = |role: &str| app.metric("serin_mirrored_total", &[("role", role)]);
+    assert!(mirrored("load") >= 20.0, "{}", mirrored("load"));
+    assert_eq!((mirrored("primary"), mirrored("canary")), (0.0, 0.0));
+    assert_eq!(app.requests(&[("role", "shadow")]), 0, "no copy of a user's");
+    app.command("web", "abort");
+    rests(&app);
+    assert_eq!(app.requests(&[("role", "load")]), asked(&origins));
+    let text = app.get("/metrics").text();
+    let istio = text.lines().filter(|line| line.starts_with("istio_requests_total"));
+    assert!(istio.clone().count() > 0 && istio.clone().all(|line| line.ends_with(" 0")), "{text}");
+}
+
+#[test]
+fn load_goes_on_while_all_returns_to_the_primarys_servers() {
+    let origins = origins();
+    let yaml = |primary: &str, canary: &str| {
+        let version = |name: &str, nth: usize, release: &str| {
+            format!("    {name}: {{endpoints: {}, release: {release}}}\n", origins[nth].address)
+        };
+        let rollout = rollout("rate: 200/s").replace("for: 1s", "for: 200ms");
+        let rollout =
+            rollout.replace("bake: 100ms", "bake: 100ms\n    wayBack: {weight: 50, interval: 300ms}");
+        let versions = version("primary", 0, primary) + &version("canary", 1, canary);
+        format!("{}services:\n  web:\n{versions}{rollout}", head(2))
+    };
+    let app = App::start(&yaml("one", "two"));
+    app.command("web", "start");
+    app.await_phase("web", "promoting");
+    let before = asked(&origins);
+    eventually("load goes on at the canary", || asked(&origins) > before + 20);
+    let primary = origins[0].requests();
+    assert_eq!(app.reload(&yaml("two", "two")).status, 200);
+    let mut shares = Vec::new();
+    eventually("all is back", || {
+        shares.push(app.canary_percent("web"));
+        app.phase("web") == "succeeded"
+    });
+    shares.dedup();
+    assert!(shares.ends_with(&[50.0, 0.0]), "{shares:?}");
+    assert!(origins[0].requests() > primary, "the primary's servers were tried by load alone");
+    rests(&app);
 }

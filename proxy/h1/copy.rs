@@ -203,7 +203,7 @@ impl Copy {
     }
 
     fn shard(&self) -> &Shard {
-        self.version().shadow.shard(self.lane.index)
+        self.plan.shard(self.version(), &self.lane)
     }
 
     fn pick(&mut self) -> Option<Rc<Backend>> {

@@ -33,7 +33,7 @@ pub struct VersionPlan {
     pub protocol: Protocol,
     pub carriage: Carriage,
     /// What its TLS was made of.
-    asked: Option<ClientTls>,
+    wanted_tls: Option<ClientTls>,
     pub connect_timeout: Duration,
     pub rules: Arc<Rules>,
     pub slot: Arc<Slot>,
@@ -44,6 +44,16 @@ pub struct VersionPlan {
 impl VersionPlan {
     pub fn hashes(&self) -> bool {
         self.hosts.balance.algorithm.hashes()
+    }
+
+    /// Where a request of users is counted, or of our own load.
+    pub fn asked(&self, as_load: bool) -> &Slot {
+        if as_load { &self.load } else { &self.slot }
+    }
+
+    /// The same of a copy. That of our own load is our own, too.
+    pub fn copied(&self, as_load: bool) -> &Slot {
+        if as_load { &self.load } else { &self.shadow }
     }
 
     /// Requests under way, whoever has sent them.
@@ -91,7 +101,7 @@ impl Compiler<'_> {
                 hosts: self.hosts(service, version),
                 protocol: version.protocol,
                 carriage: self.carriage(service, version),
-                asked: version.tls.clone(),
+                wanted_tls: version.tls.clone(),
                 connect_timeout: version.connect_timeout,
                 rules: Rules::new(version, self.breaker(service, version)),
                 slot: self.slot(service, &version.name, version.role, Sent::ByUsers),
@@ -109,7 +119,8 @@ impl Compiler<'_> {
         let versions =
             self.previous.iter().flat_map(|table| table.splits.iter().flat_map(|split| &split.versions));
         let before = versions.into_iter().find(is_meant);
-        let before = before.filter(|plan| plan.asked == version.tls && plan.protocol == version.protocol);
+        let before =
+            before.filter(|plan| plan.wanted_tls == version.tls && plan.protocol == version.protocol);
         let known = before.and_then(|plan| plan.carriage.tls.clone());
         let tls = match (&version.tls, known) {
             (None, _) => None,
