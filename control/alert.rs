@@ -54,7 +54,8 @@ pub struct Tested {
 impl Alerter {
     /// Until the tick is gone.
     pub async fn run(mut self) {
-        let (mut last, mut limits) = (None, Limits::default());
+        // All that this process has told, also before we came to listen.
+        let (mut last, mut limits) = (Some(0), Limits::default());
         loop {
             let asked = self.desk.ask(|reply| Ask::Subscribe { last, reply }).await;
             let Ok(Subscription { missed, mut coming }) = asked else { return };

@@ -68,11 +68,12 @@ impl Hooks {
     /// Until the tick is gone.
     pub async fn run(mut self) {
         let mut followed = BTreeMap::new();
-        let mut last = None;
+        // All that this process has told, also before we came to listen.
+        let (mut last, mut is_first) = (Some(0), true);
         loop {
             let asked = self.desk.ask(|reply| Ask::Subscribe { last, reply }).await;
             let Ok(subscription) = asked else { return };
-            if last.is_none() {
+            if std::mem::take(&mut is_first) {
                 self.gates.read_again();
             }
             self.adopt(&mut followed).await;

@@ -263,6 +263,74 @@ fn a_form_is_as_good_as_a_path() {
     assert_eq!(app.get("/-/healthy").status, 200);
 }
 
+/// The calls that Grafana's datasource makes, in its words: of its test button, of a
+/// dashboard with a variable, and of the editor. Both sides are asked them.
+#[test]
+fn the_calls_of_grafanas_datasource_are_answered_as_by_prometheus() {
+    let Some(program) = require("prometheus") else { return };
+    let (app, load, _origins) = failing();
+    let prometheus = scraping(&program, &app);
+    let now = "/api/v1/query?query=timestamp(serin_build_info)";
+    let first = eventually_some("Prometheus has a first sample", || latest(&prometheus.json(now)));
+    eventually("both have six seconds", || {
+        let (ours, theirs) = (latest(&ask(&app, now)), latest(&prometheus.json(now)));
+        ours.zip(theirs).is_some_and(|(ours, theirs)| ours.min(theirs) > first + 6.0)
+    });
+    load.stop();
+    let (start, end) = (first.ceil() + 3.0, first.ceil() + 5.0);
+    let span = format!("end={end}&start={start}");
+    let expression = encoded("sum by (version) (rate(serin_responses_total{class=~\"2xx|5xx\"}[2s]))");
+    let selector = encoded("{__name__=\"istio_requests_total\"}");
+    let calls = [
+        ("POST", "/api/v1/query".to_owned(), format!("query=1%2B1&time={end}")),
+        ("POST", "/api/v1/query_range".to_owned(), format!("{span}&query={expression}&step=1")),
+        ("POST", "/api/v1/query".to_owned(), format!("query={expression}&time={end}")),
+        ("POST", "/api/v1/labels".to_owned(), format!("{span}&match%5B%5D={selector}")),
+        ("POST", "/api/v1/series".to_owned(), format!("{span}&match%5B%5D={selector}")),
+        ("GET", format!("/api/v1/label/response_code/values?{span}&match%5B%5D={selector}"), String::new()),
+        ("GET", format!("/api/v1/series?match%5B%5D={selector}&{span}"), String::new()),
+        ("POST", "/api/v1/query_exemplars".to_owned(), format!("{span}&query={expression}")),
+        ("GET", "/api/v1/rules".to_owned(), String::new()),
+        ("GET", "/api/v1/alerts".to_owned(), String::new()),
+        ("POST", "/api/v1/query_range".to_owned(), format!("{span}&query={}&step=1", encoded("sum("))),
+    ];
+    for (method, path, form) in calls {
+        let call = Ask::new(method, &path)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("user-agent", "Grafana/11.2.0")
+            .header("x-grafana-org-id", "1")
+            .header("connection", "close")
+            .body(form.clone());
+        let (ours, theirs) = (once(app.admin, &call), once(prometheus.address, &call));
+        assert_eq!(ours.status, theirs.status, "{path} {form}: {}", ours.text());
+        let (ours, theirs) = (ours.json(), theirs.json());
+        assert_eq!(ours["status"], theirs["status"], "{path} {form}");
+        if ours["status"] == "success" {
+            let (ours, theirs) = (in_order(ours), in_order(theirs));
+            assert!(is_near(&ours, &theirs), "{path} {form}\n  we say   {ours}\n  they say {theirs}");
+        }
+    }
+    let info = ask(&app, "/api/v1/status/buildinfo");
+    let fields =
+        |value: &Value| value["data"].as_object().expect("fields").keys().cloned().collect::<Vec<_>>();
+    assert_eq!(fields(&info), fields(&prometheus.json("/api/v1/status/buildinfo")));
+    let about = |answer: Value| answer["data"]["serin_responses_total"][0]["help"].clone();
+    let path = "/api/v1/metadata?limit=10000";
+    assert!(about(ask(&app, path)).is_string(), "what the editor shows of a metric");
+}
+
+/// Lists of series have no order.
+fn in_order(mut answer: Value) -> Value {
+    let data = &mut answer["data"];
+    let list = if data.is_array() { data } else { &mut data["result"] };
+    if let Some(list) = list.as_array_mut()
+        && list.iter().all(|one| !one.is_number())
+    {
+        list.sort_by_key(Value::to_string);
+    }
+    answer
+}
+
 /// Heavy queries are evaluated beside the tick and never in its place.
 #[test]
 fn commands_are_taken_while_heavy_queries_run() {

@@ -39,6 +39,8 @@ use super::{
         prometheus::buildinfo,
         prometheus::tsdb,
         prometheus::exemplars,
+        prometheus::rules,
+        prometheus::alerts,
         prometheus::federate,
         prometheus::healthy,
         events::history,

@@ -217,8 +217,11 @@ pub async fn buildinfo() -> impl IntoResponse {
 #[utoipa::path(get, path = "/api/v1/status/tsdb", tag = "prometheus", responses((status = 200, body = Object)))]
 pub async fn tsdb(State(admin): State<Admin>) -> impl IntoResponse {
     let Usage { series, moments, bytes, refused } = admin.history.usage();
+    let each = bytes / series.max(1);
     success(&json!({
-        "headStats": {"numSeries": series, "seconds": moments, "bytes": bytes, "refusedSeries": refused},
+        "headStats": {
+            "numSeries": series, "seconds": moments, "bytes": bytes, "bytesPerSeries": each, "refusedSeries": refused,
+        },
     }))
 }
 
@@ -229,6 +232,18 @@ pub async fn tsdb(State(admin): State<Admin>) -> impl IntoResponse {
 )]
 pub async fn exemplars() -> impl IntoResponse {
     success(&json!([]))
+}
+
+/// There are none here; Grafana asks for those that record.
+#[utoipa::path(get, path = "/api/v1/rules", tag = "prometheus", responses((status = 200, body = Object)))]
+pub async fn rules() -> impl IntoResponse {
+    success(&json!({"groups": []}))
+}
+
+/// Nor are there alerts of this kind.
+#[utoipa::path(get, path = "/api/v1/alerts", tag = "prometheus", responses((status = 200, body = Object)))]
+pub async fn alerts() -> impl IntoResponse {
+    success(&json!({"alerts": []}))
 }
 
 /// The latest of all series that are meant, with its moment: what another

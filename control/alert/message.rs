@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::clock::Moment;
 use crate::events::{Told, word};
+use crate::judge::sentence::significant;
 use crate::outside::alert::Severity;
 use crate::rollout::EventKind;
 use crate::template;
@@ -158,7 +159,7 @@ fn figures(detail: &Detail, percent: f64) -> Vec<Figure> {
     }
     for test in &status.tests {
         // As odds: what people compare with the odds that a rollback needs.
-        figures.push(figure(&test.test.replace('_', " "), format!("{:.3e}:1", test.log_e.exp())));
+        figures.push(figure(&test.test.replace('_', " "), format!("{}:1", significant(test.log_e.exp()))));
     }
     figures
 }

@@ -6,6 +6,7 @@ use crate::names;
 use crate::names::label;
 
 pub fn of(page: &mut Page<'_>, courier: &Courier) {
+    page.part_that_moves("letters");
     for (receiver, account) in courier.ledger().read() {
         let labels = [(label::RECEIVER, receiver.as_str())];
         let waiting = "Alerts and events that wait to be sent.";
