@@ -130,6 +130,43 @@ fn a_user_who_fails_over_and_over_is_one_failure() {
     app.await_phase("web", "rolled_back");
 }
 
+/// The same of slow answers: a canary that keeps one user waiting over and over has
+/// lost one toss, one that does it to many has lost many.
+#[test]
+fn a_slow_canary_is_seen_in_its_users_and_not_in_one() {
+    let primary = Origin::start("primary");
+    let canary = Origin::answering("canary", |_| Answer::ok().after(Duration::from_millis(20)));
+    let app = App::start(
+        &(pair(primary.address, canary.address, "sticky: {header: x-user}")
+            + "rollouts:\n  web:\n    steps: [{weight: 50, for: 10m}]\n    \
+               analysis: {window: 0s, promotion: false}\n"),
+    );
+    let mut conn = app.conn();
+    for user in 0..1_200 {
+        conn.ask(&Ask::get("/").header("x-user", &format!("before-{user}")));
+    }
+    app.command("web", "start");
+    let mut ask = |user: &str| conn.ask(&Ask::get("/").header("x-user", user)).origin() == "canary";
+    let names = (0..).map(|n| format!("user-{n}"));
+    let waiting = names.into_iter().find(|user| ask(user)).expect("half of them are the canary's");
+    for _ in 0..60 {
+        assert!(ask(&waiting), "a user stays");
+    }
+    eventually("all are counted", || app.rollout("web")["canary_requests"].as_u64() >= Some(61));
+    let status = app.rollout("web");
+    assert_eq!(status["phase"], "running", "{status}");
+    let log_e = test_of(&status, "relative_latency")["log_e"].as_f64().expect("a number");
+    assert!(log_e < 2.0, "one toss of a coin is no evidence: {log_e}");
+    for user in 1_000..1_200 {
+        ask(&format!("user-{user}"));
+        if app.canary_percent("web") == 0.0 {
+            break;
+        }
+    }
+    let sentence = app.await_phase("web", "rolled_back")["sentence"].to_string();
+    assert!(sentence.contains("ROLLBACK (slower)"), "{sentence}");
+}
+
 /// The canary has one percent of the traffic and copies of all of it: what it alone
 /// fails is seen by nobody and condemns it.
 #[test]
