@@ -29,6 +29,7 @@ pub mod samples;
 pub mod sentence;
 pub mod slowness;
 pub mod stage;
+pub mod stratum;
 pub mod tally;
 
 use std::time::Duration;

@@ -9,10 +9,12 @@ use std::collections::BTreeMap;
 
 use serin_proxy::Weights;
 use serin_proxy::histogram::Histogram;
-use serin_proxy::reading::{ArmReading, GenerationReading, PairsReading, SplitReading, State, Way};
+use serin_proxy::reading::{
+    ArmReading, GenerationReading, PairsReading, SplitReading, State, StratumReading, Way,
+};
 use serin_proxy::weights::WHOLE;
 
-use crate::judge::evidence::{ArmDelta, Evidence, GenerationDelta, Pairs};
+use crate::judge::evidence::{ArmDelta, Evidence, GenerationDelta, Pairs, StratumDelta};
 
 /// Generations remembered; the proxy lists far fewer at once.
 const GENERATIONS: usize = 256;
@@ -42,6 +44,8 @@ struct Seen {
     primary: Option<ArmReading>,
     canary_forced: Option<ArmReading>,
     matched: [Option<ArmReading>; 2],
+    /// The same of the parts that are counted apart: tossed, and matched.
+    strata: [BTreeMap<String, [Option<ArmReading>; 2]>; 2],
     /// Dispatched to versions that are not compared.
     others: u64,
 }
@@ -150,15 +154,33 @@ impl Window {
                 canary: advance(canary, arm(&self.canary, way)),
                 primary: advance(primary, arm(&self.primary, way)),
                 canary_forced: ArmDelta::default(),
+                strata: Vec::new(),
             }
         };
+        let parts = |seen: &mut BTreeMap<String, [Option<ArmReading>; 2]>, way, against: &str| {
+            let new = |part: &StratumReading| {
+                let arm =
+                    |version: &str| part.arms.iter().find(|arm| arm.version == version && arm.way == way);
+                let [canary, primary] = seen.entry(part.name.clone()).or_default();
+                let (canary, primary) = (advance(canary, arm(&self.canary)), advance(primary, arm(against)));
+                let news = !is_empty(&canary) || !is_empty(&primary);
+                news.then(|| StratumDelta { name: part.name.clone(), canary, primary })
+            };
+            generation.strata.iter().filter_map(new).collect()
+        };
+        let [tossed, matched] = &mut seen.strata;
+        let tossed = parts(tossed, Way::Tossed, against);
+        let matched = parts(matched, Way::Matched, &self.primary);
         let others = generation
             .arms
             .iter()
             .filter(|arm| arm.way == Way::Tossed && arm.version != self.canary && arm.version != against);
         let others: u64 = others.map(|arm| arm.dispatched).sum();
         News {
-            matched: two(&mut seen.matched, Way::Matched, share(weights.matched(), WHOLE)),
+            matched: GenerationDelta {
+                strata: matched,
+                ..two(&mut seen.matched, Way::Matched, share(weights.matched(), WHOLE))
+            },
             tossed: GenerationDelta {
                 id,
                 w: share(canary, both),
@@ -166,6 +188,7 @@ impl Window {
                 canary: advance(&mut seen.canary, arm(&self.canary, Way::Tossed)),
                 primary: advance(&mut seen.primary, arm(against, Way::Tossed)),
                 canary_forced: advance(&mut seen.canary_forced, arm(&self.canary, Way::Forced)),
+                strata: tossed,
             },
             others: others.saturating_sub(std::mem::replace(&mut seen.others, others)),
         }
@@ -290,6 +313,7 @@ mod tests {
                     weights: Weights::pair("primary", "canary", parts),
                     fresh_from: 0,
                     arms,
+                    strata: Vec::new(),
                 })
                 .collect(),
             sticky: false,

@@ -139,7 +139,7 @@ async fn routed(
     let Action::Split(split) = route.action else { unreachable!("every other action has answered") };
     let plan = &view.table.splits[split];
     let toss = view.splits[split].toss();
-    let mut choice = split::choose(&toss.generation, &plan.rules(), &head, peer, lane.random());
+    let mut choice = split::choose(&toss.generation, &plan.rules(&route.name), &head, peer, lane.random());
     let has_body = !incoming.is_end_stream();
     let timeouts = timeouts_of(route, &parts.headers);
     let idempotent = retry::is_idempotent(&parts.method);

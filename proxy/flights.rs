@@ -96,6 +96,7 @@ struct Coin {
     load: bool,
     /// The request that counts for its user.
     first: bool,
+    stratum: Option<u8>,
     slow: bool,
     revealed: bool,
 }
@@ -114,13 +115,16 @@ impl Flights {
 
     /// Enters a request and counts it as dispatched to its arm.
     pub fn begin(&self, toss: Rc<Toss>, choice: &Choice, timeouts: &Timeouts) -> (Key, u64) {
-        let Choice { version, way, unit, fresh, load, .. } = *choice;
+        let Choice { version, way, unit, fresh, stratum, load, .. } = *choice;
         let now_us = clock::now_us();
         self.now_us.set(now_us);
         toss.generation.arm(self.worker, version, way).dispatched.add(1);
+        if let Some(stratum) = stratum {
+            toss.generation.arm(self.worker, version, way).parts.part(stratum).dispatched.add(1);
+        }
         toss.cell.moved(self.worker);
         let first = fresh && toss.cell.watches_first(unit);
-        let coin = Coin { toss, version, way, unit, load, first, slow: false, revealed: false };
+        let coin = Coin { toss, version, way, unit, load, first, stratum, slow: false, revealed: false };
         let key = self.enter(Entry {
             started_us: now_us,
             deadline_us: after(now_us, timeouts.head_us),
@@ -373,6 +377,9 @@ impl Flights {
             }
             Verdict::Uncounted => arm.aborted.add(1),
         }
+        if let Some(stratum) = coin.stratum {
+            self.record_part(coin, stratum, verdict);
+        }
         if coin.load && verdict != Verdict::Uncounted {
             arm.load.add(1);
             arm.load_failed.add(u64::from(verdict == Verdict::Failure));
@@ -380,6 +387,18 @@ impl Flights {
         coin.toss.cell.moved(self.worker);
         if verdict == Verdict::Failure {
             self.ring(coin);
+        }
+    }
+
+    fn record_part(&self, coin: &Coin, stratum: u8, verdict: Verdict) {
+        let part = self.arm(coin).parts.part(stratum);
+        match verdict {
+            Verdict::Success => part.ok.add(1),
+            Verdict::Failure => {
+                part.failed.add(1);
+                part.failed_units.add(u64::from(coin.toss.cell.fails_first_in(stratum, coin.unit)));
+            }
+            Verdict::Uncounted => part.aborted.add(1),
         }
     }
 

@@ -97,7 +97,7 @@ pub use handle::{
 };
 pub use model::Model;
 pub use reading::Reading;
-pub use split::Fresh;
+pub use split::{Fresh, MAX_STRATA};
 pub use tls::{
     Facts as CertificateFacts, Part as CertificatePart, check_authorities, check_certificate, client_config,
 };

@@ -58,7 +58,7 @@ impl Routing {
             let mut random = 1_u64;
             for _ in 0..times {
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                let choice = split::choose(&generation, &plan.rules(), black_box(head), &peer, random);
+                let choice = split::choose(&generation, &plan.rules(""), black_box(head), &peer, random);
                 black_box(choice.version);
             }
         });

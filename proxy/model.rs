@@ -52,7 +52,9 @@ pub use retry::{RateLimited, ResetFormat, ResetHeader, Retry, RetryOn};
 pub use rewrite::{HostRewrite, PathRewrite, Redirect, Rewrite, Substitution};
 pub use route::{Host, Match, PathMatch, Predicate, PredicateOn, Route, Target, TextMatch};
 pub use service::{Protocol, Role, Service, Version};
-pub use split::{Compare, Force, ForceOn, Mirror, Rule, Shield, Split, Sticky, StickyKey, Trial};
+pub use split::{
+    Compare, Force, ForceOn, Mirror, Rule, Shield, Split, Sticky, StickyKey, Stratum, StratumOn, Trial,
+};
 pub use timeouts::{Tell, Timeouts};
 pub use tls::{
     Alpn, Certificate, ClientCertificates, ClientDetail, ClientTls, Resumption, Secret, ServerName,

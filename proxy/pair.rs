@@ -98,7 +98,7 @@ mod tests {
     fn counted(act: impl Fn(&Pair)) -> [u64; 4] {
         let versions = vec![("primary".to_owned(), Role::Primary), ("canary".to_owned(), Role::Canary)];
         let weights = Weights::pair("primary", "canary", 0);
-        let cell = Arc::new(SplitCell::new("web", versions, &weights, 1));
+        let cell = Arc::new(SplitCell::new("web", versions, &Arc::default(), &weights, 1));
         let pair = Pair::new(cell.clone(), 0);
         act(&pair);
         let reading = cell.read_pairs();

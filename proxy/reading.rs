@@ -236,6 +236,16 @@ pub struct GenerationReading {
     #[serde(default)]
     pub fresh_from: u32,
     pub arms: Vec<ArmReading>,
+    /// Parts that are counted apart, within the arms.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strata: Vec<StratumReading>,
+}
+
+/// Of one part of the traffic how requests have ended, and nothing else.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StratumReading {
+    pub name: String,
+    pub arms: Vec<ArmReading>,
 }
 
 /// What became of the requests that the coin (or a force rule) gave to one

@@ -11,6 +11,7 @@ pub mod fuzz;
 mod generation;
 mod rule;
 mod sticky;
+mod strata;
 mod units;
 
 use std::collections::VecDeque;
@@ -35,6 +36,7 @@ pub use generation::{Arm, Generation, begin_at, next_id, take_id};
 pub use rule::{ForceRule, Trial};
 pub use sticky::Compiled as Sticky;
 pub use sticky::point_of;
+pub use strata::{MAX_STRATA, Strata};
 use units::Units;
 
 /// How long a superseded generation stays readable after its last request.
@@ -46,6 +48,8 @@ const MAX_PAST: usize = 128;
 pub struct SplitCell {
     pub name: String,
     pub versions: Vec<(String, Role)>,
+    /// Parts of the traffic that are counted apart, by name.
+    pub strata: Arc<[String]>,
     pub generation: Arc<ArcSwap<Generation>>,
     /// Ages in microseconds at which a request under way speaks; 0 for never.
     slow_us: AtomicU64,
@@ -82,11 +86,19 @@ pub struct Pairs {
 struct Moves(Count);
 
 impl SplitCell {
-    pub fn new(name: &str, versions: Vec<(String, Role)>, weights: &Weights, workers: usize) -> SplitCell {
-        let generation = Generation::new(weights.clone(), &versions, workers);
+    pub fn new(
+        name: &str,
+        versions: Vec<(String, Role)>,
+        strata: &Arc<[String]>,
+        weights: &Weights,
+        workers: usize,
+    ) -> SplitCell {
+        let generation =
+            Generation::named(generation::take_id(), weights.clone(), &versions, strata, workers);
         SplitCell {
             name: name.to_owned(),
             versions,
+            strata: strata.clone(),
             generation: Arc::new(ArcSwap::from_pointee(generation)),
             slow_us: AtomicU64::new(0),
             reveal_us: AtomicU64::new(0),
@@ -104,7 +116,8 @@ impl SplitCell {
     /// under way still moves.
     pub fn knowing(self, before: &SplitCell) -> SplitCell {
         let first = self.generation.load_full();
-        let first = Generation::named(first.id, first.weights.clone(), &self.versions, self.workers);
+        let first =
+            Generation::named(first.id, first.weights.clone(), &self.versions, &self.strata, self.workers);
         let generation = Arc::new(ArcSwap::from_pointee(follow(first, &before.generation.load()).0));
         let (units, watched, moves) = (before.units.clone(), before.watched.clone(), before.moves.clone());
         SplitCell { generation, units, watched, moves, ..self }
@@ -142,6 +155,13 @@ impl SplitCell {
         self.units.insert(unit)
     }
 
+    /// The same within one part of the traffic.
+    pub fn fails_first_in(&self, stratum: u8, unit: u64) -> bool {
+        const APART: u64 = 0x9e37_79b9_7f4a_7c15;
+        let there = |unit: u64| unit.wrapping_add((u64::from(stratum) + 1).wrapping_mul(APART)).max(1);
+        self.units.insert(if unit == 0 { 0 } else { there(unit) })
+    }
+
     /// Is this the user's first request since he was tossed for, and does anybody
     /// watch?
     pub fn watches_first(&self, unit: u64) -> bool {
@@ -152,7 +172,7 @@ impl SplitCell {
     pub fn shift_as(&self, weights: &Weights, id: u64) -> u64 {
         // Locked around the swap, so that no reading misses a generation.
         let mut past = self.past.lock().expect("no holder of this lock panics");
-        let next = Generation::named(id, weights.clone(), &self.versions, self.workers);
+        let next = Generation::named(id, weights.clone(), &self.versions, &self.strata, self.workers);
         let (next, users) = follow(next, &self.generation.load());
         match users {
             Users::Known => {}
@@ -241,6 +261,8 @@ pub struct Choice {
     pub unit: u64,
     /// Users keep a version here, and this one's toss is fresh.
     pub fresh: bool,
+    /// The part of the traffic that it is of, where parts are counted apart.
+    pub stratum: Option<u8>,
     pub set_cookies: Vec<String>,
     /// Asked by our own load.
     pub load: bool,
@@ -251,6 +273,9 @@ pub struct Rules<'a> {
     pub force: &'a [ForceRule],
     pub trial: Option<&'a Trial>,
     pub sticky: Option<&'a Sticky>,
+    pub strata: Option<&'a Strata>,
+    /// The request's.
+    pub route: &'a str,
 }
 
 /// `random` is one uniform number, drawn for this request alone.
@@ -264,7 +289,7 @@ pub fn choose(
     let load = peer.load;
     if let Some(rule) = rules.force.iter().find(|rule| rule.applies(head, peer)) {
         let (version, way, set_cookies) = (rule.version, Way::Forced, Vec::new());
-        return Choice { version, way, unit: 0, fresh: false, set_cookies, load };
+        return Choice { version, way, unit: 0, fresh: false, stratum: None, set_cookies, load };
     }
     let place = rules.sticky.and_then(|sticky| sticky.place(head, random));
     let (point, unit, set_cookie) = match place {
@@ -272,15 +297,16 @@ pub fn choose(
         None => (point_of(random), 0, None),
     };
     let set_cookies = set_cookie.into_iter().collect();
+    let stratum = rules.strata.and_then(|strata| strata.of(rules.route, head));
     let fresh = rules.sticky.is_some() && point >= generation.fresh.from;
     let matched = generation.weights.matched();
     if matched > 0
         && let Some(trial) = rules.trial.filter(|trial| trial.applies(head, peer))
     {
         let version = if point < matched { trial.version } else { generation.primary };
-        return Choice { version, way: Way::Matched, unit, fresh, set_cookies, load };
+        return Choice { version, way: Way::Matched, unit, fresh, stratum, set_cookies, load };
     }
-    Choice { version: generation.owner(point), way: Way::Tossed, unit, fresh, set_cookies, load }
+    Choice { version: generation.owner(point), way: Way::Tossed, unit, fresh, stratum, set_cookies, load }
 }
 
 #[cfg(test)]
@@ -291,7 +317,7 @@ mod tests {
     fn a_user_is_watched_once_for_each_toss() {
         let versions = vec![("old".to_owned(), Role::Primary), ("new".to_owned(), Role::Canary)];
         let weights = |parts| Weights::pair("old", "new", parts);
-        let cell = SplitCell::new("web", versions.clone(), &weights(0), 1);
+        let cell = SplitCell::new("web", versions.clone(), &Arc::default(), &weights(0), 1);
         let shift = |parts| cell.shift_as(&weights(parts), generation::take_id());
         shift(500);
         assert!(!cell.watches_first(7), "nobody asks");
@@ -300,7 +326,7 @@ mod tests {
         shift(10);
         shift(500);
         assert!(!cell.watches_first(7), "he stands where he stood");
-        let next = SplitCell::new("web", versions, &weights(500), 1).knowing(&cell);
+        let next = SplitCell::new("web", versions, &Arc::default(), &weights(500), 1).knowing(&cell);
         next.mark(None, Some(1_000));
         assert!(!next.watches_first(7), "a reload tosses for nobody");
         shift(2_000);

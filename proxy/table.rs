@@ -52,6 +52,7 @@ use crate::split::ForceRule;
 use crate::split::Rules;
 use crate::split::SplitCell;
 use crate::split::Sticky;
+use crate::split::Strata;
 use crate::split::Trial;
 use crate::tally::Slot;
 use crate::timeouts::Timeouts;
@@ -157,15 +158,17 @@ pub struct SplitPlan {
     pub force: Vec<ForceRule>,
     pub trial: Option<Trial>,
     pub sticky: Option<Sticky>,
+    pub strata: Option<Strata>,
     pub shield: Option<Shield>,
     pub mirror: Option<(usize, Mirror)>,
     pub fallback: bool,
 }
 
 impl SplitPlan {
-    /// What is asked of a request before the coin is tossed.
-    pub fn rules(&self) -> Rules<'_> {
-        Rules { force: &self.force, trial: self.trial.as_ref(), sticky: self.sticky.as_ref() }
+    /// What is asked of a request of this route before the coin is tossed.
+    pub fn rules<'a>(&'a self, route: &'a str) -> Rules<'a> {
+        let (trial, sticky, strata) = (self.trial.as_ref(), self.sticky.as_ref(), self.strata.as_ref());
+        Rules { force: &self.force, trial, sticky, strata, route }
     }
 }
 
@@ -478,6 +481,7 @@ impl Compiler<'_> {
             self.problem(format!("{path}.sticky"), text);
             None
         });
+        let strata = self.strata(split, path);
         let mirror = match &split.mirror {
             None => None,
             Some(mirror) => match find(&mirror.version) {
@@ -497,26 +501,34 @@ impl Compiler<'_> {
         }
         Some(SplitPlan {
             primary: names.iter().position(|(_, role)| *role == Role::Primary)?,
-            cell: self.cell(split, names),
+            cell: self.cell(split, names, &strata.names),
             versions,
             force,
             trial,
             sticky,
+            strata: (!strata.names.is_empty()).then_some(strata),
             shield: split.shield.clone(),
             mirror,
             fallback: split.fallback,
         })
     }
 
+    fn strata(&mut self, split: &Split, path: &str) -> Strata {
+        Strata::new(&split.strata).unwrap_or_else(|text| {
+            self.problem(format!("{path}.strata"), text);
+            Strata::default()
+        })
+    }
+
     /// The live cell of the same split, or one with the model's weights that
     /// goes on from it.
-    fn cell(&self, split: &Split, versions: Vec<(String, Role)>) -> Arc<SplitCell> {
-        let new = || SplitCell::new(&split.name, versions.clone(), &split.weights, self.workers);
+    fn cell(&self, split: &Split, versions: Vec<(String, Role)>, strata: &Arc<[String]>) -> Arc<SplitCell> {
+        let new = || SplitCell::new(&split.name, versions.clone(), strata, &split.weights, self.workers);
         let Some(before) = self.previous.and_then(|table| table.split(&split.name)) else {
             return Arc::new(new());
         };
         let fits = before.cell.generation.load().weights == split.weights;
-        if before.cell.versions == versions && fits {
+        if before.cell.versions == versions && before.cell.strata == *strata && fits {
             return before.cell.clone();
         }
         // Other weights come into force with the table, not a moment later: its

@@ -65,6 +65,7 @@ mod slow;
 mod split;
 mod sticky;
 mod stores;
+mod strata;
 mod strategies;
 mod systemd;
 mod tls;

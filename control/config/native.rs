@@ -13,6 +13,8 @@ mod secrets;
 
 mod analysis;
 
+mod strata;
+
 mod checks;
 
 mod routes;
@@ -148,6 +150,7 @@ pub fn read(root: &Spot) -> Option<Loaded> {
         ..Model::default()
     };
     load::settle(&fields, &model, &mut rollouts);
+    strata::settle(&fields, &model, &rollouts);
     Some(Loaded {
         model,
         rollouts,

@@ -18,6 +18,9 @@ pub struct Analysis {
     /// gets copies.
     #[serde(default)]
     pub mirrored: Option<RelativeFailures>,
+    /// Parts of the traffic whose failures are judged apart, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strata: Vec<Stratum>,
     pub success: Option<SuccessObjective>,
     pub latency: Option<LatencyObjective>,
     /// Length of a burst window; zero switches the burst guard off.
@@ -78,6 +81,26 @@ pub struct RelativeFailures {
     pub rho: f64,
     pub delta: f64,
     pub share: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stratum {
+    Route(String),
+    Header { name: String, value: String },
+}
+
+impl Stratum {
+    /// Of all together, beside the other tests.
+    pub const SHARES: f64 = 0.2;
+
+    /// What operators read, and what counts are kept by.
+    pub fn name(&self) -> String {
+        match self {
+            Stratum::Route(route) => format!("route {route}"),
+            Stratum::Header { name, value } => format!("{name} {value}"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -165,6 +188,7 @@ impl Default for Analysis {
                 share: 0.3,
             }),
             mirrored: None,
+            strata: Vec::new(),
             success: None,
             latency: None,
             window: Duration::from_secs(10),

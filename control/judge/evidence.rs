@@ -87,6 +87,7 @@ impl Evidence {
                     mine.canary.add(&theirs.canary);
                     mine.primary.add(&theirs.primary);
                     mine.canary_forced.add(&theirs.canary_forced);
+                    mine.add_strata(&theirs.strata);
                 }
                 None => self.generations.push(theirs.clone()),
             }
@@ -111,6 +112,7 @@ impl Evidence {
             canary: delta.primary.clone(),
             primary: delta.canary.clone(),
             canary_forced: ArmDelta::default(),
+            strata: delta.strata.iter().map(StratumDelta::swapped).collect(),
         };
         let generations = self.generations.iter().map(swap).collect();
         Evidence { generations, sticky: self.sticky, others: self.others, ..Evidence::default() }
@@ -149,6 +151,17 @@ pub struct GenerationDelta {
     pub primary: ArmDelta,
     /// Canary requests sent there by rule; no coin, so only absolute tests.
     pub canary_forced: ArmDelta,
+    /// Parts that are counted apart, within what is tossed for; those with news.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strata: Vec<StratumDelta>,
+}
+
+/// Of one part of the traffic how requests have ended, and nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StratumDelta {
+    pub name: String,
+    pub canary: ArmDelta,
+    pub primary: ArmDelta,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -173,6 +186,27 @@ pub struct ArmDelta {
     /// The same of one request of each user; see `ArmReading::first`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub first: Vec<(u32, u64)>,
+}
+
+impl GenerationDelta {
+    fn add_strata(&mut self, others: &[StratumDelta]) {
+        for theirs in others {
+            match self.strata.iter_mut().find(|mine| mine.name == theirs.name) {
+                Some(mine) => {
+                    mine.canary.add(&theirs.canary);
+                    mine.primary.add(&theirs.primary);
+                }
+                None => self.strata.push(theirs.clone()),
+            }
+        }
+    }
+}
+
+impl StratumDelta {
+    fn swapped(&self) -> StratumDelta {
+        let StratumDelta { name, canary, primary } = self.clone();
+        StratumDelta { name, canary: primary, primary: canary }
+    }
 }
 
 impl ArmDelta {

@@ -5,6 +5,7 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::analysis;
 use super::analysis::OnDifference;
 use super::evidence::ArmDelta;
 use super::evidence::Evidence;
@@ -17,6 +18,7 @@ use super::objective::Objective;
 use super::purse::Purse;
 use super::slowness::Per;
 use super::slowness::Slowness;
+use super::stratum::Stratum;
 use crate::judge::Analysis;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +43,8 @@ pub enum Kind {
     Mirrored,
     /// Answers to mirrored requests that only the canary gave otherwise.
     Answers,
+    /// Failures of one part of the traffic.
+    Stratum,
     Success,
     Latency,
 }
@@ -52,6 +56,7 @@ enum Test {
     Objective(Objective),
     /// What was won by bets that others have made.
     Won(Purse),
+    Stratum(Box<Stratum>),
 }
 
 /// Evidence as it decides, or as it would be without the burst guard.
@@ -68,6 +73,7 @@ impl Kind {
             Kind::RelativeLatency => "relative_latency",
             Kind::Mirrored => "mirrored",
             Kind::Answers => "answers",
+            Kind::Stratum => "stratum",
             Kind::Success => "success",
             Kind::Latency => "latency",
         }
@@ -78,7 +84,7 @@ impl Kind {
     }
 
     pub fn leans_on_coin(self) -> bool {
-        matches!(self, Kind::RelativeFailures | Kind::RelativeLatency)
+        matches!(self, Kind::RelativeFailures | Kind::RelativeLatency | Kind::Stratum)
     }
 }
 
@@ -102,6 +108,14 @@ impl Panel {
         if analysis.answers == OnDifference::Rollback {
             let test = Purse::new(&[1.0], planned, cap);
             sit(Kind::Answers, OnDifference::SHARE, Test::Won(test));
+        }
+        // Compared as all requests are; nothing is where that is off.
+        let strata =
+            analysis.relative_failures.map(|asked| analysis.strata.iter().map(move |part| (part, asked)));
+        for (stratum, asked) in strata.into_iter().flatten() {
+            let share = analysis::Stratum::SHARES / analysis.strata.len() as f64;
+            let test = Stratum::new(stratum.name(), asked, planned, cap);
+            sit(Kind::Stratum, share, Test::Stratum(Box::new(test)));
         }
         if let Some(asked) = analysis.success {
             let test = Objective::new(1.0 - asked.min, planned, cap);
@@ -135,6 +149,7 @@ impl Panel {
                         test.tick(delta, if evidence.sticky { Per::User } else { Per::Request });
                     }
                 }
+                Test::Stratum(part) => part.tick(evidence),
                 Test::Objective(test) => {
                     let (bad, good) = absolute(seat.kind, evidence);
                     test.tick(bad, good);
@@ -151,6 +166,7 @@ impl Panel {
                 Test::Slowness(test) => test.close_window(),
                 Test::Objective(test) => test.purse.close_window(),
                 Test::Won(purse) => purse.close_window(),
+                Test::Stratum(part) => part.test.close_window(),
             }
         }
     }
@@ -162,6 +178,7 @@ impl Panel {
                 Test::Slowness(test) => test.top_up(history.latency()),
                 Test::Objective(test) => test.purse.top_up(),
                 Test::Won(purse) => purse.top_up(),
+                Test::Stratum(part) => part.test.top_up(),
             }
         }
     }
@@ -232,6 +249,23 @@ impl Seat {
             Test::Objective(test) => view.of(&test.purse),
             Test::Won(purse) => view.of(purse),
             Test::Slowness(test) => test.purse().map_or(0.0, |purse| view.of(purse)),
+            Test::Stratum(part) => part.test.log_e(view),
+        }
+    }
+
+    /// The part of the traffic that it is about, where it is about one.
+    pub fn stratum(&self) -> Option<&Stratum> {
+        match &self.test {
+            Test::Stratum(part) => Some(part),
+            _ => None,
+        }
+    }
+
+    /// In one or two words, for a reader or a label.
+    pub fn name(&self) -> String {
+        match self.stratum() {
+            Some(part) => format!("{} {}", self.kind.name(), part.name),
+            None => self.kind.name().to_owned(),
         }
     }
 }

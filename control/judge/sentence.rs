@@ -10,11 +10,14 @@ use super::evidence::Pairs;
 use super::history::History;
 use super::logs::excess;
 use super::panel::Kind;
+use super::panel::Seat;
 use super::panel::View;
 use super::projection::Boundary;
 use super::stage::Check;
 use super::stage::Outlook;
+use super::stratum::Stratum;
 use super::tally::Arm;
+use super::tally::Tally;
 
 /// Evidence beyond this (e^30) is told as this.
 const TELLABLE: f64 = 30.0;
@@ -37,8 +40,10 @@ impl Judge {
             Verdict::Suspend => ("SUSPEND", "confirming"),
             Verdict::Continue => ("CONTINUE", "undecided"),
         };
+        let part = self.panel.loudest(view).and_then(Seat::stratum);
         let facts = match (slow && verdict != Verdict::Continue, self.times(history)) {
             (true, Some(times)) => times,
+            _ if verdict != Verdict::Continue && part.is_some() => part.map(told).unwrap_or_default(),
             _ if loudest == Some(Kind::Mirrored) && verdict != Verdict::Continue => self.pairs(),
             _ if loudest == Some(Kind::Answers) && verdict != Verdict::Continue => self.tally.answers(),
             _ if self.tally.canary.requests == 0 && self.tally.pairs.all() > 0 => self.pairs(),
@@ -125,23 +130,15 @@ impl Judge {
     }
 
     fn failures(&self) -> String {
-        let (canary, primary) = (self.tally.canary, self.tally.primary);
-        format!(
-            "{} of {} failures hit the canary, its traffic share explains {:.1} \
-             (canary {} failed, primary {})",
-            canary.failures,
-            canary.failures + primary.failures,
-            self.tally.explained,
-            percent(canary),
-            percent(primary),
-        )
+        let Tally { canary, primary, explained, .. } = &self.tally;
+        shares(*canary, *primary, *explained)
     }
 
     /// To the relative latency test a failure is slowest of all, so what it has
     /// against the canary may be failures and no slow answer at all.
     fn is_about_time(&self, kind: Kind, history: &History) -> bool {
         match kind {
-            Kind::RelativeFailures | Kind::Mirrored | Kind::Answers | Kind::Success => false,
+            Kind::RelativeFailures | Kind::Mirrored | Kind::Answers | Kind::Stratum | Kind::Success => false,
             Kind::Latency => true,
             Kind::RelativeLatency => {
                 let Arm { requests, failures, .. } = self.tally.canary;
@@ -175,6 +172,23 @@ impl Judge {
     }
 }
 
+/// Whose failures they were, and what the coin would have had.
+fn shares(canary: Arm, primary: Arm, explained: f64) -> String {
+    format!(
+        "{} of {} failures hit the canary, its traffic share explains {explained:.1} \
+         (canary {} failed, primary {})",
+        canary.failures,
+        canary.failures + primary.failures,
+        percent(canary),
+        percent(primary),
+    )
+}
+
+/// The same of one part of the traffic.
+fn told(part: &Stratum) -> String {
+    format!("in {} alone, {}", part.name, shares(part.canary, part.primary, part.explained))
+}
+
 /// The check in the operator's words.
 fn check_of(outlook: &Outlook) -> String {
     let points = significant(100.0 * outlook.boundary.delta);
@@ -183,6 +197,7 @@ fn check_of(outlook: &Outlook) -> String {
         Kind::RelativeLatency => "the check of the slowest hundredth".to_owned(),
         Kind::Mirrored => "the mirrored check".to_owned(),
         Kind::Answers => "the comparison of answers".to_owned(),
+        Kind::Stratum => "the check of a part of the traffic".to_owned(),
         Kind::Success => format!("the {} % objective", significant(100.0 * (1.0 - outlook.boundary.delta))),
         Kind::Latency => "the latency objective".to_owned(),
     }
@@ -204,7 +219,9 @@ fn shown<'a>(checks: impl Iterator<Item = &'a Check>) -> Vec<String> {
         let least = significant_four(100.0 * (1.0 - check.boundary().delta));
         match check.kind {
             Kind::RelativeFailures => of_primary(check, ""),
-            Kind::RelativeLatency | Kind::Mirrored | Kind::Answers => of_primary(check, " in slow answers"),
+            Kind::RelativeLatency | Kind::Mirrored | Kind::Answers | Kind::Stratum => {
+                of_primary(check, " in slow answers")
+            }
             Kind::Success => objectives.push(format!("inside the {least}% objective")),
             Kind::Latency => objectives.push(format!("inside the latency objective for {least}%")),
         }
@@ -347,6 +364,25 @@ mod tests {
             assert!(sentence.starts_with("ROLLBACK (worse): "), "{sentence}");
             assert!(sentence.contains(" failures hit the canary, "), "{sentence}");
         }
+    }
+
+    #[test]
+    fn a_trial_speaks_of_those_who_are_on_it() {
+        let (history, now) = (History::default(), Moment(1_000));
+        let mut judge = Judge::new(&Analysis::default(), Duration::from_secs(600), &history, now);
+        let matched = GenerationDelta {
+            id: 1,
+            w: 0.5,
+            canary: arm(&[(10_000, 9)], 1),
+            primary: arm(&[(10_000, 8)], 2),
+            ..GenerationDelta::default()
+        };
+        let others = GenerationDelta { w: 0.0, canary: ArmDelta::default(), ..matched.clone() };
+        let generations = vec![matched, GenerationDelta { primary: arm(&[], 500), ..others }];
+        judge.observe(now, &Evidence { generations, ..Evidence::default() }, &history);
+        let sentence = judge.explain(Verdict::Continue, &history);
+        assert!(sentence.contains("1 of 3 failures hit the canary"), "{sentence}");
+        assert!(sentence.contains("primary 20.00%"), "{sentence}");
     }
 
     #[test]

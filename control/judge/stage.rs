@@ -450,7 +450,9 @@ impl Counts {
     fn of(self, kind: Kind) -> (u64, u64) {
         let good = self.ok + self.under_way();
         match kind {
-            Kind::RelativeFailures | Kind::Mirrored | Kind::Answers | Kind::Success => (self.failed, good),
+            Kind::RelativeFailures | Kind::Mirrored | Kind::Answers | Kind::Stratum | Kind::Success => {
+                (self.failed, good)
+            }
             Kind::RelativeLatency => (self.beyond, self.measured - self.beyond),
             Kind::Latency => (self.slow, (good + self.failed).saturating_sub(self.slow)),
         }

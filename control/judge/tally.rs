@@ -47,7 +47,10 @@ impl Tally {
         }
         for delta in &evidence.generations {
             self.canary.add(&delta.canary);
-            self.primary.add(&delta.primary);
+            // Without a canary beside them they are not compared, as others during a trial.
+            if delta.w > 0.0 {
+                self.primary.add(&delta.primary);
+            }
             self.explained += delta.w * (delta.canary.failed + delta.primary.failed) as f64;
             for (bucket, n) in &delta.canary.latency {
                 add_sparse(&mut self.latency, *bucket, *n);
@@ -87,7 +90,7 @@ impl Tally {
 }
 
 impl Arm {
-    fn add(&mut self, delta: &ArmDelta) {
+    pub fn add(&mut self, delta: &ArmDelta) {
         self.requests = (self.requests + delta.dispatched).saturating_sub(delta.aborted);
         self.failures += delta.failed;
         self.load += delta.load;

@@ -328,7 +328,7 @@ fn check_statuses(stage: &Stage, share: f64) -> Vec<CheckStatus> {
 
 fn test_statuses(judge: &Judge) -> Vec<TestStatus> {
     let status = |seat: &crate::judge::panel::Seat| TestStatus {
-        test: seat.kind.name().to_owned(),
+        test: seat.name(),
         share: seat.share,
         log_e: seat.log_e(View::Capped).max(NOTHING),
         log_raw: seat.log_e(View::Raw).max(NOTHING),

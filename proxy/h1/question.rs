@@ -125,7 +125,8 @@ impl Client<'_> {
         if !view.splits[split].plain || is_edited_late(route, plan) || !copyable || !is_plain(route, &head) {
             return Err(Unfit::Irregular);
         }
-        let mut choice = split::choose(&toss.generation, &plan.rules(), &head, self.peer, lane.random());
+        let mut choice =
+            split::choose(&toss.generation, &plan.rules(&route.name), &head, self.peer, lane.random());
         let tries = Tries::new(&view, route, split, choice.version, idempotent, &head);
         let (mut out, mut id) = (lane.texts.take(), [0, 0]);
         request.write(self.peer, || random_id(lane, &mut id), &mut out);

@@ -21,6 +21,9 @@ pub struct Split {
     /// Asked after `force`, and only while the weights have it so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trial: Option<Trial>,
+    /// Parts of the traffic that are counted apart; the first that fits counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub strata: Vec<Stratum>,
     pub shield: Option<Shield>,
     pub mirror: Option<Mirror>,
     /// Requests of a version without a healthy endpoint are answered by another.
@@ -74,6 +77,21 @@ pub struct Trial {
     pub version: String,
     /// Requests that fit any of these.
     pub rules: Vec<Rule>,
+}
+
+/// A part of the traffic whose failures are counted apart.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Stratum {
+    pub name: String,
+    pub on: StratumOn,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum StratumOn {
+    /// Requests of the route of this name.
+    Route(String),
+    /// Requests that give a header this value, to the byte.
+    Header { name: String, value: String },
 }
 
 /// Everything that a rule asks has to hold.

@@ -4,14 +4,17 @@
 //! the weights become meanwhile. So the judge knows the exact probability with
 //! which each request went where it went.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::histogram::Histogram;
 use crate::model::Role;
 use crate::reading::ArmReading;
 use crate::reading::GenerationReading;
+use crate::reading::StratumReading;
 use crate::reading::Way;
 use crate::split::fresh::Fresh;
+use crate::split::strata::Parts;
 use crate::tally::Count;
 use crate::tally::Latency;
 use crate::weights::WHOLE;
@@ -22,6 +25,8 @@ pub struct Generation {
     pub weights: Weights,
     /// Names of the versions, in the order of the arms.
     versions: Vec<String>,
+    /// Names of the parts that are counted apart, in their order.
+    strata: Arc<[String]>,
     /// Where each version's interval of points lies; the primary has the rest.
     intervals: Vec<Interval>,
     pub primary: usize,
@@ -51,6 +56,7 @@ pub struct Arm {
     pub latency: Latency,
     /// The same of one request of each user.
     pub first: Latency,
+    pub parts: Parts,
 }
 
 impl Arm {
@@ -76,12 +82,14 @@ pub fn begin_at(id: u64) {
 }
 
 impl Generation {
-    pub fn new(weights: Weights, versions: &[(String, Role)], workers: usize) -> Generation {
-        Generation::named(take_id(), weights, versions, workers)
-    }
-
     /// `id` is of [`take_id`]; generations of several splits may share one.
-    pub fn named(id: u64, weights: Weights, versions: &[(String, Role)], workers: usize) -> Generation {
+    pub fn named(
+        id: u64,
+        weights: Weights,
+        versions: &[(String, Role)],
+        strata: &Arc<[String]>,
+        workers: usize,
+    ) -> Generation {
         let primary = versions.iter().position(|(_, role)| *role == Role::Primary).unwrap_or(0);
         let arms = Way::ALL.len() * versions.len();
         let intervals = intervals(&weights, versions, primary);
@@ -91,6 +99,7 @@ impl Generation {
             intervals,
             weights,
             versions: versions.iter().map(|(name, _)| name.clone()).collect(),
+            strata: strata.clone(),
             primary,
             shards: (0..workers).map(|_| (0..arms).map(|_| Arm::default()).collect()).collect(),
         }
@@ -117,9 +126,11 @@ impl Generation {
     pub fn read(&self) -> GenerationReading {
         let count = self.versions.len();
         let used = |arm: &usize| *arm < count || self.shards.iter().any(|shard| shard[*arm].is_used());
-        let arms = (0..Way::ALL.len() * count).filter(used).map(|arm| self.read_arm(arm)).collect();
+        let used: Vec<usize> = (0..Way::ALL.len() * count).filter(used).collect();
+        let arms = used.iter().map(|arm| self.read_arm(*arm)).collect();
+        let strata = (0..self.strata.len()).map(|at| self.read_stratum(at, &used)).collect();
         let fresh_from = self.fresh.from;
-        GenerationReading { id: self.id, weights: self.weights.clone(), fresh_from, arms }
+        GenerationReading { id: self.id, weights: self.weights.clone(), fresh_from, arms, strata }
     }
 
     /// Has every request of this generation ended?
@@ -130,9 +141,18 @@ impl Generation {
             .all(|arm| arm.dispatched.get() == arm.ok.get() + arm.failed.get() + arm.aborted.get())
     }
 
-    fn read_arm(&self, index: usize) -> ArmReading {
+    fn read_stratum(&self, at: usize, arms: &[usize]) -> StratumReading {
+        let read = |arm: &usize| {
+            let mut sum = self.empty_arm(*arm);
+            self.shards.iter().for_each(|shard| shard[*arm].parts.add_to(at, &mut sum));
+            sum
+        };
+        StratumReading { name: self.strata[at].clone(), arms: arms.iter().map(read).collect() }
+    }
+
+    fn empty_arm(&self, index: usize) -> ArmReading {
         let count = self.versions.len();
-        let mut sum = ArmReading {
+        ArmReading {
             version: self.versions[index % count].clone(),
             way: Way::ALL[index / count],
             dispatched: 0,
@@ -146,7 +166,11 @@ impl Generation {
             load_failed: 0,
             latency: Histogram::default(),
             first: Histogram::default(),
-        };
+        }
+    }
+
+    fn read_arm(&self, index: usize) -> ArmReading {
+        let mut sum = self.empty_arm(index);
         for shard in &self.shards {
             let arm = &shard[index];
             // Parts before the whole, so that they never seem to be more.
@@ -204,7 +228,8 @@ mod tests {
             })
             .collect();
         let weights = shares.iter().map(|(name, parts)| ((*name).to_owned(), *parts)).collect();
-        Generation::new(Weights::new(weights).unwrap(), &versions, 1)
+        let weights = Weights::new(weights).unwrap();
+        Generation::named(take_id(), weights, &versions, &Arc::default(), 1)
     }
 
     #[test]

@@ -13,15 +13,17 @@ use crate::rollout::spec::RelativeLatency;
 use crate::rollout::spec::SuccessObjective;
 
 use super::checks;
+use super::strata;
 use super::units;
 
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 16] = [
     "judge",
     "falseRollbacks",
     "success",
     "latency",
     "failures",
     "slowdown",
+    "strata",
     "window",
     "trickle",
     "probes",
@@ -64,6 +66,10 @@ pub fn read(spot: &Spot) -> Analysis {
             .unwrap_or(analysis.alpha);
     }
     tests(&fields, &mut analysis);
+    analysis.strata = fields.get("strata").map(|spot| strata::read(&spot)).unwrap_or_default();
+    if let (Some(spot), None) = (fields.get("strata"), analysis.relative_failures) {
+        spot.error("parts are compared as `failures` says, which is off");
+    }
     guards(&fields, &mut analysis);
     proof(&fields, &mut analysis);
     warn_blame(spot, &fields, &analysis);

@@ -24,6 +24,7 @@ use super::hooks;
 use super::load;
 use super::site::Site;
 use super::splits;
+use super::strata;
 use super::units;
 
 const FIELDS: [&str; 20] = [
@@ -108,6 +109,7 @@ pub fn prepare(sites: &mut [Site], rollouts: &[Read]) {
     for rollout in rollouts {
         for place in rollout.spec.sites() {
             let Some(site) = sites.iter_mut().find(|site| site.split.name == place.split) else { continue };
+            site.split.strata = strata::told_apart(&rollout.spec.analysis.strata);
             site.split.trial =
                 rollout.trial.clone().map(|trial| Trial { version: place.canary.clone(), ..trial });
             if rollout.copies {

@@ -112,6 +112,7 @@ fn site<'t>(name: &str, spot: &Spot<'t>, listeners: &[Listener], dns: &Dns) -> S
             sticky: None,
             force: Vec::new(),
             trial: None,
+            strata: Vec::new(),
             shield: None,
             mirror: None,
             fallback: true,
