@@ -4,6 +4,7 @@ mod client;
 mod command;
 mod diff;
 mod rehearse;
+mod replay;
 mod run;
 mod status;
 
@@ -53,6 +54,11 @@ A scenario is a list of:
 The engine and the judge are those that run; the traffic is independent requests
 with log-normal times, and each ends in the second in which it began.";
 
+const AGAIN: &str = "\
+The journal holds what the engine was given while a rollout was under way, as far
+back as its two files of about 16 MiB go. The same serin decides the same from it,
+bit for bit. Ends with 1 where any decision is another one.";
+
 #[derive(Parser)]
 #[command(name = "serin", version, about = "A traffic-splitting HTTP proxy with canary analysis built in", after_help = EXITS)]
 struct Cli {
@@ -96,6 +102,9 @@ enum Verb {
     /// Play a rollout's plan on synthetic traffic: what it would catch, when, and at what cost
     #[command(after_help = SCENARIOS)]
     Rehearse(Rehearse),
+    /// Decide again what a journal has recorded, and see what another policy would have done
+    #[command(after_help = AGAIN)]
+    Replay(Replay),
     /// Try what tells people of events
     #[command(subcommand)]
     Alerts(Alerts),
@@ -234,6 +243,21 @@ struct Rehearse {
 }
 
 #[derive(Args)]
+struct Replay {
+    /// The state directory of a serin that runs or has run, or a journal.jsonl of one
+    journal: PathBuf,
+    /// The rollout; without it all of them
+    #[arg(long)]
+    name: Option<String>,
+    /// A configuration whose rollouts of the same names are decided by instead
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Print everything as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
 struct Demo {
     /// Keep everything running at the end
     #[arg(long)]
@@ -288,6 +312,7 @@ fn obey(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Retry(named) => command::command(&named, "retry"),
         Verb::Weights(weights) => command::weights(&weights),
         Verb::Rehearse(options) => rehearse::rehearse(&options),
+        Verb::Replay(options) => replay::replay(&options),
         Verb::Alerts(Alerts::Test(test)) => command::test_alerts(&test),
         Verb::Demo(options) => demo::run(options.keep, options.json).map(|()| Exit::Done),
     }

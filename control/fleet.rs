@@ -22,6 +22,7 @@ use crate::answers::Standing;
 use crate::clock::Moment;
 use crate::config::Loaded;
 use crate::falls::Fall;
+use crate::journal::looks::Looks;
 use crate::journal::{Manual, Past, PastRollout};
 use crate::judge::evidence::{Answers, Evidence};
 use crate::outside::hook::Word;
@@ -47,6 +48,8 @@ pub struct Governed {
     primary_is_new: bool,
     /// The release has come since serin last knew, and starts by itself.
     due: bool,
+    /// What it was given and the journal has not got yet.
+    pub looks: Looks,
     /// When the journal last got a checkpoint, and how many of the judge's
     /// windows that one knew.
     pub kept: Moment,
@@ -100,6 +103,7 @@ impl Governed {
             canary,
             primary_is_new: false,
             due: false,
+            looks: Looks::default(),
             kept: Moment::default(),
             windows: 0,
             withheld: false,

@@ -6,12 +6,18 @@
 //! weight could be among what is lost. The file is bounded: past a size its owner
 //! rewrites it from what still matters, and one older file is kept.
 
+pub mod coded;
+pub mod looks;
+pub mod saved;
+
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serin_proxy::Weights;
@@ -49,9 +55,27 @@ pub enum Entry<'a> {
         at: Moment,
         rollout: &'a str,
     },
+    /// What a rollout was given since its last line, while nothing was decided; and
+    /// of how many looks that is not known any more.
+    Looks {
+        at: Moment,
+        rollout: &'a str,
+        /// It had last looked then.
+        after: Moment,
+        #[serde(skip_serializing_if = "is_zero")]
+        lost: u64,
+        /// Its state before, where its last line says another.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        base: Option<&'a Checkpoint>,
+        /// As `coded` has it.
+        #[serde(serialize_with = "as_text")]
+        looks: &'a [u8],
+    },
+    /// The look on which this was decided, and the state after it.
     Decision {
         at: Moment,
         rollout: &'a str,
+        after: Moment,
         evidence: &'a Evidence,
         commands: &'a [Command],
         actions: &'a [Action],
@@ -291,6 +315,11 @@ impl Journal {
         Journal::open(directory)
     }
 
+    /// Asks for a rewrite as soon as there are so many bytes.
+    pub fn limit(&mut self, bytes: u64) {
+        self.limit = bytes;
+    }
+
     /// From here on every write fails, as on a full disk.
     pub fn break_down(&mut self) {
         let file = File::open(self.directory.join(FILE));
@@ -319,6 +348,14 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
     }
 }
 
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+fn as_text<S: serde::Serializer>(bytes: &&[u8], to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&STANDARD.encode(bytes))
+}
+
 fn lines(entries: &[Entry<'_>]) -> std::io::Result<Vec<u8>> {
     let mut lines = Vec::new();
     for entry in entries {
@@ -335,47 +372,30 @@ enum Line {
     Journal { version: u32 },
     Governs { at: Moment, rollout: String, canary: Vec<String> },
     Dropped { at: Moment, rollout: String },
+    Looks { at: Moment },
     Decision { at: Moment, rollout: String, checkpoint: Value },
     Checkpoint { at: Moment, rollout: String, checkpoint: Value },
     Weights { at: Moment, split: String, asked: Weights, weights: Option<Weights> },
 }
 
-/// Reads every line. A last line that is not whole is left out of the length;
-/// one that is damaged before a whole one is an error.
+/// The last word on everything, and the length of what is whole.
 fn read(path: &Path, file: &File) -> Result<(Past, u64), OpenError> {
-    let damaged = |line, cause| OpenError::Damaged { file: path.to_owned(), line, cause };
     let mut past = Past::default();
-    let mut reader = BufReader::new(file);
-    let mut length = 0;
-    let mut torn: Option<(usize, String)> = None;
-    let mut bytes = Vec::new();
-    for number in 1.. {
-        bytes.clear();
-        let read =
-            reader.read_until(b'\n', &mut bytes).map_err(|cause| damaged(number, cause.to_string()))?;
-        if read == 0 {
-            break;
+    let whole = saved::each(file, |line| match line {
+        Line::Journal { version } if version != VERSION => {
+            Err(format!("it is of version {version}, not {VERSION}"))
         }
-        let whole = bytes.ends_with(b"\n");
-        match serde_json::from_slice::<Line>(&bytes) {
-            Ok(_) if !whole => past.cut += read as u64,
-            Ok(_) if torn.is_some() => {
-                let (line, cause) = torn.expect("the guard has seen it");
-                return Err(damaged(line, cause));
-            }
-            Ok(Line::Journal { version }) if version != VERSION => {
-                return Err(damaged(number, format!("it is of version {version}, not {VERSION}")));
-            }
-            Ok(line) => {
-                past.take(line);
-                length += read as u64;
-            }
-            Err(cause) => {
-                past.cut += read as u64;
-                torn.get_or_insert((number, cause.to_string()));
-            }
+        line => {
+            past.take(line);
+            Ok(())
         }
-    }
+    });
+    let saved::Whole { length, cut } = whole.map_err(|saved::Damage { line, cause }| OpenError::Damaged {
+        file: path.to_owned(),
+        line,
+        cause,
+    })?;
+    past.cut = cut;
     Ok((past, length))
 }
 
@@ -392,6 +412,7 @@ impl Past {
                 self.rollouts.remove(&rollout);
                 at
             }
+            Line::Looks { at } => at,
             Line::Decision { at, rollout, checkpoint } | Line::Checkpoint { at, rollout, checkpoint } => {
                 let past = self.rollouts.entry(rollout).or_default();
                 (past.at, past.checkpoint) = (at, Some(checkpoint));

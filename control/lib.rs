@@ -16,6 +16,7 @@ pub mod hook;
 pub mod tick;
 pub mod fleet;
 pub mod act;
+pub mod replay;
 pub mod events;
 pub mod journal;
 pub mod falls;

@@ -190,17 +190,23 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
         &self.weights
     }
 
-    /// Goes on to the next look, looks, and carries out what was decided.
-    pub fn look(&mut self, commands: &[Command]) -> Vec<Action> {
+    /// Goes on to the next look. Answers with what came in since the last.
+    pub fn wait(&mut self) -> Evidence {
         loop {
             self.live_one_millisecond();
             if self.alarmed || self.now.0.is_multiple_of(LOOK_MS) {
                 break;
             }
         }
+        self.alarmed = false;
         let mut evidence = std::mem::take(&mut self.evidence);
         evidence.sticky = self.users.is_some();
-        self.alarmed = false;
+        evidence
+    }
+
+    /// Goes on to the next look, looks, and carries out what was decided.
+    pub fn look(&mut self, commands: &[Command]) -> Vec<Action> {
+        let evidence = self.wait();
         let actions = self.rollout.step(self.now, &evidence, commands);
         for action in &actions {
             self.act(action);

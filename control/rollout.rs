@@ -220,8 +220,17 @@ impl Rollout {
         rollout
     }
 
+    /// At exactly this point, as if no time had passed since.
+    pub fn exactly(spec: Spec, checkpoint: Checkpoint) -> Rollout {
+        Rollout { spec, state: checkpoint }
+    }
+
     pub fn checkpoint(&self) -> Checkpoint {
         self.state.clone()
+    }
+
+    pub fn is_at(&self, checkpoint: &Checkpoint) -> bool {
+        self.state == *checkpoint
     }
 
     /// One evaluation. Called every 100 ms, less often while nothing moves, at once

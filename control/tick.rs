@@ -33,6 +33,7 @@ use crate::events::{Events, word};
 use crate::falls::Fall;
 use crate::figures::Ring;
 use crate::fleet::{Fleet, Governed};
+use crate::journal::looks::room;
 use crate::journal::{Entry, Journal};
 use crate::judge::evidence::Evidence;
 use crate::outside::hook::Word;
@@ -56,6 +57,8 @@ pub struct Tick {
     clock: Clock,
     fleet: Fleet,
     journal: Journal,
+    /// How much of what each rollout was given may be kept for the journal.
+    room: usize,
     /// Set while the journal cannot be written: weights may fall but not rise.
     down: Option<Down>,
     events: Events,
@@ -120,6 +123,8 @@ struct Down {
 /// What one rollout decided in one evaluation.
 struct Decision {
     index: usize,
+    /// The look before.
+    after: Moment,
     evidence: Evidence,
     commands: Vec<Command>,
     actions: Vec<Action>,
@@ -147,6 +152,7 @@ impl Tick {
             clock: parts.clock,
             fleet: parts.fleet,
             journal: parts.journal,
+            room: room(1),
             down: None,
             events: Events::new(now),
             ring: Ring::default(),
@@ -296,7 +302,8 @@ impl Tick {
             let name = governed.spec().name.as_str();
             let asked = asked.iter().filter(|(asked, _)| *asked == name).map(|(_, command)| *command);
             let commands: Vec<Command> = by_itself.into_iter().chain(asked).collect();
-            let reach = Reach { handle: &self.handle, journal: &self.journal, board: &self.board };
+            let reach =
+                Reach { handle: &self.handle, journal: &self.journal, board: &self.board, room: self.room };
             if let Some(decision) = decide(&reach, index, governed, &live, (now, started), commands) {
                 decisions.push(decision);
             }
@@ -364,9 +371,11 @@ impl Tick {
             for (split, manual) in manual.filter(|_| decision.ends_manual(governed)) {
                 entries.push(Entry::Weights { at, split, asked: &manual.asked, weights: None });
             }
+            entries.extend(governed.looks.entry(at, &spec.name));
             entries.push(Entry::Decision {
                 at,
                 rollout: &spec.name,
+                after: decision.after,
                 evidence: &decision.evidence,
                 commands: &decision.commands,
                 actions: &decision.actions,
@@ -381,11 +390,14 @@ impl Tick {
         match written {
             Ok(()) => {
                 for decision in decisions {
-                    self.journal.forget_fall(&self.fleet.rollouts[decision.index].spec().name);
+                    let governed = &mut self.fleet.rollouts[decision.index];
+                    governed.looks.kept_with_state();
+                    self.journal.forget_fall(&governed.spec().name);
                 }
                 self.down.is_none()
             }
             Err(cause) => {
+                decisions.iter().for_each(|decision| self.fleet.rollouts[decision.index].looks.missed());
                 self.journal_failed(&cause);
                 false
             }
@@ -399,30 +411,6 @@ impl Tick {
         tracing::info!(rollout, kind, canary_percent = percent, in_force_us, "{text}");
         self.events.tell(event, in_force_us);
     }
-
-    fn keep_active(&mut self, now: Moment) {
-        let mut kept = Vec::new();
-        for governed in &mut self.fleet.rollouts {
-            let windows = governed.rollout.windows();
-            let is_due = now.since(governed.kept) >= KEEP || windows != governed.windows;
-            if is_due && governed.is_active() {
-                (governed.kept, governed.windows) = (now, windows);
-                kept.push((governed.spec().name.clone(), governed.rollout.checkpoint()));
-            }
-        }
-        if kept.is_empty() {
-            return;
-        }
-        let entry = |(rollout, checkpoint)| Entry::Checkpoint { at: now, rollout, checkpoint };
-        let entries: Vec<_> =
-            kept.iter().map(|(name, checkpoint)| entry((name.as_str(), checkpoint))).collect();
-        if let Err(cause) = self.journal.append(&entries) {
-            self.journal_failed(&cause);
-        }
-        if self.journal.is_oversized() {
-            self.rewrite_journal();
-        }
-    }
 }
 
 /// Where a fall has its effect, and what remembers it until it is written.
@@ -430,6 +418,7 @@ struct Reach<'a> {
     handle: &'a Handle,
     journal: &'a Journal,
     board: &'a Board,
+    room: usize,
 }
 
 /// Steps one rollout; a fall is in force when this returns. `None` when there is
@@ -449,6 +438,8 @@ fn decide(
     let mut evidence = governed.take(|split| live.get(split).copied());
     evidence.words = std::mem::take(&mut governed.words);
     evidence.answers = governed.take_answers(|split| reach.board.standing(split));
+    let after = governed.rollout.at();
+    let is_kept = governed.looks.before(&governed.rollout, now, &commands);
     let mut actions = governed.rollout.step(now, &evidence, &commands);
     let is_shifting = actions.iter().any(|action| matches!(action, Action::Shift { .. }));
     // A rollout under way has the last word even where someone else moved the
@@ -460,6 +451,9 @@ fn decide(
         actions.extend(governed.rollout.shifts());
     }
     if actions.is_empty() && commands.is_empty() {
+        if is_kept {
+            governed.looks.add(&governed.rollout, now, &evidence, reach.room);
+        }
         return None;
     }
     let spec = governed.spec();
@@ -484,7 +478,7 @@ fn decide(
         }
     }
     let checkpoint = governed.rollout.checkpoint();
-    Some(Decision { index, evidence, commands, actions, checkpoint, plan, generation, in_force_us })
+    Some(Decision { index, after, evidence, commands, actions, checkpoint, plan, generation, in_force_us })
 }
 
 /// Puts weights in force and answers how long that took since `started`.

@@ -54,6 +54,7 @@ mod providers;
 mod proxy_protocol;
 mod rehearse;
 mod reload;
+mod replay;
 mod restart;
 mod retry;
 mod rollout;

@@ -24,7 +24,8 @@ const USUAL: [&str; 6] = ["", "errors=1%", "errors=5%", "errors=100%", "latency=
 const TRIALS: u32 = 200;
 
 pub fn rehearse(options: &Rehearse) -> anyhow::Result<Exit> {
-    let specs = specs(&options.config.config, options.name.as_deref())?;
+    let specs: Vec<Spec> =
+        specs_of(&options.config.config, options.name.as_deref())?.into_iter().map(alone).collect();
     let scenarios = scenarios(&options.scenario)?;
     let mut told = Vec::new();
     for spec in &specs {
@@ -60,7 +61,7 @@ pub fn rehearse(options: &Rehearse) -> anyhow::Result<Exit> {
 }
 
 /// The rollouts of a file, or the one of that name.
-fn specs(path: &Path, name: Option<&str>) -> anyhow::Result<Vec<Spec>> {
+pub(super) fn specs_of(path: &Path, name: Option<&str>) -> anyhow::Result<Vec<Spec>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let files = Files::beside(path, source::file::read_referenced);
     let loaded = config::load(&path.display().to_string(), &text, &files).map_err(|problems| {
@@ -68,7 +69,7 @@ fn specs(path: &Path, name: Option<&str>) -> anyhow::Result<Vec<Spec>> {
         anyhow::anyhow!("{}", lines.join("\n"))
     })?;
     let wanted = loaded.rollouts.into_iter().filter(|spec| name.is_none_or(|name| spec.name == name));
-    let specs: Vec<Spec> = wanted.map(alone).collect();
+    let specs: Vec<Spec> = wanted.collect();
     anyhow::ensure!(
         !specs.is_empty(),
         "{} has no rollout{}",
@@ -173,7 +174,7 @@ fn sentence(advice: &Advice) -> String {
 }
 
 /// `0.2s`, `19s`, `6m`, `1h 4m`.
-fn words(seconds: f64) -> String {
+pub(super) fn words(seconds: f64) -> String {
     if seconds < 10.0 {
         return format!("{}s", (seconds * 10.0).round() / 10.0);
     }

@@ -185,6 +185,15 @@ impl Rollout {
         self.state.place == Place::Queued && self.spec.takes_turns() && self.is_open(now)
     }
 
+    /// Whether anything may come of a look now without a command.
+    pub fn may_decide(&self, now: Moment) -> bool {
+        match self.state.place {
+            Place::Queued => !self.spec.takes_turns() && self.is_open(now),
+            Place::Succeeded => self.old_is_done(now),
+            place => place.is_active(),
+        }
+    }
+
     /// Whether more may go to the canary by itself just now.
     pub(super) fn is_open(&self, now: Moment) -> bool {
         self.spec.hours.as_ref().is_none_or(|hours| hours.is_open(now))

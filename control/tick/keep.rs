@@ -3,13 +3,50 @@
 //! While nothing can be written, weights may fall but not rise: a rollout whose
 //! rise was withheld is paused until the journal takes its checkpoint.
 
-use super::{Down, Tick};
+use super::{Down, KEEP, Tick};
 use crate::clock::Moment;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Governed};
 use crate::journal::Entry;
+use crate::journal::looks;
 use crate::rollout::{Checkpoint, Command, Event, EventKind, Phase};
 
 impl Tick {
+    /// Where rollouts under way stand, from time to time, and what they were given
+    /// to come there.
+    pub(super) fn keep_active(&mut self, now: Moment) {
+        let mut kept = Vec::new();
+        let mut active = 0;
+        for (index, governed) in self.fleet.rollouts.iter_mut().enumerate() {
+            active += usize::from(governed.is_active());
+            let windows = governed.rollout.windows();
+            let is_due = now.since(governed.kept) >= KEEP || windows != governed.windows;
+            if is_due && governed.is_active() {
+                (governed.kept, governed.windows) = (now, windows);
+                kept.push((index, governed.rollout.checkpoint()));
+            }
+        }
+        self.room = looks::room(active);
+        if kept.is_empty() {
+            return;
+        }
+        let mut entries = Vec::new();
+        for (index, checkpoint) in &kept {
+            let governed = &self.fleet.rollouts[*index];
+            let rollout = governed.spec().name.as_str();
+            entries.extend(governed.looks.entry(now, rollout));
+            entries.push(Entry::Checkpoint { at: now, rollout, checkpoint });
+        }
+        match self.journal.append(&entries) {
+            Ok(()) => {
+                kept.iter().for_each(|(index, _)| self.fleet.rollouts[*index].looks.kept_with_state());
+            }
+            Err(cause) => self.journal_failed(&cause),
+        }
+        if self.journal.is_oversized() {
+            self.rewrite_journal();
+        }
+    }
+
     pub(super) fn journal_failed(&mut self, cause: &std::io::Error) {
         let (cause, retried) = (cause.to_string(), self.clock.now());
         if self.down.is_none() {
@@ -65,7 +102,12 @@ impl Tick {
     pub(super) fn keep_everything(&mut self) -> std::io::Result<()> {
         let now = self.clock.now();
         let checkpoints = checkpoints(&self.fleet);
-        self.journal.append(&everything(&self.fleet, &checkpoints, now))?;
+        let looks = self.fleet.rollouts.iter().filter_map(|governed| unwritten(governed, now));
+        let entries: Vec<_> = looks.chain(everything(&self.fleet, &checkpoints, now)).collect();
+        self.journal.append(&entries)?;
+        for governed in &mut self.fleet.rollouts {
+            governed.looks.kept_with_state();
+        }
         self.journal.sync()?;
         self.journal.forget_falls();
         for governed in &mut self.fleet.rollouts {
@@ -77,11 +119,25 @@ impl Tick {
         Ok(())
     }
 
+    /// What rollouts were given so far, before their terms or their file change.
+    pub(super) fn keep_looks(&mut self) {
+        let now = self.clock.now();
+        let looks: Vec<_> =
+            self.fleet.rollouts.iter().filter_map(|governed| unwritten(governed, now)).collect();
+        match self.journal.append(&looks) {
+            Ok(()) => self.fleet.rollouts.iter_mut().for_each(|governed| governed.looks.kept()),
+            Err(cause) => self.journal_failed(&cause),
+        }
+    }
+
+    /// The fresh file begins where the older one ends.
     pub(super) fn rewrite_journal(&mut self) {
+        self.keep_looks();
         let checkpoints = checkpoints(&self.fleet);
         let entries = everything(&self.fleet, &checkpoints, self.clock.now());
-        if let Err(cause) = self.journal.rewrite(&entries) {
-            tracing::warn!(%cause, "the journal stays oversized");
+        match self.journal.rewrite(&entries) {
+            Ok(()) => self.fleet.rollouts.iter_mut().for_each(|governed| governed.looks.kept_with_state()),
+            Err(cause) => tracing::warn!(%cause, "the journal stays oversized"),
         }
     }
 
@@ -100,6 +156,10 @@ impl Tick {
 
 fn checkpoints(fleet: &Fleet) -> Vec<Checkpoint> {
     fleet.rollouts.iter().map(|governed| governed.rollout.checkpoint()).collect()
+}
+
+fn unwritten(governed: &Governed, at: Moment) -> Option<Entry<'_>> {
+    governed.looks.entry(at, &governed.spec().name)
 }
 
 fn everything<'a>(fleet: &'a Fleet, checkpoints: &'a [Checkpoint], at: Moment) -> Vec<Entry<'a>> {

@@ -59,6 +59,7 @@ impl Tick {
                 |problem: serin_proxy::Problem| format!("{origin}: {}: {}", problem.path, problem.text);
             return self.reject(problems.into_iter().map(line).collect());
         }
+        self.keep_looks();
         let adopted = self.fleet.adopt(&loaded, &reading, now);
         for rollout in &adopted.dropped {
             tracing::info!(rollout, "rollout is no longer configured");
@@ -114,6 +115,10 @@ impl Tick {
             return;
         }
         let written = self.journal.append(&entries).and_then(|()| self.journal.sync());
+        let changed = |governed: &&mut Governed| changed.contains(&governed.spec().name);
+        for governed in self.fleet.rollouts.iter_mut().filter(changed) {
+            if written.is_ok() { governed.looks.kept_with_state() } else { governed.looks.missed() }
+        }
         if let Err(cause) = written {
             self.journal_failed(&cause);
         }
