@@ -7,7 +7,7 @@
 
 pub mod ask;
 mod keep;
-mod looks;
+mod moves;
 mod manual;
 mod reload;
 mod succession;
@@ -41,7 +41,7 @@ use crate::rollout::{Action, Checkpoint, Command, Event, EventKind};
 use crate::source::Change;
 use crate::source::file::Watch;
 use ask::{Ask, Refusal};
-use looks::Looks;
+use moves::Moves;
 use view::{Reload, Reloads};
 
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -83,7 +83,7 @@ pub struct Tick {
     board: Board,
     reloads: Reloads,
     last_reload: Reload,
-    looks: Looks,
+    moves: Moves,
     /// In the order of the rollouts.
     meters: Vec<Option<view::Known>>,
 }
@@ -169,7 +169,7 @@ impl Tick {
             board: parts.board,
             reloads: parts.reloads,
             last_reload,
-            looks: Looks::default(),
+            moves: Moves::default(),
             meters: Vec::new(),
         };
         tick.mark_all();
@@ -281,8 +281,8 @@ impl Tick {
     fn evaluate(&mut self, asked: Option<(&str, Command)>) -> Vec<Event> {
         let started = Instant::now();
         let now = self.clock.now();
-        self.looks.follow(self.handle.applied(), &self.fleet);
-        let live = self.handle.evidence(|place, split, state| self.looks.has_moved(place, split, state));
+        self.moves.follow(self.handle.applied(), &self.fleet);
+        let live = self.handle.evidence(|place, split, state| self.moves.has_moved(place, split, state));
         self.evaluate_on(&live, now, started, asked)
     }
 

@@ -8,7 +8,7 @@ use serin_proxy::reading::State;
 use crate::fleet::Fleet;
 
 #[derive(Default)]
-pub struct Looks {
+pub struct Moves {
     /// The model that the places are of.
     applied: u64,
     /// Splits that some rollout moves; needed until all places are known.
@@ -23,12 +23,12 @@ enum Known {
     Read(State),
 }
 
-impl Looks {
+impl Moves {
     /// Forgets what was known of another model.
     pub fn follow(&mut self, applied: u64, fleet: &Fleet) {
         if self.applied != applied {
             let watched = fleet.watched().into_iter().map(str::to_owned).collect();
-            *self = Looks { applied, watched, known: Vec::new() };
+            *self = Moves { applied, watched, known: Vec::new() };
         }
     }
 
@@ -59,16 +59,16 @@ impl Looks {
 mod tests {
     use super::*;
 
-    fn looks() -> Looks {
-        Looks { applied: 1, watched: HashSet::from(["b".to_owned()]), known: Vec::new() }
+    fn moves() -> Moves {
+        Moves { applied: 1, watched: HashSet::from(["b".to_owned()]), known: Vec::new() }
     }
 
     #[test]
     fn a_split_is_read_once_for_each_state() {
-        let mut looks = looks();
+        let mut moves = moves();
         let mut moved = |moves| {
             let state = State { applied: 1, moves };
-            ["a", "b"].iter().enumerate().map(|(place, split)| looks.has_moved(place, split, state)).collect()
+            ["a", "b"].iter().enumerate().map(|(place, split)| moves.has_moved(place, split, state)).collect()
         };
         let read: [Vec<bool>; 4] = [0, 0, 7, 7].map(&mut moved);
         assert_eq!(read, [vec![false, true], vec![false, false], vec![false, true], vec![false, false]]);
@@ -76,10 +76,10 @@ mod tests {
 
     #[test]
     fn one_without_a_state_is_read_each_time() {
-        let mut looks = looks();
+        let mut moves = moves();
         let moved = [(); 3].map(|()| {
-            looks.has_moved(0, "a", State::default());
-            looks.has_moved(1, "b", State::default())
+            moves.has_moved(0, "a", State::default());
+            moves.has_moved(1, "b", State::default())
         });
         assert_eq!(moved, [true; 3]);
     }
