@@ -59,28 +59,28 @@ impl Moves {
 mod tests {
     use super::*;
 
-    fn moves() -> Moves {
+    fn known() -> Moves {
         Moves { applied: 1, watched: HashSet::from(["b".to_owned()]), known: Vec::new() }
     }
 
     #[test]
     fn a_split_is_read_once_for_each_state() {
-        let mut moves = moves();
-        let mut moved = |moves| {
+        let mut known = known();
+        let mut read = |moves| {
             let state = State { applied: 1, moves };
-            ["a", "b"].iter().enumerate().map(|(place, split)| moves.has_moved(place, split, state)).collect()
+            ["a", "b"].iter().enumerate().map(|(place, split)| known.has_moved(place, split, state)).collect()
         };
-        let read: [Vec<bool>; 4] = [0, 0, 7, 7].map(&mut moved);
+        let read: [Vec<bool>; 4] = [0, 0, 7, 7].map(&mut read);
         assert_eq!(read, [vec![false, true], vec![false, false], vec![false, true], vec![false, false]]);
     }
 
     #[test]
     fn one_without_a_state_is_read_each_time() {
-        let mut moves = moves();
-        let moved = [(); 3].map(|()| {
-            moves.has_moved(0, "a", State::default());
-            moves.has_moved(1, "b", State::default())
+        let mut known = known();
+        let read = [(); 3].map(|()| {
+            known.has_moved(0, "a", State::default());
+            known.has_moved(1, "b", State::default())
         });
-        assert_eq!(moved, [true; 3]);
+        assert_eq!(read, [true; 3]);
     }
 }
