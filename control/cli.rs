@@ -228,9 +228,9 @@ struct Rehearse {
     /// What to suppose; may be given several times. Without a fault the usual ones
     #[arg(long, value_name = "KEY=VALUE,...")]
     scenario: Vec<String>,
-    /// Runs of each scenario
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    runs: u32,
+    /// Runs of each scenario. Default: 1000, with --compare 100
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    runs: Option<u32>,
     /// The first seed; the same seed gives the same runs
     #[arg(long, default_value_t = 1)]
     seed: u64,

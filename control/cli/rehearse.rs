@@ -20,6 +20,9 @@ use crate::source;
 
 /// The faults that are played where none is asked for.
 const USUAL: [&str; 6] = ["", "errors=1%", "errors=5%", "errors=100%", "latency=x1.5", "tail=x2"];
+/// Runs of each scenario; with others' rules there are several times as many.
+const RUNS: u32 = 1000;
+const RUNS_COMPARED: u32 = 100;
 /// Runs of each change that is tried.
 const TRIALS: u32 = 200;
 
@@ -27,16 +30,18 @@ pub fn rehearse(options: &Rehearse) -> anyhow::Result<Exit> {
     let specs: Vec<Spec> =
         specs_of(&options.config.config, options.name.as_deref())?.into_iter().map(alone).collect();
     let scenarios = scenarios(&options.scenario)?;
+    let usual = if options.compare.is_empty() { RUNS } else { RUNS_COMPARED };
+    let runs = options.runs.unwrap_or(usual);
     let mut told = Vec::new();
     for spec in &specs {
         let reports: Vec<Report> =
-            scenarios.iter().map(|scenario| Report::of(spec, scenario, options.runs, options.seed)).collect();
+            scenarios.iter().map(|scenario| Report::of(spec, scenario, runs, options.seed)).collect();
         if !options.compare.is_empty() {
             let judged = compare::judged(spec, &options.compare, &scenarios, reports, options.seed);
             if options.json {
                 told.push(json!({ "rollout": spec.name, "compared": judged }));
             } else {
-                println!("{}", heading(spec, &scenarios, options.runs));
+                println!("{}", heading(spec, &scenarios, runs));
                 compare::show(&judged);
             }
             continue;
@@ -46,7 +51,7 @@ pub fn rehearse(options: &Rehearse) -> anyhow::Result<Exit> {
             .zip(&reports)
             .filter(|(scenario, report)| !scenario.is_healthy() && report.caught() < OFTEN_ENOUGH);
         let advice: Vec<Advice> = slips
-            .map(|(scenario, _)| advice::advise(spec, scenario, options.runs.min(TRIALS), options.seed))
+            .map(|(scenario, _)| advice::advise(spec, scenario, runs.min(TRIALS), options.seed))
             .collect();
         if options.json {
             told.push(json!({ "rollout": spec.name, "reports": reports, "advice": advice }));
