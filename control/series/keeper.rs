@@ -67,6 +67,10 @@ impl Keeper {
     pub fn write(&self, store: &Store, keep: Keep) -> u64 {
         let mut state = self.state();
         let Some(folder) = state.folder.clone() else { return 0 };
+        // Where nothing can be removed nothing is added.
+        if !state.make_room(&folder, keep) {
+            return 0;
+        }
         let mut sum = 0;
         for (number, piece) in store.pieces(state.written) {
             let Some(first) = piece.times.first().copied() else { continue };
@@ -80,9 +84,7 @@ impl Keeper {
                     sum += bytes.len() as u64;
                 }
                 Err(cause) => {
-                    if !std::mem::replace(&mut state.is_failing, true) {
-                        tracing::warn!(%cause, folder = %folder.display(), "the past is not written, and will not outlive the process");
-                    }
+                    state.fail(&cause, &folder, "the past is not written, and will not outlive the process");
                     break;
                 }
             }
@@ -106,7 +108,15 @@ impl Keeper {
 }
 
 impl State {
-    fn make_room(&mut self, folder: &Path, keep: Keep) {
+    /// Tells of a failure once, until something succeeds again.
+    fn fail(&mut self, cause: &std::io::Error, folder: &Path, what: &str) {
+        if !std::mem::replace(&mut self.is_failing, true) {
+            tracing::warn!(%cause, folder = %folder.display(), "{what}");
+        }
+    }
+
+    /// Removes what is old or too much. Answers whether there is room now.
+    fn make_room(&mut self, folder: &Path, keep: Keep) -> bool {
         let mut bytes: u64 = self.files.values().sum();
         while let Some((&first, &size)) = self.files.first_key_value() {
             let newest = self.files.last_key_value().map_or(first, |(newest, _)| *newest);
@@ -116,13 +126,18 @@ impl State {
             let is_over = self.files.len() > MOST_FILES || bytes > keep.bytes as u64;
             let may_go = is_old || is_over && first != newest;
             if !may_go {
-                return;
+                break;
             }
-            // One that is gone already is as good.
-            let _ = std::fs::remove_file(path(folder, first));
+            if let Err(cause) = std::fs::remove_file(path(folder, first))
+                && cause.kind() != std::io::ErrorKind::NotFound
+            {
+                self.fail(&cause, folder, "the past's oldest cannot be removed, so nothing is added to it");
+                return false;
+            }
             self.files.remove(&first);
             bytes -= size;
         }
+        true
     }
 }
 
@@ -243,6 +258,18 @@ mod tests {
         keeper.restore(&store, keep, 20_001_000);
         let moments = store.usage().moments;
         assert!((1_000..4_100).contains(&moments), "{moments}");
+        // A folder in the place of the oldest file stands for whatever cannot be removed.
+        let oldest = path(folder.path(), *left.keys().next().unwrap());
+        std::fs::remove_file(&oldest).unwrap();
+        std::fs::create_dir(&oldest).unwrap();
+        write(&store, 30_000..33_000, keep);
+        keeper.write(&store, keep);
+        let before = files(folder.path());
+        write(&store, 33_000..36_000, keep);
+        assert_eq!(keeper.write(&store, keep), 0);
+        assert_eq!(files(folder.path()), before, "more was added than could be removed");
+        std::fs::remove_dir(&oldest).unwrap();
+        assert!(keeper.write(&store, keep) > 0, "it goes on when it can");
         keeper.close();
         assert_eq!(keeper.write(&store, keep), 0, "another writes");
     }
