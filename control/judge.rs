@@ -10,6 +10,7 @@ pub mod alternatives;
 pub mod analysis;
 pub mod checks;
 pub mod classic;
+pub mod cohort;
 pub mod coin;
 pub mod condition;
 pub mod evidence;
@@ -48,6 +49,9 @@ use panel::Kind;
 use panel::Panel;
 use panel::Seat;
 use panel::View;
+use serin_proxy::histogram::BUCKETS;
+use serin_proxy::histogram::lower_us;
+use slowness::Slowness;
 use stage::Promotion;
 use stage::Stage;
 use tally::Tally;
@@ -338,7 +342,10 @@ impl Judge {
 
     /// The age at which a request under way is as slow as an answer can be.
     pub fn reveal_us(&self) -> Option<u64> {
-        self.panel.slowness()?.reveal_us()
+        let of_slowness = self.panel.slowness().and_then(Slowness::reveal_us);
+        // Proof counts users, who are told apart while there is a mark: one that is no answer's.
+        let counts_users = self.stage.as_ref().is_some_and(Stage::counts_users);
+        of_slowness.or_else(|| counts_users.then(|| lower_us(BUCKETS - 1)))
     }
 
     /// Is it the canary, and not something that both versions share? Where

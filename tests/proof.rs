@@ -4,12 +4,15 @@
 
 use std::time::Duration;
 
+use rand::SeedableRng;
+use rand::rngs::Xoshiro256PlusPlus;
 use serin::judge::analysis::Analysis;
 use serin::judge::analysis::Inconclusive;
 use serin::judge::analysis::RelativeFailures;
 use serin::rehearse::Rehearsal;
 use serin::rehearse::Version;
 use serin::rehearse::World;
+use serin::rehearse::users::Users;
 use serin::rollout::Action;
 use serin::rollout::Command;
 use serin::rollout::Event;
@@ -53,7 +56,10 @@ struct Play<W> {
 impl<W: Fn(f64) -> World> Play<W> {
     /// Twenty seconds of history, then the start.
     fn start(spec: Spec, seed: u64, world: W) -> Play<W> {
-        let rehearsal = Rehearsal::new(Rollout::new(spec), seed, world);
+        Play::of(Rehearsal::new(Rollout::new(spec), seed, world))
+    }
+
+    fn of(rehearsal: Rehearsal<W>) -> Play<W> {
         let mut play = Play { rehearsal, events: Vec::new(), renewed: 0 };
         while play.rehearsal.seconds() < 20.0 {
             play.look(&[]);
@@ -230,4 +236,22 @@ fn a_trial_is_proved_among_those_that_match_before_any_weight() {
     assert!(worse.until(EventKind::Proved, 60.0).is_none(), "{:?}", worse.events);
     let parts = worse.rehearsal.weights().of("canary");
     assert_eq!(parts, 0, "no weight without proof");
+}
+
+/// Of users who keep their version each counts once: a thousand that come a hundred
+/// times prove what a thousand can, and what is missing is told in users.
+#[test]
+fn where_users_keep_a_version_proof_is_by_users() {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(5);
+    let mut play = |users| {
+        let users = Users::new(users, 0.0, &mut random);
+        let spec = spec(50, 60, failures_only());
+        Play::of(Rehearsal::new(Rollout::new(spec), 3, steady(1000.0, 0.001, 0.001)).among(users))
+    };
+    let mut few = play(300);
+    assert!(few.until(EventKind::Proved, 60.0).is_none(), "of 150 of its users nothing can be known");
+    let sentence = few.rehearsal.rollout.status(few.rehearsal.now()).sentence;
+    assert!(sentence.contains("users new to the canary"), "{sentence}");
+    let mut many = play(20_000);
+    assert!(many.until(EventKind::Proved, 120.0).is_some(), "of ten thousand it can");
 }

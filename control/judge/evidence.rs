@@ -188,7 +188,23 @@ pub struct ArmDelta {
     pub first: Vec<(u32, u64)>,
 }
 
+/// Whose coin it was that was tossed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Per {
+    #[default]
+    Request,
+    User,
+}
+
 impl GenerationDelta {
+    /// The canary's share of the tosses.
+    pub fn share(&self, per: Per) -> f64 {
+        match per {
+            Per::Request => self.w,
+            Per::User => self.fresh,
+        }
+    }
+
     fn add_strata(&mut self, others: &[StratumDelta]) {
         for theirs in others {
             match self.strata.iter_mut().find(|mine| mine.name == theirs.name) {

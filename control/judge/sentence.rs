@@ -7,6 +7,7 @@ use super::Cause;
 use super::Judge;
 use super::Verdict;
 use super::evidence::Pairs;
+use super::evidence::Per;
 use super::history::History;
 use super::logs::excess;
 use super::panel::Kind;
@@ -89,14 +90,18 @@ impl Judge {
     /// What is missing until it may, and how long that takes; then how long a clear
     /// regression could stay hidden.
     pub fn explain_outlook(&self, outlook: &Outlook, w: f64, pace: f64, history: &History) -> String {
-        let rate = significant(pace);
+        let rate = significant(outlook.pace);
         let check = check_of(outlook);
-        let missing = match (outlook.requests, outlook.eta) {
-            (Some(requests), Some(eta)) => format!(
-                "at {rate} canary requests/s {check} needs about {} more ({requests} canary requests)",
+        let what = match outlook.per {
+            Per::Request => "canary requests",
+            Per::User => "users new to the canary",
+        };
+        let missing = match (outlook.missing, outlook.eta) {
+            (Some(missing), Some(eta)) => format!(
+                "at {rate} {what}/s {check} needs about {} more ({missing} {what})",
                 span(eta.as_secs_f64())
             ),
-            (Some(requests), None) => format!("{check} needs {requests} more canary requests, and none come"),
+            (Some(missing), None) => format!("{check} needs {missing} more {what}, and none come"),
             (None, _) if outlook.kind == Kind::RelativeLatency && history.latency().buckets().is_empty() => {
                 format!("{check} knows no latencies of the primary yet")
             }

@@ -21,6 +21,7 @@ use serin_proxy::histogram::lower_us;
 use super::analysis::Slack;
 use super::evidence::ArmDelta;
 use super::evidence::GenerationDelta;
+use super::evidence::Per;
 use super::history::Belief;
 use super::history::Fading;
 use super::history::late_failures;
@@ -182,16 +183,17 @@ impl Hundredth {
 }
 
 /// Latencies in these buckets or beyond, failures among them, and how many there are.
-pub fn beyond(arm: &ArmDelta, edge: usize) -> (u64, u64) {
-    let counts = categories((&arm.latency, late_failures(arm)), &[edge]);
+pub fn beyond(arm: &ArmDelta, edge: usize, per: Per) -> (u64, u64) {
+    let counts = categories(ended(arm, per), &[edge]);
     (counts[1], counts[0] + counts[1])
 }
 
-/// Whose coin it was that was tossed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Per {
-    Request,
-    User,
+/// Ages by bucket, and failures that are in none of them.
+fn ended(arm: &ArmDelta, per: Per) -> (&[(u32, u64)], u64) {
+    match per {
+        Per::Request => (&arm.latency, late_failures(arm)),
+        Per::User => (&arm.first, 0),
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -240,11 +242,8 @@ impl Slowness {
 
     pub fn tick(&mut self, delta: &GenerationDelta, per: Per) {
         let Some(playing) = &mut self.playing else { return };
-        let arms = [&delta.canary, &delta.primary];
-        let (w, ended) = match per {
-            Per::Request => (delta.w, arms.map(|arm| (arm.latency.as_slice(), late_failures(arm)))),
-            Per::User => (delta.fresh, arms.map(|arm| (arm.first.as_slice(), 0))),
-        };
+        let ended = [&delta.canary, &delta.primary].map(|arm| ended(arm, per));
+        let w = delta.share(per);
         let none = |(latency, failed): &(&[(u32, u64)], u64)| latency.is_empty() && *failed == 0;
         if !(w > 0.0 && w < 1.0) || ended.iter().all(none) {
             return;

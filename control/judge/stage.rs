@@ -19,9 +19,11 @@ use serde::Serialize;
 
 use super::analysis::Analysis;
 use super::analysis::Slack;
-use super::evidence::ArmDelta;
+pub use super::cohort::Counts;
+use super::cohort::Open;
 use super::evidence::Evidence;
 use super::evidence::GenerationDelta;
+use super::evidence::Per;
 use super::history::Belief;
 use super::history::History;
 use super::logs::clamp_rate;
@@ -32,15 +34,10 @@ use super::promotion;
 use super::promotion::Cohort;
 use super::purse::Purse;
 use super::slowness::Hundredth;
-use super::slowness::beyond;
 use crate::clock::Moment;
 
 /// Each restart is another attempt for a bad canary to pass.
 const RESTARTS: u8 = 3;
-
-/// A worker that has not yet seen the new generation sends its last request well
-/// within this.
-const SETTLE: Duration = Duration::from_millis(200);
 
 /// A cohort is this part of the stage so far, and no shorter than this.
 const PART: u32 = 8;
@@ -63,6 +60,9 @@ pub struct Stage {
     slowdown: Option<Slack>,
     checks: Vec<Check>,
     hundredth: Option<Hundredth>,
+    /// What is one toss.
+    #[serde(default)]
+    per: Per,
     open: VecDeque<Open>,
     /// Generations up to this one are known: open, taken in, or of no use.
     newest: u64,
@@ -90,30 +90,6 @@ pub struct Check {
     bad: u64,
 }
 
-/// A cohort that is not complete.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Open {
-    generation: u64,
-    w: f64,
-    born: Moment,
-    /// Since when a newer one was seen.
-    closed: Option<Moment>,
-    canary: Counts,
-    primary: Counts,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Counts {
-    pub dispatched: u64,
-    pub ok: u64,
-    pub failed: u64,
-    pub aborted: u64,
-    pub slow: u64,
-    /// Of those that were measured, the ones beyond the primary's p99.
-    pub beyond: u64,
-    pub measured: u64,
-}
-
 /// How far the proof is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Promotion {
@@ -128,9 +104,12 @@ pub enum Promotion {
 pub struct Outlook {
     pub kind: Kind,
     pub boundary: Boundary,
-    /// Canary requests until it is shown, if things stay as they are; none where
+    /// What is counted, and how many of the canary's come in a second.
+    pub per: Per,
+    pub pace: f64,
+    /// How many until it is shown, if things stay as they are; none where
     /// the canary does not look good enough, or too little is known to say.
-    pub requests: Option<u64>,
+    pub missing: Option<u64>,
     pub eta: Option<Duration>,
 }
 
@@ -163,6 +142,7 @@ impl Stage {
             slowdown: analysis.relative_latency.map(|asked| asked.slack),
             checks,
             hundredth: None,
+            per: Per::Request,
             open: VecDeque::new(),
             newest: 0,
             is_behind: false,
@@ -222,9 +202,13 @@ impl Stage {
             self.is_lost = false;
         }
         self.look_for_slowest(history);
+        if !evidence.generations.is_empty() {
+            self.per = if evidence.sticky { Per::User } else { Per::Request };
+        }
         // Where the canary had no part there is nothing to show. A trial's generation
         // comes twice: what the trial's rules took, and the rest.
-        for delta in evidence.generations.iter().filter(|delta| delta.w > 0.0) {
+        let per = self.per;
+        for delta in evidence.generations.iter().filter(|delta| delta.share(per) > 0.0) {
             self.count(now, delta);
         }
         while let Some(cohort) = self.open.front()
@@ -241,7 +225,7 @@ impl Stage {
     /// Bets on a cohort that is complete.
     pub fn take_in(&mut self, canary: Counts, primary: Counts, w: f64, seconds: f64) {
         for check in &mut self.checks {
-            check.bet(canary, primary, w, seconds);
+            check.bet([canary, primary].map(|counts| counts.of(check.kind, self.per)), w, seconds);
         }
     }
 
@@ -278,7 +262,7 @@ impl Stage {
             return Promotion::Proved;
         }
         let outlooks = missing.map(|check| self.outlook(check, w, pace));
-        let last = outlooks.max_by_key(|outlook| outlook.requests.unwrap_or(u64::MAX));
+        let last = outlooks.max_by_key(|outlook| outlook.missing.unwrap_or(u64::MAX));
         last.map_or(Promotion::Proved, Promotion::Undecided)
     }
 
@@ -317,15 +301,15 @@ impl Stage {
                 last.closed.get_or_insert(now);
             }
             if self.open.len() < 2 * WAITING {
-                self.open.push_back(Open::new(delta, now));
+                self.open.push_back(Open::new(delta, self.per, now));
                 self.is_behind = false;
             }
         }
-        let slowest = self.hundredth;
+        let (slowest, per) = (self.hundredth, self.per);
         match self.open.iter_mut().find(|cohort| cohort.generation == delta.id) {
             Some(cohort) => {
-                cohort.canary.add(&delta.canary, slowest.map(|edges| edges.canary));
-                cohort.primary.add(&delta.primary, slowest.map(|edges| edges.primary));
+                cohort.canary.add(&delta.canary, slowest.map(|edges| edges.canary), per);
+                cohort.primary.add(&delta.primary, slowest.map(|edges| edges.primary), per);
             }
             None => self.is_behind |= delta.canary.dispatched + delta.primary.dispatched > 0,
         }
@@ -333,14 +317,36 @@ impl Stage {
 
     fn outlook(&self, check: &Check, w: f64, pace: f64) -> Outlook {
         let missing = self.needed() - check.log_e();
+        // An answer's age may be told before it is older than the objective's, so of that requests count.
+        let per = if check.kind == Kind::Latency { Per::Request } else { self.per };
+        let (w, pace, waiting): (f64, f64, fn(&Open) -> u64) = match per {
+            Per::Request => (w, pace, |cohort| cohort.canary.dispatched),
+            Per::User => (self.fresh_share(w), self.pace_of_users(check), |cohort| cohort.canary.users),
+        };
         let growth = check.growth(w);
         // What is under way will count.
-        let waiting: u64 = self.open.iter().map(|cohort| cohort.canary.dispatched).sum();
+        let waiting: u64 = self.open.iter().map(waiting).sum();
         let is_blind = check.kind == Kind::RelativeLatency && self.hundredth.is_none();
-        let requests =
+        let missing =
             (growth > 0.0 && !is_blind).then(|| ((missing / growth).ceil() as u64).saturating_sub(waiting));
-        let eta = requests.filter(|_| pace > 0.0).map(|requests| seconds(requests as f64 / pace));
-        Outlook { kind: check.kind, boundary: check.boundary, requests, eta }
+        let eta = missing.filter(|_| pace > 0.0).map(|missing| seconds(missing as f64 / pace));
+        Outlook { kind: check.kind, boundary: check.boundary, per, pace, missing, eta }
+    }
+
+    /// Of users who are tossed for now.
+    fn fresh_share(&self, otherwise: f64) -> f64 {
+        self.open.back().map_or(otherwise, |cohort| cohort.w)
+    }
+
+    /// New ones in a second. They grow fewer, so what follows from it is the least.
+    fn pace_of_users(&self, check: &Check) -> f64 {
+        let passed = self.at.since(self.began).as_secs_f64();
+        if passed > 0.0 { check.requests as f64 / passed } else { 0.0 }
+    }
+
+    /// Users have to be told apart for what is to be shown.
+    pub fn counts_users(&self) -> bool {
+        self.per == Per::User
     }
 }
 
@@ -366,9 +372,9 @@ impl Check {
         self.boundary
     }
 
-    fn bet(&mut self, canary: Counts, primary: Counts, w: f64, seconds: f64) {
-        let ((canary_bad, canary_good), (primary_bad, primary_good)) =
-            (canary.of(self.kind), primary.of(self.kind));
+    /// On the bad and the good of the canary and of the primary.
+    fn bet(&mut self, counts: [(u64, u64); 2], w: f64, seconds: f64) {
+        let [(canary_bad, canary_good), (primary_bad, primary_good)] = counts;
         if self.kind.is_relative() {
             if !(w > 0.0 && w < 1.0) {
                 return;
@@ -407,65 +413,18 @@ impl Check {
     }
 }
 
-impl Open {
-    fn new(delta: &GenerationDelta, now: Moment) -> Open {
-        Open {
-            generation: delta.id,
-            w: delta.w,
-            born: now,
-            closed: None,
-            canary: Counts::default(),
-            primary: Counts::default(),
-        }
-    }
-
-    fn is_complete(&self, now: Moment, patience: Duration) -> bool {
-        let Some(closed) = self.closed else { return false };
-        let closed_for = now.since(closed);
-        let is_quiet = self.canary.under_way() == 0 && self.primary.under_way() == 0;
-        closed_for >= SETTLE && (is_quiet || closed_for >= patience)
-    }
-}
-
-impl Counts {
-    fn add(&mut self, arm: &ArmDelta, slowest: Option<usize>) {
-        self.dispatched += arm.dispatched;
-        self.ok += arm.ok;
-        self.failed += arm.failed;
-        self.aborted += arm.aborted;
-        self.slow += arm.slow;
-        if let Some(edge) = slowest {
-            let (bad, all) = beyond(arm, edge);
-            self.beyond += bad;
-            self.measured += all;
-        }
-    }
-
-    fn under_way(self) -> u64 {
-        self.dispatched.saturating_sub(self.ok + self.failed + self.aborted)
-    }
-
-    /// Bad and good ones, as a check sees them. What a client broke off was neither
-    /// a success nor a failure; that it was slow is known.
-    fn of(self, kind: Kind) -> (u64, u64) {
-        let good = self.ok + self.under_way();
-        match kind {
-            Kind::RelativeFailures | Kind::Mirrored | Kind::Answers | Kind::Stratum | Kind::Success => {
-                (self.failed, good)
-            }
-            Kind::RelativeLatency => (self.beyond, self.measured - self.beyond),
-            Kind::Latency => (self.slow, (good + self.failed).saturating_sub(self.slow)),
-        }
-    }
-}
-
 fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
 }
 
 #[cfg(test)]
 mod tests {
+    use rand::RngExt;
+    use rand::SeedableRng;
+    use rand::rngs::Xoshiro256PlusPlus;
+
     use super::*;
+    use crate::judge::evidence::ArmDelta;
 
     fn stage() -> Stage {
         let analysis = Analysis { relative_latency: None, ..Analysis::default() };
@@ -575,5 +534,55 @@ mod tests {
         let before = log_e(&stage);
         stage.begin_again(Moment(3_700_000), &history, 100);
         assert_eq!(log_e(&stage), before, "no fourth attempt for free");
+    }
+
+    /// So many users who come fifty times each, half of them to the canary. Of its users
+    /// a share `bad` fails with every request, of the primary's one in a hundred. Is the
+    /// canary thought good enough?
+    fn is_proved(seed: u64, users: usize, bad: f64, sticky: bool) -> bool {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let history = History::of(10_000.0, 1_000_000.0);
+        let mut stage = stage();
+        stage.begin(Moment(0), &history, 0);
+        let users: Vec<(bool, bool)> = (0..users)
+            .map(|_| {
+                let canary = random.random::<f64>() < 0.5;
+                (canary, random.random::<f64>() < if canary { bad } else { 0.01 })
+            })
+            .collect();
+        for visit in 0..50 {
+            let mut delta =
+                GenerationDelta { id: visit + 1, w: 0.5, fresh: 0.5, ..GenerationDelta::default() };
+            for (canary, fails) in &users {
+                let arm = if *canary { &mut delta.canary } else { &mut delta.primary };
+                arm.dispatched += 1;
+                *if *fails { &mut arm.failed } else { &mut arm.ok } += 1;
+                arm.failed_units += u64::from(*fails && visit == 0);
+            }
+            if visit == 0 {
+                for arm in [&mut delta.canary, &mut delta.primary] {
+                    arm.first = vec![(100, arm.ok), (200, arm.failed)];
+                }
+            }
+            let evidence = Evidence { generations: vec![delta], sticky, ..Evidence::default() };
+            stage.observe(Moment(1_000 * (visit + 1)), &evidence, &history);
+        }
+        stage.promotion(0.5, 1.0) == Promotion::Proved
+    }
+
+    /// Requests of a user are no tosses of their own: counted as such they prove a
+    /// canary that is beyond the margin good enough, far more often than is allowed.
+    #[test]
+    fn users_who_come_often_prove_no_more_than_once_each() {
+        let beyond = 1.2 * 0.01 + 0.005;
+        let proved = |seeds, users, bad, sticky| {
+            (0..seeds).filter(|seed| is_proved(*seed, users, bad, sticky)).count()
+        };
+        let by_user = proved(200, 2_000, beyond, true);
+        let by_request = proved(200, 2_000, beyond, false);
+        assert!(by_user <= 10, "{by_user} of 200, and one in twenty may");
+        assert!(by_request > 25, "{by_request} of 200: else this says nothing");
+        let good = proved(50, 20_000, 0.01, true);
+        assert!(good > 40, "of users enough it can be had: {good} of 50");
     }
 }

@@ -15,6 +15,8 @@ use crate::outside::load::Load;
 const BEAT: Duration = Duration::from_millis(10);
 /// What was held up is not made up for beyond this.
 const BURST: f64 = 0.1;
+/// Requests that are under way when no more are wanted have so long to end.
+const GRACE: Duration = Duration::from_secs(1);
 /// How often it is told that requests are not answered.
 const TELL: Duration = Duration::from_secs(10);
 
@@ -76,11 +78,18 @@ impl Session {
             if !self.send().await {
                 return;
             }
-            // Who is still asked hears that nobody waits for the answer.
-            self.running.shutdown().await;
-            self.idle.clear();
+            self.come_to_an_end().await;
             tracing::info!(rollout = self.rollout, "load has ended");
         }
+    }
+
+    /// What is under way may end. Who is still asked then hears that nobody waits for the answer.
+    async fn come_to_an_end(&mut self) {
+        let ended = async { while self.running.join_next().await.is_some() {} };
+        if tokio::time::timeout(GRACE, ended).await.is_err() {
+            self.running.shutdown().await;
+        }
+        self.idle.clear();
     }
 
     /// Until it is no longer wanted; false when there is nobody to want it.

@@ -132,7 +132,7 @@ impl Rollout {
             sentence: self.sentence(now),
             rollback_meter: self.rollback_meter(),
             promotion_meter: self.promotion_meter(),
-            requests_needed: outlook.and_then(|outlook| outlook.requests),
+            requests_needed: outlook.and_then(|outlook| outlook.missing),
             proof_eta_seconds: outlook.and_then(|outlook| outlook.eta).map(|eta| eta.as_secs_f64()),
             checks: stage.map(|stage| check_statuses(stage, self.share())).unwrap_or_default(),
             tests: judge.map(test_statuses).unwrap_or_default(),
@@ -151,7 +151,7 @@ impl Rollout {
     /// The numbers among these.
     pub fn meters(&self) -> Meters {
         let requests_needed = match self.promotion() {
-            Promotion::Undecided(outlook) => outlook.requests,
+            Promotion::Undecided(outlook) => outlook.missing,
             Promotion::NotAsked | Promotion::Proved => None,
         };
         Meters {
@@ -290,8 +290,7 @@ impl Rollout {
         if self.state.sticky {
             warnings.push(
                 "requests are pinned to users: a user counts once, by the first failure since the rollout began and \
-                 by the first answer since the weight rose, so that the bound on false rollbacks holds per user; \
-                 proof counts requests, for which its bound does not hold"
+                 by the first answer since the weight rose, so that bounds hold per user"
                     .to_owned(),
             );
         }

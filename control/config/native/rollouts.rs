@@ -365,11 +365,11 @@ fn versions(fields: &Fields, site: &Site) -> Option<(String, String)> {
 }
 
 fn warn_site(spot: &Spot, site: &Site, analysis: &Analysis) {
-    if site.split.sticky.is_some() && analysis.promotion.is_some() {
+    if site.split.sticky.is_some() && analysis.promotion.is_some() && analysis.latency.is_some() {
         spot.warn(format!(
             "service `{}` is sticky: the requests of one user share a version and are no independent tosses; \
-             failures and slow answers count once per user, but `promotion` counts requests, so \
-             `falsePromotions` is not guaranteed",
+             all else counts once per user, but `promotion` counts requests where it shows the `latency` \
+             objective, so `falsePromotions` is not guaranteed for that",
             site.split.name
         ));
     }
