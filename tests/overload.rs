@@ -14,7 +14,7 @@ use crate::harness::{Answer, App, Ask, Conn, Load, Origin, eventually};
 
 const IDLE: usize = 20_000;
 /// Descriptors left to serin and to the tests that run beside.
-const OTHERS: usize = 1_500;
+const OTHERS: usize = 4_000;
 
 fn refused(app: &App, what: &str) -> u64 {
     app.metric("serin_overload_refused_total", &[("what", what)]) as u64

@@ -372,6 +372,11 @@ impl Check {
         self.boundary
     }
 
+    /// The canary's that were taken in.
+    pub fn requests(&self) -> u64 {
+        self.requests
+    }
+
     /// On the bad and the good of the canary and of the primary.
     fn bet(&mut self, counts: [(u64, u64); 2], w: f64, seconds: f64) {
         let [(canary_bad, canary_good), (primary_bad, primary_good)] = counts;

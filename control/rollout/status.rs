@@ -101,6 +101,9 @@ pub struct CheckStatus {
     pub log_e: f64,
     /// The `log_e` at which it is shown.
     pub needed: f64,
+    /// The canary's requests that were taken in so far and have all ended; its users
+    /// where they keep a version.
+    pub requests: u64,
 }
 
 /// Logarithms this small read as "none at all"; JSON has no infinity.
@@ -321,6 +324,7 @@ fn check_statuses(stage: &Stage, share: f64) -> Vec<CheckStatus> {
         check: check.kind.name().to_owned(),
         log_e: check.log_e().max(NOTHING),
         needed: stage.needed(),
+        requests: check.requests(),
     };
     stage.asked_at(share).map(status).collect()
 }

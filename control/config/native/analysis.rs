@@ -16,9 +16,10 @@ use super::checks;
 use super::strata;
 use super::units;
 
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 17] = [
     "judge",
     "falseRollbacks",
+    "replicas",
     "success",
     "latency",
     "failures",
@@ -65,6 +66,9 @@ pub fn read(spot: &Spot) -> Analysis {
         analysis.alpha = between(&spot, 1e-9, 0.5, "a percentage from 0.0000001 to 50, for example 0.1%")
             .unwrap_or(analysis.alpha);
     }
+    // Any of them may be the one that is wrong.
+    let replicas = fields.get("replicas").and_then(|spot| spot.whole(1, 1_000)).unwrap_or(1) as f64;
+    analysis.alpha /= replicas;
     tests(&fields, &mut analysis);
     analysis.strata = fields.get("strata").map(|spot| strata::read(&spot)).unwrap_or_default();
     if let (Some(spot), None) = (fields.get("strata"), analysis.relative_failures) {
@@ -72,6 +76,9 @@ pub fn read(spot: &Spot) -> Analysis {
     }
     guards(&fields, &mut analysis);
     proof(&fields, &mut analysis);
+    if let Some(promotion) = &mut analysis.promotion {
+        promotion.beta /= replicas;
+    }
     warn_blame(spot, &fields, &analysis);
     analysis
 }
