@@ -7,9 +7,8 @@ use serde_json::{Value, json};
 
 use crate::harness::alertmanager::Alertmanager;
 use crate::harness::app::pair;
+use crate::harness::load::GAP;
 use crate::harness::{Answer, App, Ask, Load, Origin, eventually, eventually_some, require};
-
-const GAP: Duration = Duration::from_millis(2);
 
 fn texts(origin: &Origin) -> Vec<Value> {
     origin.bodies().iter().map(|body| serde_json::from_slice(body).expect("the body is JSON")).collect()

@@ -6,28 +6,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::app::pair;
+use crate::harness::load::GAP;
+use crate::harness::scene::Scene;
 use crate::harness::{Answer, App, Ask, Load, Origin, eventually};
-
-const GAP: Duration = Duration::from_millis(2);
-
-struct Scene {
-    canary: Origin,
-    app: App,
-    load: Load,
-    _primary: Origin,
-}
 
 /// Two versions, a rollout of these lines, and traffic that has begun.
 fn scene(rollout: &str) -> Scene {
-    let (primary, canary) = (Origin::start("primary"), Origin::start("canary"));
-    let mut yaml = pair(primary.address, canary.address, "") + "rollouts:\n  web:\n";
-    for line in rollout.lines() {
-        yaml += &format!("    {line}\n");
-    }
-    let app = App::start(&yaml);
-    let load = Load::start(app.address(), 4, GAP, Ask::get("/"));
-    load.pass(100);
-    Scene { canary, app, load, _primary: primary }
+    Scene::start(rollout, 4)
 }
 
 /// What was told so far: milliseconds since the start, kind and text.

@@ -8,10 +8,9 @@ use serde_json::{Value, json};
 
 use crate::harness::app::{SERIN, head, pair};
 use crate::harness::client::Reply;
+use crate::harness::load::GAP;
 use crate::harness::origin::Seen;
 use crate::harness::{Answer, App, Ask, Load, Origin, eventually, eventually_some};
-
-const GAP: Duration = Duration::from_millis(2);
 
 /// Two good versions, a rollout of two short steps, these webhooks, and traffic.
 struct Scene {

@@ -7,10 +7,9 @@ use serde_json::{Value, json};
 
 use crate::harness::app::{SERIN, pair};
 use crate::harness::client::Reply;
+use crate::harness::load::GAP;
 use crate::harness::prometheus::Prometheus;
 use crate::harness::{Answer, App, Ask, Load, Origin, eventually, require};
-
-const GAP: Duration = Duration::from_millis(2);
 
 fn yaml(origins: &[Origin; 2], providers: &str, webhooks: &str) -> String {
     let mut yaml = pair(origins[0].address, origins[1].address, "");

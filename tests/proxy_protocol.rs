@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
 use crate::harness::client::Conn;
-use crate::harness::nginx::free;
+use crate::harness::program::free;
 use crate::harness::{Answer, App, Ask, Origin, PATIENCE, eventually, require};
 
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x01\x02\x03\x04\x05\x06\x07\x08\x13\x88\x01\xbb";

@@ -7,9 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::app::{SERIN, pair};
+use crate::harness::load::GAP;
 use crate::harness::{Answer, App, Ask, Load, Origin, eventually};
-
-const GAP: Duration = Duration::from_millis(2);
 
 /// Not judged by speed: on a crowded machine either of two threads can starve.
 const ROLLOUT: &str = "rollouts:\n  web:\n    steps: [{weight: 20, for: 1s}, {weight: 50, for: 1s}]\n    bake: 1s\n    \

@@ -4,33 +4,17 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::app::{pair, quiet, timed};
+use crate::harness::load::GAP;
+use crate::harness::scene::Scene;
 use crate::harness::{Answer, App, Ask, Load, Origin, eventually};
-
-/// One request per connection and millisecond is plenty, and leaves room for others.
-const GAP: Duration = Duration::from_millis(2);
-
-struct Scene {
-    primary: Origin,
-    canary: Origin,
-    app: App,
-    load: Load,
-}
 
 /// Two versions, a rollout of these lines, and traffic that has begun.
 fn scene(rollout: &str) -> Scene {
-    let (primary, canary) = (Origin::start("primary"), Origin::start("canary"));
-    scene_of(primary, canary, rollout)
+    Scene::start(rollout, 4)
 }
 
 fn scene_of(primary: Origin, canary: Origin, rollout: &str) -> Scene {
-    let mut yaml = pair(primary.address, canary.address, "") + "rollouts:\n  web:\n";
-    for line in rollout.lines() {
-        yaml += &format!("    {line}\n");
-    }
-    let app = App::start(&yaml);
-    let load = Load::start(app.address(), 4, GAP, Ask::get("/"));
-    load.pass(100);
-    Scene { primary, canary, app, load }
+    Scene::of(primary, canary, rollout, 4)
 }
 
 /// Fails one request in `n`, spread by a fixed stride.

@@ -14,36 +14,24 @@ mod way_back;
 use std::time::Duration;
 
 use crate::harness::app::pair;
+use crate::harness::load::GAP;
+use crate::harness::scene::{self, Scene};
 use crate::harness::{Answer, App, Ask, Load, Origin};
-
-const GAP: Duration = Duration::from_millis(2);
 
 /// Nothing has to be proved and nothing is slow: what is left is quick and sure.
 const QUICK: &str = "{window: 0s, minRequests: 5, slowdown: false, promotion: false, success: 99%}";
 
-struct Scene {
-    primary: Origin,
-    canary: Origin,
-    app: App,
-    load: Load,
-}
-
 /// Two versions of `web`, a rollout of these lines, and ordinary users.
 fn scene(rollout: &str) -> Scene {
-    let (primary, canary) = (Origin::start("primary"), Origin::start("canary"));
-    let app = App::start(&yaml(&primary, &canary, rollout));
-    let load = Load::start(app.address(), 2, GAP, Ask::get("/"));
-    load.pass(50);
-    Scene { primary, canary, app, load }
-}
-
-fn yaml(primary: &Origin, canary: &Origin, rollout: &str) -> String {
-    pair(primary.address, canary.address, "") + &rollout_of(rollout)
+    Scene::start(&quickly(rollout), 2)
 }
 
 fn rollout_of(lines: &str) -> String {
-    let lines: Vec<String> = lines.lines().map(|line| format!("    {line}\n")).collect();
-    format!("rollouts:\n  web:\n{}    analysis: {QUICK}\n", lines.concat())
+    scene::rollout_of(&quickly(lines))
+}
+
+fn quickly(lines: &str) -> String {
+    format!("{lines}\nanalysis: {QUICK}")
 }
 
 /// Fails every second request.

@@ -8,7 +8,7 @@ use crate::harness::app::{head, serin};
 use crate::harness::certs::Authority;
 use crate::harness::client::once;
 use crate::harness::h2::H2;
-use crate::harness::nginx::free;
+use crate::harness::program::free;
 use crate::harness::{App, Ask, eventually, require};
 
 /// An nginx that tells of its side of the handshake.

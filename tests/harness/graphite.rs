@@ -7,10 +7,8 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tempfile::TempDir;
-
-use super::nginx::free;
-use super::{eventually, require};
+use super::program::{Program, free};
+use super::require;
 
 /// Debian's, whichever Python stands first in `PATH`: its packages are of this one.
 const PYTHON: &str = "/usr/bin/python3";
@@ -27,10 +25,9 @@ server.serve_forever()
 pub struct Graphite {
     pub address: SocketAddr,
     lines: SocketAddr,
-    carbon: Child,
     web: Child,
     _said: BufReader<ChildStdout>,
-    _folder: TempDir,
+    _carbon: Program,
 }
 
 impl Graphite {
@@ -38,26 +35,17 @@ impl Graphite {
     pub fn start() -> Option<Graphite> {
         let carbon = require("carbon-cache")?;
         require("graphite-manage")?;
-        for _ in 0..10 {
-            let folder = tempfile::tempdir().expect("a temporary folder can be made");
-            let (lines, cached) = (free(), free());
-            write_configuration(folder.path(), lines, cached);
-            let mut carbon = quiet(Command::new(&carbon).args(["--nodaemon", "--debug"]).args([
-                format!("--config={}", folder.path().join("carbon.conf").display()),
-                "start".to_owned(),
-            ]));
-            let mut is_up = false;
-            eventually("carbon listens or is gone", || {
-                is_up = TcpStream::connect(lines).is_ok() && TcpStream::connect(cached).is_ok();
-                is_up || matches!(carbon.try_wait(), Ok(Some(_)))
-            });
-            if !is_up {
-                continue;
-            }
-            let (web, address, said) = serve(folder.path());
-            return Some(Graphite { address, lines, carbon, web, _said: said, _folder: folder });
-        }
-        panic!("carbon did not start in ten attempts");
+        let prepare = |folder: &Path| {
+            let (lines, cached, mut command) = (free(), free(), Command::new(&carbon));
+            write_configuration(folder, lines, cached);
+            let config = format!("--config={}", folder.join("carbon.conf").display());
+            command.args(["--nodaemon", "--debug", &config, "start"]);
+            (command, [lines, cached])
+        };
+        let is_up = |at: &[SocketAddr; 2]| at.iter().all(|address| TcpStream::connect(address).is_ok());
+        let (carbon, [lines, _]) = Program::start("carbon", prepare, is_up);
+        let (web, address, said) = serve(carbon.folder());
+        Some(Graphite { address, lines, web, _said: said, _carbon: carbon })
     }
 
     /// Sends it these points, each so many seconds ago.
@@ -113,16 +101,9 @@ fn serve(folder: &Path) -> (Child, SocketAddr, BufReader<ChildStdout>) {
     (web, SocketAddr::from(([127, 0, 0, 1], port)), said)
 }
 
-fn quiet(command: &mut Command) -> Child {
-    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().expect("it can be run")
-}
-
 impl Drop for Graphite {
     fn drop(&mut self) {
-        for child in [&mut self.carbon, &mut self.web] {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        let _ = self.web.kill();
+        let _ = self.web.wait();
     }
 }

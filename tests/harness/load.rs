@@ -57,6 +57,9 @@ impl Report {
     }
 }
 
+/// One request per connection and two milliseconds is plenty, and leaves room for others.
+pub const GAP: Duration = Duration::from_millis(2);
+
 /// Traffic under way; it ends with `stop` or when dropped.
 pub struct Load {
     stop: Arc<AtomicBool>,

@@ -2,19 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-use super::client::{Ask, Conn, once};
-use super::eventually;
-use super::nginx::free;
+use super::client::{Ask, once};
+use super::program::{Program, answers, free};
 
 pub struct Prometheus {
     pub address: SocketAddr,
-    child: Child,
-    _folder: TempDir,
+    _program: Program,
 }
 
 impl Prometheus {
@@ -31,37 +28,24 @@ impl Prometheus {
         arguments: &[&str],
         prepare: impl Fn(&Path),
     ) -> Prometheus {
-        for _ in 0..10 {
-            let folder = tempfile::tempdir().expect("a temporary folder can be made");
-            let config = folder.path().join("prometheus.yml");
+        let prepare = |folder: &Path| {
+            let config = folder.join("prometheus.yml");
             let global = "global:\n  scrape_interval: 200ms\n  scrape_timeout: 200ms\n  \
                           external_labels: {replica: a, region: test}\nscrape_configs:\n";
             std::fs::write(&config, format!("{global}  {scraped}")).expect("the folder is ours");
-            let data = folder.path().join("data");
+            let data = folder.join("data");
             prepare(&data);
-            let address = free();
-            let mut child = Command::new(program)
+            let (address, mut command) = (free(), Command::new(program));
+            command
                 .arg(format!("--config.file={}", config.display()))
                 .arg(format!("--storage.tsdb.path={}", data.display()))
                 .arg(format!("--web.listen-address={address}"))
-                .args(arguments)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("prometheus can be run");
-            let mut up = false;
-            eventually("prometheus is ready or gone", || {
-                up = Conn::try_open(address)
-                    .and_then(|mut conn| conn.try_ask(&Ask::get("/-/ready")))
-                    .is_ok_and(|reply| reply.status == 200);
-                up || matches!(child.try_wait(), Ok(Some(_)))
-            });
-            if up {
-                return Prometheus { address, child, _folder: folder };
-            }
-        }
-        panic!("prometheus did not start in ten attempts");
+                .args(arguments);
+            (command, address)
+        };
+        let (program, address) =
+            Program::start("prometheus", prepare, |address| answers(*address, "/-/ready", 200));
+        Prometheus { address, _program: program }
     }
 
     /// The value of an instant query that gives one number, if it gives any yet.
@@ -87,16 +71,9 @@ pub fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn prometheus_scrapes_and_answers_queries() {
-    use super::{Answer, Origin, require};
+    use super::{Answer, Origin, eventually, require};
     let Some(program) = require("prometheus") else { return };
     let target = Origin::answering("target", |_| {
         Answer::ok()
