@@ -257,10 +257,11 @@ impl Judge {
         self.panel.drop(out);
     }
 
-    /// The canary has another weight from now on; nothing is shown of it yet.
-    pub fn begin_stage(&mut self, now: Moment, history: &History) {
+    /// The canary has another weight from now on, and copies or none; nothing is shown
+    /// of it yet.
+    pub fn begin_stage(&mut self, now: Moment, history: &History, mirrors: bool) {
         if let Some(stage) = &mut self.stage {
-            stage.begin(now, history, self.newest);
+            stage.begin(now, history, self.newest, mirrors);
         }
     }
 

@@ -1,8 +1,6 @@
 //! Alerts as their receivers get them: each in its own shape, with the judge's
 //! sentence and figures, by the routes, and no more often than wanted.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use crate::harness::alertmanager::Alertmanager;

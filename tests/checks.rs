@@ -1,14 +1,11 @@
 //! Releases judged as other tools would, on the real binary with real traffic: a
 //! good one passes, a bad one goes back on the tick that the tool would take.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
-use crate::harness::app::pair;
 use crate::harness::load::GAP;
 use crate::harness::scene::Scene;
-use crate::harness::{Answer, App, Ask, Load, Origin, eventually};
+use crate::harness::{Answer, App, Ask, Load, eventually};
 
 /// Two versions, a rollout of these lines, and traffic that has begun.
 fn scene(rollout: &str) -> Scene {

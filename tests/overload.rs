@@ -82,7 +82,7 @@ fn memory_stays_near_its_ceiling_under_clients_that_do_not_read() {
     // Above what it needs for nothing, the first look at its past included, by more than
     // the allocator keeps of what it had.
     eventually("its past is written", || app.folder().join("serin-state/history").is_dir());
-    let ceiling = (app.metric("process_resident_memory_bytes", &[]) as u64 >> 20) + 16;
+    let ceiling = (app.metric("process_resident_memory_bytes", &[]) as u64 >> 20) + 12;
     let reply = app.reload(&format!("{}overload: {{memory: {ceiling}MiB}}\n", single(origin.address)));
     assert_eq!(reply.status, 200, "{}", reply.text());
     let (stop, most) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -111,8 +111,10 @@ fn memory_stays_near_its_ceiling_under_clients_that_do_not_read() {
                 }
             });
         }
-        let until = Instant::now() + Duration::from_secs(8);
-        while Instant::now() < until {
+        // For a while, and on a crowded machine until it is too much.
+        let began = Instant::now();
+        let [least, most_time] = [8, 40].map(Duration::from_secs);
+        while began.elapsed() < least || began.elapsed() < most_time && !app.log().contains("overload") {
             let bytes = app.metric("process_resident_memory_bytes", &[]) as u64;
             most.fetch_max(bytes, Ordering::Relaxed);
             std::thread::sleep(Duration::from_millis(50));

@@ -2,7 +2,6 @@
 //! over kills and restarts, and another policy decides otherwise.
 
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use serde_json::Value;
 

@@ -7,7 +7,6 @@ use super::Cause;
 use super::Judge;
 use super::Verdict;
 use super::evidence::Pairs;
-use super::evidence::Per;
 use super::history::History;
 use super::logs::excess;
 use super::panel::Kind;
@@ -15,6 +14,7 @@ use super::panel::Seat;
 use super::panel::View;
 use super::projection::Boundary;
 use super::stage::Check;
+use super::stage::Counted;
 use super::stage::Outlook;
 use super::stratum::Stratum;
 use super::tally::Arm;
@@ -78,12 +78,13 @@ impl Judge {
         let Some(stage) = &self.stage else { return String::new() };
         let evidence = significant(stage.log_e(w).unwrap_or(0.0).min(TELLABLE).exp());
         let needed = significant_zero(stage.needed().exp());
-        let (canary, primary) = (percent(self.tally.canary), percent(self.tally.primary));
-        let shown = shown(stage.asked_at(w));
+        let seen = match percent(self.tally.primary) {
+            _ if self.tally.canary.requests == 0 => self.pairs(),
+            primary => format!("canary {} failed, primary {primary}", percent(self.tally.canary)),
+        };
+        let shown = shown(stage.asked_at(w)).join(" and ");
         format!(
-            "ADVANCE (good enough): canary {canary} failed, primary {primary}; evidence {evidence}:1 \
-             that the canary stays {}, needed {needed}:1",
-            shown.join(" and ")
+            "ADVANCE (good enough): {seen}; evidence {evidence}:1 that the canary stays {shown}, needed {needed}:1"
         )
     }
 
@@ -92,9 +93,10 @@ impl Judge {
     pub fn explain_outlook(&self, outlook: &Outlook, w: f64, pace: f64, history: &History) -> String {
         let rate = significant(outlook.pace);
         let check = check_of(outlook);
-        let what = match outlook.per {
-            Per::Request => "canary requests",
-            Per::User => "users new to the canary",
+        let what = match outlook.counted {
+            Counted::Requests => "canary requests",
+            Counted::Users => "users new to the canary",
+            Counted::Copies => "copies",
         };
         let missing = match (outlook.missing, outlook.eta) {
             (Some(missing), Some(eta)) => format!(
@@ -200,7 +202,7 @@ fn check_of(outlook: &Outlook) -> String {
     match outlook.kind {
         Kind::RelativeFailures => format!("the +{points} pp check"),
         Kind::RelativeLatency => "the check of the slowest hundredth".to_owned(),
-        Kind::Mirrored => "the mirrored check".to_owned(),
+        Kind::Mirrored => format!("the {points} % check of copies"),
         Kind::Answers => "the comparison of answers".to_owned(),
         Kind::Stratum => "the check of a part of the traffic".to_owned(),
         Kind::Success => format!("the {} % objective", significant(100.0 * (1.0 - outlook.boundary.delta))),
@@ -224,8 +226,10 @@ fn shown<'a>(checks: impl Iterator<Item = &'a Check>) -> Vec<String> {
         let least = significant_four(100.0 * (1.0 - check.boundary().delta));
         match check.kind {
             Kind::RelativeFailures => of_primary(check, ""),
-            Kind::RelativeLatency | Kind::Mirrored | Kind::Answers | Kind::Stratum => {
-                of_primary(check, " in slow answers")
+            Kind::RelativeLatency | Kind::Answers | Kind::Stratum => of_primary(check, " in slow answers"),
+            Kind::Mirrored => {
+                let most = significant(100.0 * check.boundary().delta);
+                objectives.push(format!("below {most} % of copies that it alone fails"));
             }
             Kind::Success => objectives.push(format!("inside the {least}% objective")),
             Kind::Latency => objectives.push(format!("inside the latency objective for {least}%")),

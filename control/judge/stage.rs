@@ -23,11 +23,13 @@ pub use super::cohort::Counts;
 use super::cohort::Open;
 use super::evidence::Evidence;
 use super::evidence::GenerationDelta;
+use super::evidence::Pairs;
 use super::evidence::Per;
 use super::history::Belief;
 use super::history::History;
 use super::logs::clamp_rate;
 use super::logs::divergence;
+use super::mirrored::Copies;
 use super::panel::Kind;
 use super::projection::Boundary;
 use super::promotion;
@@ -63,6 +65,11 @@ pub struct Stage {
     /// What is one toss.
     #[serde(default)]
     per: Per,
+    /// Copies of the primary's requests go to the canary here, and those under way.
+    #[serde(default)]
+    mirrors: bool,
+    #[serde(default)]
+    copies: Copies,
     open: VecDeque<Open>,
     /// Generations up to this one are known: open, taken in, or of no use.
     newest: u64,
@@ -75,6 +82,9 @@ pub struct Stage {
     /// When the last cohort was asked for, and when one was last taken in.
     asked: Moment,
     at: Moment,
+    /// The last look.
+    #[serde(default)]
+    seen: Moment,
 }
 
 /// One thing that has to be shown.
@@ -99,13 +109,23 @@ pub enum Promotion {
     Undecided(Outlook),
 }
 
+/// What a check is shown by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    Requests,
+    /// Who are new to the canary, where users keep a version.
+    Users,
+    /// Of the primary's requests.
+    Copies,
+}
+
 /// What is missing, of the check that needs the most.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outlook {
     pub kind: Kind,
     pub boundary: Boundary,
     /// What is counted, and how many of the canary's come in a second.
-    pub per: Per,
+    pub counted: Counted,
     pub pace: f64,
     /// How many until it is shown, if things stay as they are; none where
     /// the canary does not look good enough, or too little is known to say.
@@ -122,6 +142,7 @@ impl Stage {
         let mut check = |kind, boundary| checks.push(Check::new(kind, boundary));
         if analysis.relative_failures.is_some() {
             check(Kind::RelativeFailures, against_primary);
+            check(Kind::Mirrored, Boundary { rho: 0.0, delta: asked.margin });
         }
         if analysis.relative_latency.is_some() {
             check(Kind::RelativeLatency, against_primary);
@@ -143,6 +164,8 @@ impl Stage {
             checks,
             hundredth: None,
             per: Per::Request,
+            mirrors: false,
+            copies: Copies::default(),
             open: VecDeque::new(),
             newest: 0,
             is_behind: false,
@@ -151,15 +174,16 @@ impl Stage {
             began: now,
             asked: now,
             at: now,
+            seen: now,
         };
-        stage.begin(now, history, 0);
+        stage.begin(now, history, 0, false);
         Some(stage)
     }
 
     /// Another weight: nothing has been shown of it yet. `newest` is the newest
     /// generation from before.
-    pub fn begin(&mut self, now: Moment, history: &History, newest: u64) {
-        self.restarts = 0;
+    pub fn begin(&mut self, now: Moment, history: &History, newest: u64, mirrors: bool) {
+        (self.restarts, self.mirrors) = (0, mirrors);
         self.start(now, history, newest);
     }
 
@@ -176,10 +200,11 @@ impl Stage {
             *check = Check::new(check.kind, check.boundary);
             check.belief = history.failures();
         }
-        (self.began, self.asked, self.at) = (now, now, now);
+        (self.began, self.asked, self.at, self.seen) = (now, now, now, now);
         self.newest = newest;
         self.is_behind = false;
         self.open.clear();
+        self.copies = Copies::default();
         self.hundredth = None;
         self.look_for_slowest(history);
     }
@@ -188,10 +213,11 @@ impl Stage {
     /// unknown: goes on with what begins from now on.
     pub fn resume(&mut self, now: Moment) {
         let gap = now.since(self.at);
-        for moment in [&mut self.began, &mut self.asked, &mut self.at] {
+        for moment in [&mut self.began, &mut self.asked, &mut self.at, &mut self.seen] {
             *moment = moment.after(gap);
         }
         self.open.clear();
+        self.copies = Copies::default();
         self.is_lost = true;
     }
 
@@ -202,6 +228,7 @@ impl Stage {
             self.is_lost = false;
         }
         self.look_for_slowest(history);
+        self.seen = now;
         if !evidence.generations.is_empty() {
             self.per = if evidence.sticky { Per::User } else { Per::Request };
         }
@@ -210,6 +237,9 @@ impl Stage {
         let per = self.per;
         for delta in evidence.generations.iter().filter(|delta| delta.share(per) > 0.0) {
             self.count(now, delta);
+        }
+        if self.mirrors {
+            self.count_copies(now, evidence.pairs);
         }
         while let Some(cohort) = self.open.front()
             && cohort.is_complete(now, self.patience)
@@ -224,7 +254,7 @@ impl Stage {
 
     /// Bets on a cohort that is complete.
     pub fn take_in(&mut self, canary: Counts, primary: Counts, w: f64, seconds: f64) {
-        for check in &mut self.checks {
+        for check in self.checks.iter_mut().filter(|check| check.kind != Kind::Mirrored) {
             check.bet([canary, primary].map(|counts| counts.of(check.kind, self.per)), w, seconds);
         }
     }
@@ -278,7 +308,10 @@ impl Stage {
     /// The checks that can be asked at this share.
     pub fn asked_at(&self, w: f64) -> impl Iterator<Item = &Check> {
         let is_beside = w > 0.0 && w < 1.0;
-        self.checks.iter().filter(move |check| is_beside || (!check.kind.is_relative() && w > 0.0))
+        self.checks.iter().filter(move |check| match check.kind {
+            Kind::Mirrored => self.mirrors,
+            kind => is_beside || (!kind.leans_on_coin() && w > 0.0),
+        })
     }
 
     /// Once known, where the primary's slowest are stays for the stage.
@@ -315,22 +348,40 @@ impl Stage {
         }
     }
 
+    fn count_copies(&mut self, now: Moment, pairs: Pairs) {
+        let (bad, good) = self.copies.take(now, pairs, self.patience);
+        for check in self.checks.iter_mut().filter(|check| check.kind == Kind::Mirrored) {
+            check.bet_inside(bad, good);
+        }
+    }
+
     fn outlook(&self, check: &Check, w: f64, pace: f64) -> Outlook {
         let missing = self.needed() - check.log_e();
         // An answer's age may be told before it is older than the objective's, so of that requests count.
-        let per = if check.kind == Kind::Latency { Per::Request } else { self.per };
-        let (w, pace, waiting): (f64, f64, fn(&Open) -> u64) = match per {
-            Per::Request => (w, pace, |cohort| cohort.canary.dispatched),
-            Per::User => (self.fresh_share(w), self.pace_of_users(check), |cohort| cohort.canary.users),
+        let counted = match check.kind {
+            Kind::Mirrored => Counted::Copies,
+            Kind::Latency => Counted::Requests,
+            _ if self.per == Per::User => Counted::Users,
+            _ => Counted::Requests,
+        };
+        let of_open = |count: fn(&Open) -> u64| self.open.iter().map(count).sum();
+        let (w, pace, waiting): (f64, f64, u64) = match counted {
+            Counted::Requests => (w, pace, of_open(|cohort| cohort.canary.dispatched)),
+            Counted::Users => (
+                self.fresh_share(w),
+                self.pace_of(check, of_open(|cohort| cohort.canary.users)),
+                of_open(|cohort| cohort.canary.users),
+            ),
+            Counted::Copies => (w, self.pace_of(check, self.copies.waiting()), self.copies.waiting()),
         };
         let growth = check.growth(w);
-        // What is under way will count.
-        let waiting: u64 = self.open.iter().map(waiting).sum();
         let is_blind = check.kind == Kind::RelativeLatency && self.hundredth.is_none();
+        // What is under way will count.
         let missing =
             (growth > 0.0 && !is_blind).then(|| ((missing / growth).ceil() as u64).saturating_sub(waiting));
-        let eta = missing.filter(|_| pace > 0.0).map(|missing| seconds(missing as f64 / pace));
-        Outlook { kind: check.kind, boundary: check.boundary, per, pace, missing, eta }
+        let delay = if counted == Counted::Copies { Copies::delay(self.patience) } else { Duration::ZERO };
+        let eta = missing.filter(|_| pace > 0.0).map(|missing| seconds(missing as f64 / pace) + delay);
+        Outlook { kind: check.kind, boundary: check.boundary, counted, pace, missing, eta }
     }
 
     /// Of users who are tossed for now.
@@ -338,10 +389,11 @@ impl Stage {
         self.open.back().map_or(otherwise, |cohort| cohort.w)
     }
 
-    /// New ones in a second. They grow fewer, so what follows from it is the least.
-    fn pace_of_users(&self, check: &Check) -> f64 {
-        let passed = self.at.since(self.began).as_secs_f64();
-        if passed > 0.0 { check.requests as f64 / passed } else { 0.0 }
+    /// How many have come in a second, with those that wait. New users grow fewer, so
+    /// what follows from their pace is the least.
+    fn pace_of(&self, check: &Check, waiting: u64) -> f64 {
+        let passed = self.seen.since(self.began).as_secs_f64();
+        if passed > 0.0 { (check.requests + waiting) as f64 / passed } else { 0.0 }
     }
 
     /// Users have to be told apart for what is to be shown.
@@ -353,7 +405,7 @@ impl Stage {
 impl Check {
     fn new(kind: Kind, boundary: Boundary) -> Check {
         let even = [1.0 / promotion::OBJECTIVE_SHARES.len() as f64; 4];
-        let parts = if kind.is_relative() { &promotion::PARTS[..] } else { &even[..] };
+        let parts = if kind.leans_on_coin() { &promotion::PARTS[..] } else { &even[..] };
         Check {
             kind,
             boundary,
@@ -380,30 +432,39 @@ impl Check {
     /// On the bad and the good of the canary and of the primary.
     fn bet(&mut self, counts: [(u64, u64); 2], w: f64, seconds: f64) {
         let [(canary_bad, canary_good), (primary_bad, primary_good)] = counts;
-        if self.kind.is_relative() {
-            if !(w > 0.0 && w < 1.0) {
-                return;
-            }
-            let cohort = Cohort {
-                canary_failed: canary_bad,
-                canary_ok: canary_good,
-                primary_failed: primary_bad,
-                primary_ok: primary_good,
-                w,
-            };
-            self.purse.bet(promotion::good_enough(cohort, self.boundary, self.belief.rate()));
-            self.belief.observe(primary_bad, primary_bad + primary_good, seconds);
-        } else {
-            self.purse.bet(promotion::inside(self.boundary.delta, canary_bad, canary_good));
+        if !self.kind.leans_on_coin() {
+            return self.bet_inside(canary_bad, canary_good);
         }
-        self.requests += canary_bad + canary_good;
-        self.bad += canary_bad;
+        if !(w > 0.0 && w < 1.0) {
+            return;
+        }
+        let cohort = Cohort {
+            canary_failed: canary_bad,
+            canary_ok: canary_good,
+            primary_failed: primary_bad,
+            primary_ok: primary_good,
+            w,
+        };
+        self.purse.bet(promotion::good_enough(cohort, self.boundary, self.belief.rate()));
+        self.belief.observe(primary_bad, primary_bad + primary_good, seconds);
+        self.count(canary_bad, canary_good);
+    }
+
+    /// On the canary's alone.
+    fn bet_inside(&mut self, bad: u64, good: u64) {
+        self.purse.bet(promotion::inside(self.boundary.delta, bad, good));
+        self.count(bad, good);
+    }
+
+    fn count(&mut self, bad: u64, good: u64) {
+        self.requests += bad + good;
+        self.bad += bad;
     }
 
     /// Nats per canary request, if the canary goes on as it looks; none where it
     /// does not look good enough.
     fn growth(&self, w: f64) -> f64 {
-        let is_relative = self.kind.is_relative();
+        let is_relative = self.kind.leans_on_coin();
         let primary = if is_relative { self.belief.rate() } else { self.boundary.delta / 5.0 };
         let limit = self.boundary.at(primary);
         let seen = self.bad as f64 + FORESEEN * primary;
@@ -423,171 +484,4 @@ fn seconds(seconds: f64) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use rand::RngExt;
-    use rand::SeedableRng;
-    use rand::rngs::Xoshiro256PlusPlus;
-
-    use super::*;
-    use crate::judge::evidence::ArmDelta;
-
-    fn stage() -> Stage {
-        let analysis = Analysis { relative_latency: None, ..Analysis::default() };
-        Stage::new(&analysis, &History::of(10.0, 10_000.0), Moment(0)).expect("failures are compared")
-    }
-
-    fn delta(id: u64, canary: ArmDelta) -> Evidence {
-        let primary = ArmDelta { dispatched: 900, ok: 900, ..ArmDelta::default() };
-        let delta = GenerationDelta { id, w: 0.1, canary, primary, ..GenerationDelta::default() };
-        Evidence { generations: vec![delta], ..Evidence::default() }
-    }
-
-    fn ended(n: u64) -> ArmDelta {
-        ArmDelta { dispatched: n, ok: n, ..ArmDelta::default() }
-    }
-
-    fn log_e(stage: &Stage) -> f64 {
-        stage.log_e(0.1).expect("there is a check")
-    }
-
-    #[test]
-    fn cohort_counts_when_it_is_over_and_its_last_request_has_ended() {
-        let (mut stage, history) = (stage(), History::default());
-        stage.observe(Moment(100), &delta(1, ended(300)), &history);
-        stage.observe(Moment(5_000), &Evidence::default(), &history);
-        assert_eq!(log_e(&stage), 0.0, "more may begin in it");
-        stage.observe(Moment(5_100), &delta(2, ended(1)), &history);
-        assert_eq!(log_e(&stage), 0.0, "a worker may not know of the new one yet");
-        stage.observe(Moment(5_400), &Evidence::default(), &history);
-        assert!(log_e(&stage) > 0.5, "{}", log_e(&stage));
-    }
-
-    /// Failures that come late must not be overtaken by the good answers of later
-    /// cohorts: with those alone a canary that fails by timeout would look perfect.
-    #[test]
-    fn good_answers_do_not_overtake_failures_that_take_their_time() {
-        let (mut stage, history) = (stage(), History::default());
-        let hanging = ArmDelta { dispatched: 100, ok: 90, ..ArmDelta::default() };
-        stage.observe(Moment(100), &delta(1, hanging), &history);
-        for id in 2..20 {
-            stage.observe(Moment(id * 1_000), &delta(id, ended(1_000)), &history);
-        }
-        assert_eq!(log_e(&stage), 0.0, "nothing is known of the first ten");
-        let failures = ArmDelta { failed: 10, ..ArmDelta::default() };
-        let late = Evidence {
-            generations: vec![GenerationDelta {
-                id: 1,
-                w: 0.1,
-                canary: failures,
-                ..GenerationDelta::default()
-            }],
-            ..Evidence::default()
-        };
-        stage.observe(Moment(20_000), &late, &history);
-        let first = &stage.checks[0];
-        assert_eq!((first.bad, first.requests), (10, 100 + 17 * 1_000), "then all of them at once");
-    }
-
-    #[test]
-    fn what_goes_on_beyond_the_patience_has_not_failed() {
-        let (mut stage, history) = (stage(), History::default());
-        let streams = ArmDelta { dispatched: 300, ..ArmDelta::default() };
-        stage.observe(Moment(100), &delta(1, streams), &history);
-        stage.observe(Moment(1_000), &delta(2, ended(1)), &history);
-        stage.observe(Moment(60_900), &Evidence::default(), &history);
-        assert_eq!(log_e(&stage), 0.0);
-        stage.observe(Moment(61_000), &Evidence::default(), &history);
-        assert!(log_e(&stage) > 0.5, "{}", log_e(&stage));
-    }
-
-    #[test]
-    fn requests_from_before_the_stage_do_not_count_and_a_cohort_is_asked_for() {
-        let (mut stage, history) = (stage(), History::default());
-        stage.begin(Moment(1_000), &history, 7);
-        for tick in 11..30 {
-            stage.observe(Moment(tick * 100), &delta(7, ended(100)), &history);
-        }
-        assert!(stage.wants_cohort(Moment(3_000)), "else it would wait for ever");
-        assert!(stage.open.is_empty());
-    }
-
-    #[test]
-    fn restarts_are_few_and_number_of_cohorts_is_a_logarithm() {
-        let (mut stage, history) = (stage(), History::default());
-        stage.begin(Moment(0), &history, 0);
-        let mut asked = 0;
-        for tick in 1..36_000 {
-            let now = Moment(tick * 100);
-            stage.observe(now, &delta(1 + asked, ended(1)), &history);
-            if stage.wants_cohort(now) {
-                stage.cohort_is_asked(now);
-                asked += 1;
-            }
-        }
-        assert!((40..80).contains(&asked), "{asked} cohorts in an hour");
-        assert!(log_e(&stage) > 3.0);
-        for _ in 0..3 {
-            stage.begin_again(Moment(3_600_000), &history, 99);
-            assert_eq!(log_e(&stage), 0.0);
-        }
-        stage.take_in(
-            Counts { dispatched: 300, ok: 300, ..Counts::default() },
-            Counts { dispatched: 900, ok: 900, ..Counts::default() },
-            0.1,
-            1.0,
-        );
-        let before = log_e(&stage);
-        stage.begin_again(Moment(3_700_000), &history, 100);
-        assert_eq!(log_e(&stage), before, "no fourth attempt for free");
-    }
-
-    /// So many users who come fifty times each, half of them to the canary. Of its users
-    /// a share `bad` fails with every request, of the primary's one in a hundred. Is the
-    /// canary thought good enough?
-    fn is_proved(seed: u64, users: usize, bad: f64, sticky: bool) -> bool {
-        let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let history = History::of(10_000.0, 1_000_000.0);
-        let mut stage = stage();
-        stage.begin(Moment(0), &history, 0);
-        let users: Vec<(bool, bool)> = (0..users)
-            .map(|_| {
-                let canary = random.random::<f64>() < 0.5;
-                (canary, random.random::<f64>() < if canary { bad } else { 0.01 })
-            })
-            .collect();
-        for visit in 0..50 {
-            let mut delta =
-                GenerationDelta { id: visit + 1, w: 0.5, fresh: 0.5, ..GenerationDelta::default() };
-            for (canary, fails) in &users {
-                let arm = if *canary { &mut delta.canary } else { &mut delta.primary };
-                arm.dispatched += 1;
-                *if *fails { &mut arm.failed } else { &mut arm.ok } += 1;
-                arm.failed_units += u64::from(*fails && visit == 0);
-            }
-            if visit == 0 {
-                for arm in [&mut delta.canary, &mut delta.primary] {
-                    arm.first = vec![(100, arm.ok), (200, arm.failed)];
-                }
-            }
-            let evidence = Evidence { generations: vec![delta], sticky, ..Evidence::default() };
-            stage.observe(Moment(1_000 * (visit + 1)), &evidence, &history);
-        }
-        stage.promotion(0.5, 1.0) == Promotion::Proved
-    }
-
-    /// Requests of a user are no tosses of their own: counted as such they prove a
-    /// canary that is beyond the margin good enough, far more often than is allowed.
-    #[test]
-    fn users_who_come_often_prove_no_more_than_once_each() {
-        let beyond = 1.2 * 0.01 + 0.005;
-        let proved = |seeds, users, bad, sticky| {
-            (0..seeds).filter(|seed| is_proved(*seed, users, bad, sticky)).count()
-        };
-        let by_user = proved(200, 2_000, beyond, true);
-        let by_request = proved(200, 2_000, beyond, false);
-        assert!(by_user <= 10, "{by_user} of 200, and one in twenty may");
-        assert!(by_request > 25, "{by_request} of 200: else this says nothing");
-        let good = proved(50, 20_000, 0.01, true);
-        assert!(good > 40, "of users enough it can be had: {good} of 50");
-    }
-}
+mod tests;

@@ -92,7 +92,9 @@ impl Rollout {
         let planned = self.spec.planned() + self.spec.bake;
         let state = &mut self.state;
         if state.judge.is_none() && !self.spec.skip_analysis {
-            state.judge = Some(Judge::new(&state.terms, planned, &state.history, now));
+            let mut judge = Judge::new(&state.terms, planned, &state.history, now);
+            judge.begin_stage(now, &state.history, state.copied > 0);
+            state.judge = Some(judge);
             self.seat_checks(now);
         }
     }
@@ -266,7 +268,7 @@ impl Rollout {
         if (parts, matched, copied) != (state.parts, state.matched, state.copied) {
             state.floor = state.newest;
             if let Some(judge) = &mut state.judge {
-                judge.begin_stage(now, &state.history);
+                judge.begin_stage(now, &state.history, copied > 0);
             }
         }
         state.place = place;

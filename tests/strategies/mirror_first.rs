@@ -57,3 +57,26 @@ fn what_fails_for_both_is_held_against_neither() {
     broken.pass(500);
     assert_ne!(scene.app.phase("web"), "rolled_back", "{}", scene.app.rollout("web")["sentence"]);
 }
+
+#[test]
+fn copies_show_that_the_canary_is_good_enough_for_users() {
+    let proving = "steps: [{mirrored: 50, for: 200ms}, {weight: 30, for: 60s}]\n\
+                   analysis: {slowdown: false, inconclusive: wait, promotion: {margin: 5%, patience: 1s}}";
+    let scene = Scene::start(proving, 2);
+    scene.app.command("web", "start");
+    let mut waited = String::new();
+    eventually("users meet it", || {
+        let status = scene.app.rollout("web");
+        let sentence = status["sentence"].as_str().unwrap_or_default();
+        if status["step"] == 0 && sentence.contains("% check of copies") {
+            waited = sentence.to_owned();
+        }
+        status["step"] == 1
+    });
+    assert!(waited.contains("more copies") || waited.contains("copies/s"), "{waited}");
+    let proved =
+        scene.app.get_json("/history?kind=proved")[0]["text"].as_str().unwrap_or_default().to_owned();
+    assert!(proved.contains("the canary alone failed 0"), "{proved}");
+    assert!(proved.contains("below 5 % of copies that it alone fails"), "{proved}");
+    assert_eq!(scene.load.stop().failures(), 0);
+}
