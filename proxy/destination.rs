@@ -39,7 +39,7 @@ impl Routing {
         let list: Vec<httparse::Header<'_>> =
             fields.iter().map(|(name, value)| httparse::Header { name, value: value.as_bytes() }).collect();
         let head = Head::of_list(method, target, host, &list);
-        if self.0.is_random(&head) {
+        if self.0.host(&head).is_some_and(|host| host.random) {
             return Destination::Chance;
         }
         let Some(found) = self.0.find(&head, || 0) else { return Destination::Nowhere };

@@ -85,12 +85,12 @@ pub struct Table {
     pub endpoints: Vec<Arc<Hosts>>,
 }
 
-struct HostRoutes {
+pub struct HostRoutes {
     paths: PathIndex,
     entries: Vec<Entry>,
     plans: Vec<RoutePlan>,
     /// Which route is taken is partly chance.
-    random: bool,
+    pub random: bool,
 }
 
 /// What a position of `paths` asks beyond the path, and its route.
@@ -216,16 +216,12 @@ impl Table {
 
     /// `random` decides where a match takes only a share of what fits.
     pub fn find(&self, head: &Head<'_>, random: impl FnOnce() -> u64) -> Option<Found<'_>> {
-        let host = &self.routes[self.hosts.find(head.host())?];
-        let random = if host.random { random() } else { 0 };
-        let holds = |position: u32| host.entries[position as usize].conditions.hold(head, random);
-        let Entry { plan, matched, .. } = host.entries[host.paths.find(head.path(), &holds)? as usize];
-        Some(Found { route: &host.plans[plan], matched })
+        self.host(head)?.find(head, random)
     }
 
-    /// Which route such a request takes is partly chance.
-    pub fn is_random(&self, head: &Head<'_>) -> bool {
-        self.hosts.find(head.host()).is_some_and(|host| self.routes[host].random)
+    /// The routes of the host that a request names.
+    pub fn host(&self, head: &Head<'_>) -> Option<&HostRoutes> {
+        self.hosts.find(head.host()).map(|host| &self.routes[host])
     }
 
     pub fn route(&self, id: RouteId) -> &RoutePlan {
@@ -234,6 +230,15 @@ impl Table {
 
     pub fn split(&self, name: &str) -> Option<&SplitPlan> {
         self.splits.iter().find(|split| split.cell.name == name)
+    }
+}
+
+impl HostRoutes {
+    pub fn find(&self, head: &Head<'_>, random: impl FnOnce() -> u64) -> Option<Found<'_>> {
+        let random = if self.random { random() } else { 0 };
+        let holds = |position: u32| self.entries[position as usize].conditions.hold(head, random);
+        let Entry { plan, matched, .. } = self.entries[self.paths.find(head.path(), &holds)? as usize];
+        Some(Found { route: &self.plans[plan], matched })
     }
 }
 

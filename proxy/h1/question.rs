@@ -102,10 +102,11 @@ impl Client<'_> {
         }
         let (lane, view) = (self.lane, self.lane.view());
         let head = Head::of_list(request.method, request.target, request.host, fields);
-        if view.table.is_random(&head) {
+        let host = view.table.host(&head);
+        if host.is_some_and(|host| host.random) {
             return Err(Unfit::Irregular);
         }
-        let Some(Found { route, matched }) = view.table.find(&head, || 0) else {
+        let Some(Found { route, matched }) = host.and_then(|host| host.find(&head, || 0)) else {
             return Ok(self.answer_locally(request, Reply::of_fault(NO_ROUTE), length));
         };
         if !route.plain {
