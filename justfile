@@ -40,6 +40,10 @@ differ CASES="20000":
 versus *ARGS:
     cargo run --release -p serin-bench -- versus {{ARGS}}
 
+# instructions of the request path's parts against the baseline (needs valgrind)
+micro *ARGS:
+    cargo run --release -p serin-bench -- micro --compare {{ARGS}}
+
 # the judge's scenarios: requests and failures until rollback
 judge *ARGS:
     cargo run --release -p serin-bench -- judge {{ARGS}}
