@@ -197,6 +197,20 @@ impl Record<'_> {
         true
     }
 
+    /// Whether a part goes on that is known to be as it was.
+    pub fn goes_on(&mut self, key: u64) -> bool {
+        self.end_part();
+        let (inner, now) = (&mut *self.inner, self.now);
+        let is_full = inner.owners.len() >= MOST_SERIES;
+        match inner.parts.get_mut(&key) {
+            Some(part) => part.rests(now, is_full),
+            None => {
+                inner.refused += u64::from(is_full);
+                is_full
+            }
+        }
+    }
+
     /// Whether the series to come are known, and their families with them.
     pub fn is_known(&self) -> bool {
         self.current.as_ref().is_some_and(|(_, part)| part.is_by_place())
@@ -477,6 +491,24 @@ mod tests {
         };
         assert_eq!(latest(&told), latest(&differences));
         assert_eq!(latest(&told).len(), 5, "the guest is not there: {:?}", latest(&told));
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_need_not_be_told_again() {
+        let store = Store::default();
+        for second in 0..2 {
+            let mut record = store.record(second, KEEP).expect("later");
+            if second == 0 {
+                assert!(!record.goes_on(2), "there is room for it");
+                assert!(record.part(1, STILL));
+                (0..MOST_SERIES).for_each(|at| record.put(["a", ""], &[("at", &at.to_string())], None, 1.0));
+            }
+            assert!(record.goes_on(1) && record.goes_on(2));
+            assert!(!record.part(2, STILL));
+            record.finish();
+        }
+        assert_eq!((store.usage().series, store.usage().refused), (MOST_SERIES, 4));
+        assert_eq!(store.latest(&|_| true).len(), MOST_SERIES);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::model;
 use crate::model::RetryBound;
+use crate::reading::BreakerReading;
 
 /// A version's bounds, and how much of each is taken.
 #[derive(Clone)]
@@ -62,14 +63,19 @@ impl Breaker {
         self.taken.0[what as usize].load(Ordering::Relaxed)
     }
 
-    /// What is bounded: its name, how much is taken and the bound.
-    pub fn read(&self, active: impl FnOnce() -> u64) -> Vec<(&'static str, u32, u32)> {
-        let named =
-            [("connections", What::Connections), ("pending", What::Pending), ("requests", What::Requests)];
-        let bounded =
-            named.into_iter().filter_map(|(name, what)| Some((name, self.taken(what), self.bound(what)?)));
-        let retries = ("retries", self.taken(What::Retries), self.retries_allowed(active));
-        bounded.chain([retries]).collect()
+    /// What is bounded, in the order of [`What`].
+    pub fn read(&self, active: impl FnOnce() -> u64) -> [Option<BreakerReading>; 4] {
+        let named = [
+            ("connections", What::Connections),
+            ("pending", What::Pending),
+            ("requests", What::Requests),
+            ("retries", What::Retries),
+        ];
+        let retries = self.retries_allowed(active);
+        named.map(|(name, what)| {
+            let most = if what == What::Retries { retries } else { self.bound(what)? };
+            Some(BreakerReading { what: name, taken: self.taken(what), most })
+        })
     }
 
     /// `None` where there is no bound to keep.

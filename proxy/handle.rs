@@ -25,12 +25,14 @@ use crate::reading;
 use crate::reading::MirrorReading;
 use crate::reading::OverloadReading;
 use crate::reading::Reading;
+use crate::reading::Sent;
 use crate::reading::SplitReading;
 use crate::reading::State;
 use crate::reading::VersionReading;
 use crate::sockets::Refused;
 use crate::sockets::Sockets;
 use crate::split;
+use crate::table::Bounds;
 use crate::table::SplitPlan;
 use crate::table::Table;
 use crate::trio;
@@ -301,8 +303,8 @@ impl Handle {
         let mut reading = Reading {
             versions: versions_of(&table),
             splits: if evidence { self.evidence_of(&table, |_, _, _| true) } else { shares_of(&table) },
-            breakers: table.breakers(),
-            endpoints: table.endpoints.iter().map(|hosts| hosts.read()).collect(),
+            breakers: table.bounds.iter().map(Bounds::read).collect(),
+            endpoints: table.endpoints.iter().map(|hosts| hosts.endpoints()).collect(),
             health: table.endpoints.iter().map(|hosts| hosts.health()).collect(),
             connections: self.0.overload.connections(),
             overload: self.overload(),
@@ -338,13 +340,14 @@ impl Handle {
         reading
     }
 
-    /// The counters of the versions that have ever had a request.
+    /// The counters of the versions that users have ever asked.
     pub fn used_versions(&self) -> Vec<Arc<VersionReading>> {
         if self.before().is_some() {
             return self.readings().versions;
         }
         let table = self.0.table.load_full();
-        table.slots.iter().filter(|slot| slot.is_used()).map(|slot| slot.read()).collect()
+        let asked = table.slots.iter().filter(|slot| slot.key.sent == Sent::ByUsers && slot.is_used());
+        asked.map(|slot| slot.read()).collect()
     }
 
     fn overload(&self) -> OverloadReading {

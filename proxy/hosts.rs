@@ -40,6 +40,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 
 use crate::clock;
+use crate::kept::Kept;
 use crate::location::Location;
 use crate::model::Address;
 use crate::model::Balance;
@@ -47,6 +48,7 @@ use crate::model::Dns;
 use crate::model::Endpoint;
 use crate::model::Version;
 use crate::reading::EndpointsReading;
+use crate::reading::HealthReading;
 
 pub use care::Care;
 pub use course::{Course, Finding, first_wait, wait};
@@ -89,6 +91,10 @@ pub struct Hosts {
     workers: usize,
     lineup: Arc<ArcSwap<Lineup>>,
     known: Mutex<Known>,
+    /// Grows with all that is found out, but for what workers count.
+    news: AtomicU64,
+    kept_endpoints: Kept<[u64; 2], EndpointsReading>,
+    kept_health: Kept<[u64; 2], HealthReading>,
 }
 
 /// What was learned while running.
@@ -146,6 +152,9 @@ impl Hosts {
             workers,
             lineup: Arc::new(ArcSwap::from_pointee(Lineup::new(Vec::new(), &Balance::default()))),
             known: Mutex::new(known.unwrap_or_default()),
+            news: AtomicU64::new(0),
+            kept_endpoints: Kept::default(),
+            kept_health: Kept::default(),
         };
         let (checks, ejections) = (version.health.is_none(), version.outliers.is_none());
         hosts.known().vitals.values().for_each(|vitals| vitals.absolve(checks, ejections));
@@ -192,6 +201,7 @@ impl Hosts {
         if is_news {
             self.muster(&mut known);
         }
+        self.note();
         is_news
     }
 
@@ -201,10 +211,31 @@ impl Hosts {
         self.counts.failed.fetch_add(1, Ordering::Relaxed);
         let mut known = self.known();
         let answers = known.names.entry(name.clone()).or_default();
-        answers.error.replace(error.to_owned()).as_deref() != Some(error)
+        let is_news = answers.error.replace(error.to_owned()).as_deref() != Some(error);
+        self.note();
+        is_news
     }
 
-    pub fn read(&self) -> EndpointsReading {
+    /// A reading would tell something else now.
+    fn note(&self) {
+        self.news.fetch_add(1, Ordering::Release);
+    }
+
+    /// What readings are told apart by.
+    fn state(&self) -> [u64; 2] {
+        let news = self.news.load(Ordering::Acquire);
+        [news, self.lineup.load().hosts.iter().map(|host| host.vitals.ends().sum()).sum()]
+    }
+
+    pub fn endpoints(&self) -> Arc<EndpointsReading> {
+        self.kept_endpoints.of(self.state(), || self.read_endpoints())
+    }
+
+    pub fn health(&self) -> Arc<HealthReading> {
+        self.kept_health.of(self.state(), || self.read_health())
+    }
+
+    fn read_endpoints(&self) -> EndpointsReading {
         let known = self.known();
         let lineup = self.lineup();
         let names = self.names();
@@ -267,6 +298,7 @@ impl Hosts {
         self.counts.changes.fetch_add(u64::from(is_change), Ordering::Relaxed);
         known.vitals = vitals;
         self.lineup.store(Arc::new(Lineup::new(hosts, &self.balance)));
+        self.note();
         self.care.ring();
     }
 
@@ -292,5 +324,42 @@ fn hostname(endpoint: &Endpoint) -> Option<Arc<str>> {
         (Some(name), _) => Some(Arc::from(name.as_str())),
         (None, Address::Name { host, .. }) => Some(Arc::from(host.as_str())),
         (None, Address::Socket(_) | Address::Unix(_)) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Role;
+
+    #[test]
+    fn a_reading_is_the_same_until_something_has_moved() {
+        let name = Name { host: "shop".to_owned(), port: 80 };
+        let mut version = Version::new("primary", Role::Primary);
+        let by_name = Address::Name { host: name.host.clone(), port: name.port };
+        version.endpoints = vec![SocketAddr::from(([127, 0, 0, 1], 9)).into(), Endpoint::new(by_name)];
+        let hosts = Hosts::new("web", &version, None, 2);
+        let mut last = (hosts.endpoints(), hosts.health());
+        let mut is_news = |after: &str, expected: bool| {
+            let now = (hosts.endpoints(), hosts.health());
+            let is_same = Arc::ptr_eq(&last.0, &now.0) && Arc::ptr_eq(&last.1, &now.1);
+            assert_eq!(!is_same, expected, "after {after}");
+            last = now.clone();
+            now
+        };
+        let host = hosts.lineup().hosts[0].clone();
+        is_news("nothing", false);
+        assert!(hosts.resolve(&name, vec![([127, 0, 0, 1], 10).into()]));
+        assert_eq!(is_news("an answer", true).0.total, 2);
+        assert!(!hosts.resolve(&name, vec![([127, 0, 0, 1], 10).into()]));
+        assert_eq!(is_news("the same answer", true).0.resolved, 2);
+        hosts.unresolved(&name, "nobody is there");
+        assert_eq!(is_news("no answer", true).0.unresolved.len(), 1);
+        host.learn(1, Lesson::Late);
+        assert_eq!(is_news("an attempt", true).1.endpoints[0].late, 1);
+        hosts.mark([(host.clone(), Flag::DRAINING, true)]);
+        assert_eq!(is_news("a flag", true).0.healthy, 1);
+        hosts.mark([(host, Flag::DRAINING, true)]);
+        is_news("a flag that it had", false);
     }
 }

@@ -81,6 +81,7 @@ pub mod codes;
 pub mod exemplars;
 pub mod trio;
 mod count;
+mod kept;
 pub mod histogram;
 pub mod weights;
 mod clock;

@@ -22,14 +22,14 @@ pub use health::{EndpointReading, HealthReading};
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Reading {
-    /// Shared: most versions of a large fleet rest, and are as they were.
+    /// Shared, as what follows: most versions of a large fleet rest, and are as they were.
     pub versions: Vec<Arc<VersionReading>>,
     pub splits: Vec<SplitReading>,
-    pub endpoints: Vec<EndpointsReading>,
-    pub health: Vec<HealthReading>,
+    pub endpoints: Vec<Arc<EndpointsReading>>,
+    pub health: Vec<Arc<HealthReading>>,
     /// Of this process alone: what another has under way it counts itself.
     #[serde(skip)]
-    pub breakers: Vec<BreakerReading>,
+    pub breakers: Vec<Arc<BreakersReading>>,
     pub connections: u64,
     pub overload: OverloadReading,
     /// Requests that no split took: no route, malformed, direct answers.
@@ -147,15 +147,20 @@ pub struct OverloadReading {
     pub refused_connections: u64,
 }
 
-/// One bound on what may be under way to a version.
+/// The bounds on what may be under way to a version.
 #[derive(Clone, Debug)]
-pub struct BreakerReading {
+pub struct BreakersReading {
     pub service: String,
     pub version: String,
+    pub breakers: Vec<BreakerReading>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BreakerReading {
     /// `connections`, `pending`, `requests` or `retries`.
     pub what: &'static str,
-    pub taken: u64,
-    pub most: u64,
+    pub taken: u32,
+    pub most: u32,
 }
 
 /// How an attempt to get an answer from a version has ended.
@@ -350,10 +355,11 @@ impl Reading {
             }
         }
         for mine in &mut self.endpoints {
-            let same = |theirs: &&EndpointsReading| {
+            let same = |theirs: &&Arc<EndpointsReading>| {
                 (&theirs.service, &theirs.version) == (&mine.service, &mine.version)
             };
             if let Some(theirs) = before.endpoints.iter().find(same) {
+                let mine = Arc::make_mut(mine);
                 // What there is now is ours to say; what has happened adds up.
                 mine.changes += theirs.changes;
                 mine.resolved += theirs.resolved;
@@ -362,7 +368,7 @@ impl Reading {
         }
         for mine in &mut self.health {
             if let Some(theirs) = before.health.iter().find(|theirs| theirs.is_same(mine)) {
-                mine.add(theirs);
+                Arc::make_mut(mine).add(theirs);
             }
         }
         precede(&mut self.splits, &before.splits);

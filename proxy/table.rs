@@ -63,7 +63,7 @@ use crate::predicate::Conditions;
 pub use gates::Gates;
 use host::HostIndex;
 use path::PathIndex;
-pub use versions::VersionPlan;
+pub use versions::{Bounds, VersionPlan};
 
 /// Something wrong with a model: where in it, and what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +83,7 @@ pub struct Table {
     pub slots: Vec<Arc<Slot>>,
     /// The endpoints of every version that is routed.
     pub endpoints: Vec<Arc<Hosts>>,
+    pub bounds: Vec<Bounds>,
 }
 
 pub struct HostRoutes {
@@ -207,7 +208,8 @@ impl Table {
             slots.extend(gone);
         }
         let endpoints = compiler.endpoints;
-        Ok(Table { model: model.clone(), listeners, hosts, routes, splits, slots, endpoints })
+        let bounds = Bounds::of(&splits);
+        Ok(Table { model: model.clone(), listeners, hosts, routes, splits, slots, endpoints, bounds })
     }
 
     pub fn listener(&self, name: &str) -> Option<&Arc<ListenerPlan>> {

@@ -9,13 +9,12 @@
 use std::sync::Arc;
 use std::sync::OnceLock;
 
-use arc_swap::ArcSwapOption;
-
 use crate::codes::Codes;
 use crate::exemplars::Exemplars;
 use crate::histogram;
 use crate::histogram::BUCKETS;
 use crate::histogram::Histogram;
+use crate::kept::Kept;
 use crate::model::Role;
 use crate::outcome::Outcome;
 use crate::outcome::Verdict;
@@ -56,8 +55,8 @@ impl Latency {
 pub struct Slot {
     pub key: SlotKey,
     shards: Box<[Shard]>,
-    /// The last reading and what moves it was of: one that rests is not read again.
-    kept: ArcSwapOption<(u64, Arc<VersionReading>)>,
+    /// By the sum of its moves.
+    kept: Kept<u64, VersionReading>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,16 +190,16 @@ impl Shard {
 impl Slot {
     pub fn new(key: SlotKey, workers: usize) -> Arc<Slot> {
         let shards = (0..workers).map(|_| Shard::default()).collect();
-        Arc::new(Slot { key, shards, kept: ArcSwapOption::empty() })
+        Arc::new(Slot { key, shards, kept: Kept::default() })
     }
 
     pub fn shard(&self, worker: usize) -> &Shard {
         &self.shards[worker]
     }
 
-    /// What we have never asked of ourselves is no news.
+    /// Every version could be mirrored to or be given load; that few are is no news.
     pub fn is_shown(&self) -> bool {
-        self.key.sent != Sent::AsLoad || self.is_used()
+        self.key.sent == Sent::ByUsers || self.is_used()
     }
 
     /// Has there ever been a request?
@@ -215,14 +214,7 @@ impl Slot {
 
     pub fn read(&self) -> Arc<VersionReading> {
         let moves = self.shards.iter().fold(0, |sum: u64, shard| sum.wrapping_add(shard.moves()));
-        if let Some(kept) = &*self.kept.load()
-            && kept.0 == moves
-        {
-            return kept.1.clone();
-        }
-        let reading = Arc::new(self.sum());
-        self.kept.store(Some(Arc::new((moves, reading.clone()))));
-        reading
+        self.kept.of(moves, || self.sum())
     }
 
     fn sum(&self) -> VersionReading {

@@ -2,6 +2,7 @@
 //! people and scripts that know it, and as JSON.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State};
@@ -68,7 +69,7 @@ pub struct EndpointView {
 pub async fn clusters(State(admin): State<Admin>, Query(form): Query<Form>) -> Result<Response, Refused> {
     let health = admin.desk.ask(|reply| Ask::Health { reply }).await?;
     if form.format.as_deref() == Some("json") {
-        return Ok(Json(health.iter().map(Cluster::of).collect::<Vec<_>>()).into_response());
+        return Ok(Json(health.iter().map(|health| Cluster::of(health)).collect::<Vec<_>>()).into_response());
     }
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text(&health)).into_response())
 }
@@ -105,7 +106,7 @@ impl EndpointView {
 }
 
 /// `<service>/<version>::<address>::<field>::<value>`, Envoy's fields by its names.
-fn text(health: &[HealthReading]) -> String {
+fn text(health: &[Arc<HealthReading>]) -> String {
     let mut out = String::new();
     for version in health {
         for endpoint in &version.endpoints {
@@ -127,7 +128,7 @@ fn text(health: &[HealthReading]) -> String {
                 ("success_rate", rate),
             ];
             for (field, value) in fields {
-                let HealthReading { service, version, .. } = version;
+                let HealthReading { service, version, .. } = &**version;
                 writeln!(out, "{service}/{version}::{}::{field}::{value}", endpoint.address)
                     .expect("strings take all");
             }
@@ -166,7 +167,7 @@ mod tests {
             ejections: Vec::new(),
             endpoints: vec![endpoint],
         };
-        let text = text(&[health]);
+        let text = text(&[health.into()]);
         for line in [
             "web/canary::127.0.0.1:1::health_flags::/failed_active_hc/active_hc_timeout",
             "web/canary::127.0.0.1:1::rq_total::9",

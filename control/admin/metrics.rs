@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serin_proxy::Reading;
-use serin_proxy::reading::{Attempt, BreakerReading, Counts, Sent, SplitReading, VersionReading};
+use serin_proxy::reading::{Attempt, BreakersReading, Counts, Sent, SplitReading, VersionReading};
 use serin_proxy::weights::percent;
 
 use super::{Admin, Refused};
@@ -18,7 +18,7 @@ use crate::names::label;
 use crate::rollout::Meters;
 use crate::tick::ask::Ask;
 use crate::tick::view::{MetricsView, PHASES, phase_word};
-use page::Page;
+use page::{Page, Part};
 use protobuf::{PROTOBUF, Protobuf};
 use text::{OPEN_METRICS, PROMETHEUS, Text};
 
@@ -45,20 +45,20 @@ pub async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Result<R
     Ok(match preferred(accepted) {
         Format::Prometheus => {
             let mut text = Text::default();
-            fill(&mut Page(&mut text), &reading, &view);
             beside(&mut Page(&mut text), &admin);
+            fill(&mut Page(&mut text), &reading, &view);
             ([(header::CONTENT_TYPE, PROMETHEUS)], text.into_prometheus()).into_response()
         }
         Format::OpenMetrics => {
             let mut text = Text::with_exemplars();
-            fill(&mut Page(&mut text), &reading, &view);
             beside(&mut Page(&mut text), &admin);
+            fill(&mut Page(&mut text), &reading, &view);
             ([(header::CONTENT_TYPE, OPEN_METRICS)], text.into_open_metrics()).into_response()
         }
         Format::Protobuf => {
             let mut protobuf = Protobuf::default();
-            fill(&mut Page(&mut protobuf), &reading, &view);
             beside(&mut Page(&mut protobuf), &admin);
+            fill(&mut Page(&mut protobuf), &reading, &view);
             ([(header::CONTENT_TYPE, PROTOBUF)], protobuf.into_bytes()).into_response()
         }
     })
@@ -105,20 +105,20 @@ fn preferred(accepted: &str) -> Format {
     best.1
 }
 
-/// All that there is to tell, value by value.
+/// All that there is to tell, value by value; what moves always before what may rest.
 pub fn fill(page: &mut Page<'_>, reading: &Reading, view: &MetricsView) {
-    for version in reading.versions.iter().filter(|version| !is_unused_shadow(version)) {
-        let VersionReading { service, version: name, role, sent, counts, latency, .. } = &**version;
-        let key = ("version", service, name, role.as_str(), sent);
-        if page.part(key, (counts, latency.sum_us()), ()) {
-            version_of(page, version);
-        }
-    }
+    page.part_that_moves("process");
+    process_of(page, reading, view);
     for split in &reading.splits {
         let names: Vec<&str> = split.weights.iter().map(|(version, _)| version).collect();
         let parts: Vec<u32> = split.weights.iter().map(|(_, parts)| parts).collect();
         if page.part(("split", &split.split), parts, names) {
             weights_of(page, split);
+        }
+    }
+    for version in &reading.versions {
+        if page.thing(version, version_part) {
+            version_of(page, version);
         }
     }
     for endpoints in &reading.endpoints {
@@ -127,17 +127,16 @@ pub fn fill(page: &mut Page<'_>, reading: &Reading, view: &MetricsView) {
     for version in &reading.health {
         health::of_version(page, version);
     }
-    for breaker in &reading.breakers {
-        let BreakerReading { service, version, what, taken, most } = breaker;
-        if page.part(("breaker", service, version, what), (taken, most), ()) {
-            breaker_of(page, breaker);
+    for breakers in &reading.breakers {
+        if page.thing(breakers, breakers_part) {
+            breakers_of(page, breakers);
         }
     }
     for meters in &view.rollouts {
-        rollout_of(page, meters);
+        if page.thing(meters, rollout_part) {
+            gauges_of(page, meters);
+        }
     }
-    page.part_that_moves("process");
-    process_of(page, reading, view);
     foreign::of(page, reading, &view.metrics);
 }
 
@@ -205,9 +204,10 @@ fn certificate_of(page: &mut Page<'_>, certificate: &Certificate) {
     page.gauge(names::CERTIFICATE_EXPIRY_TIMESTAMP_SECONDS, help, &labels, certificate.not_after as f64);
 }
 
-/// Every version could be mirrored to, few are.
-fn is_unused_shadow(version: &VersionReading) -> bool {
-    version.sent == Sent::AsCopy && version.counts == Counts::default()
+fn version_part(version: &VersionReading) -> Part {
+    let VersionReading { service, version: name, role, sent, counts, latency, .. } = version;
+    let key = ("version", service, name, role.as_str(), sent);
+    Part::new(key, (counts, latency.sum_us()), ())
 }
 
 fn version_of(page: &mut Page<'_>, version: &VersionReading) {
@@ -264,29 +264,35 @@ fn version_of(page: &mut Page<'_>, version: &VersionReading) {
     );
 }
 
-fn breaker_of(page: &mut Page<'_>, breaker: &BreakerReading) {
-    let labels = [
-        (label::SERVICE, breaker.service.as_str()),
-        (label::VERSION, breaker.version.as_str()),
-        (label::BREAKER, breaker.what),
-    ];
-    let used = "How much of a bound on what is under way to a version is taken.";
-    page.gauge(names::CIRCUIT_BREAKER_USED, used, &labels, breaker.taken as f64);
-    let open = "1 while such a bound is reached.";
-    let is_open = if breaker.taken >= breaker.most { 1.0 } else { 0.0 };
-    page.gauge(names::CIRCUIT_BREAKER_OPEN, open, &labels, is_open);
+fn breakers_part(reading: &BreakersReading) -> Part {
+    let BreakersReading { service, version, breakers } = reading;
+    let bounded: Vec<&str> = breakers.iter().map(|breaker| breaker.what).collect();
+    Part::new(("breakers", service, version), breakers, bounded)
 }
 
-fn rollout_of(page: &mut Page<'_>, told: &Meters) {
+fn breakers_of(page: &mut Page<'_>, reading: &BreakersReading) {
+    for breaker in &reading.breakers {
+        let labels = [
+            (label::SERVICE, reading.service.as_str()),
+            (label::VERSION, reading.version.as_str()),
+            (label::BREAKER, breaker.what),
+        ];
+        let used = "How much of a bound on what is under way to a version is taken.";
+        page.gauge(names::CIRCUIT_BREAKER_USED, used, &labels, f64::from(breaker.taken));
+        let open = "1 while such a bound is reached.";
+        let is_open = if breaker.taken >= breaker.most { 1.0 } else { 0.0 };
+        page.gauge(names::CIRCUIT_BREAKER_OPEN, open, &labels, is_open);
+    }
+}
+
+fn rollout_part(told: &Meters) -> Part {
     let bits = |value: Option<f64>| value.map(f64::to_bits);
     let tests: Vec<&str> = told.tests.iter().map(|test| test.test.as_str()).collect();
     let shape = (tests, told.promotion.is_some(), told.requests_needed.is_some());
     let log_e: Vec<u64> = told.tests.iter().map(|test| test.log_e.to_bits()).collect();
     let meters = [Some(told.rollback), told.promotion].map(bits);
     let state = (phase_word(told.phase), meters, told.requests_needed, log_e);
-    if page.part(("rollout", &told.rollout), state, shape) {
-        gauges_of(page, told);
-    }
+    Part::new(("rollout", &told.rollout), state, shape)
 }
 
 fn gauges_of(page: &mut Page<'_>, told: &Meters) {

@@ -31,7 +31,7 @@ impl Default for Drain {
 }
 
 /// Whose words are spoken of what we count, beside our own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Dialect {
     Istio,
     Envoy,

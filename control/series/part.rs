@@ -93,6 +93,11 @@ impl Part {
         goes_on
     }
 
+    /// The same of one that is known to be told as it was.
+    pub fn rests(&mut self, now: Now, is_full: bool) -> bool {
+        self.told.is_some_and(|told| self.goes_on(now, told, is_full))
+    }
+
     pub fn begin(&mut self, now: Now, told: Told) {
         if self.seen + 1 != now.moment {
             self.end_from(0, now);

@@ -47,7 +47,7 @@ pub enum Ask {
         reply: oneshot::Sender<(Reading, MetricsView)>,
     },
     Health {
-        reply: oneshot::Sender<Vec<HealthReading>>,
+        reply: oneshot::Sender<Vec<Arc<HealthReading>>>,
     },
     Dump {
         reply: oneshot::Sender<Dump>,

@@ -1,6 +1,7 @@
 //! What the tick shows of itself: plain answers, ready to be written as JSON.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -83,7 +84,7 @@ pub struct Reloads {
 pub struct Known {
     at: Moment,
     states: Vec<Option<State>>,
-    meters: Meters,
+    meters: Arc<Meters>,
 }
 
 /// Meters are taken anew after this long although nothing has moved.
@@ -91,7 +92,8 @@ const FRESH: Duration = Duration::from_secs(10);
 
 /// What `/metrics` shows besides the proxy's counters.
 pub struct MetricsView {
-    pub rollouts: Vec<Meters>,
+    /// Shared: of one on whose split nothing moves they are those of before.
+    pub rollouts: Vec<Arc<Meters>>,
     pub reloads: Reloads,
     pub is_journal_writable: bool,
     pub certificates: Vec<Certificate>,
@@ -182,7 +184,7 @@ impl Tick {
 
     /// Of a rollout on whose split nothing moves they stay as they are for a while:
     /// only what is believed of the primary fades.
-    fn meters(&mut self) -> Vec<Meters> {
+    fn meters(&mut self) -> Vec<Arc<Meters>> {
         let now = self.clock.now();
         self.meters.resize_with(self.fleet.rollouts.len(), || None);
         let rollouts = self.fleet.rollouts.iter().zip(&mut self.meters);
@@ -196,7 +198,7 @@ impl Tick {
             {
                 return known.meters.clone();
             }
-            let meters = governed.rollout.meters();
+            let meters = Arc::new(governed.rollout.meters());
             *known = Some(Known { at: now, states, meters: meters.clone() });
             meters
         };

@@ -175,6 +175,7 @@ impl Hosts {
         if returned {
             tracing::info!(service, version, %endpoint, "ejection ends by a passed health check");
         }
+        self.note();
         step
     }
 
@@ -248,6 +249,7 @@ impl Hosts {
             }
         }
         self.mark(marks);
+        self.note();
     }
 
     fn tell(&self, host: &Host, cause: Cause, ruling: Ruling) {
@@ -270,7 +272,7 @@ impl Hosts {
         self.lineup().hosts.iter().any(|host| host.vitals.has_traffic())
     }
 
-    pub fn health(&self) -> HealthReading {
+    pub(super) fn read_health(&self) -> HealthReading {
         let lineup = self.lineup();
         let counts = &self.care.counts;
         let checks = counts.checks().map(|(finding, count)| (finding.as_str().to_owned(), count));

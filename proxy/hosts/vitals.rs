@@ -83,6 +83,13 @@ pub struct Ends {
     pub late: u64,
 }
 
+impl Ends {
+    pub fn sum(self) -> u64 {
+        let Ends { good, bad, unreached, late } = self;
+        good + bad + unreached + late
+    }
+}
+
 /// Failures in a row, shared by all workers: written only by failures, and by
 /// the first success after one.
 #[derive(Default)]

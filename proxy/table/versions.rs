@@ -9,6 +9,7 @@ use crate::breaker::Breaker;
 use crate::carriage::Carriage;
 use crate::edit::Edits;
 use crate::hosts::Hosts;
+use crate::kept::Kept;
 use crate::model::ClientTls;
 use crate::model::Protocol;
 use crate::model::Rewrite;
@@ -16,10 +17,11 @@ use crate::model::Role;
 use crate::model::Service;
 use crate::model::Version;
 use crate::reading::BreakerReading;
+use crate::reading::BreakersReading;
 use crate::reading::Sent;
 use crate::rules::Rules;
 use crate::table::Compiler;
-use crate::table::Table;
+use crate::table::SplitPlan;
 use crate::tally::Slot;
 use crate::tally::SlotKey;
 use crate::tls;
@@ -62,26 +64,35 @@ impl VersionPlan {
     }
 }
 
-impl Table {
-    /// The bounds that versions have, once for each, and their retries.
-    pub fn breakers(&self) -> Vec<BreakerReading> {
-        let mut readings: Vec<BreakerReading> = Vec::new();
-        let mut read = HashSet::new();
-        for plan in self.splits.iter().flat_map(|split| &split.versions) {
-            let SlotKey { service, version, .. } = &plan.slot.key;
-            if !read.insert((service, version)) {
-                continue;
-            }
-            let bounds = plan.rules.breaker.read(|| plan.in_flight());
-            readings.extend(bounds.into_iter().map(|(what, taken, most)| BreakerReading {
-                service: service.clone(),
-                version: version.clone(),
-                what,
-                taken: u64::from(taken),
-                most: u64::from(most),
-            }));
-        }
-        readings
+/// The bounds that one version has, in whatever splits it is.
+pub struct Bounds {
+    slots: [Arc<Slot>; 2],
+    breaker: Breaker,
+    kept: Kept<[Option<BreakerReading>; 4], BreakersReading>,
+}
+
+impl Bounds {
+    /// Those of all versions, once for each.
+    pub fn of(splits: &[SplitPlan]) -> Vec<Bounds> {
+        let mut known = HashSet::new();
+        let plans = splits.iter().flat_map(|split| &split.versions);
+        let plans = plans.filter(|plan| known.insert(plan.rules.breaker.identity()));
+        let of = |plan: &VersionPlan| Bounds {
+            slots: [plan.slot.clone(), plan.load.clone()],
+            breaker: plan.rules.breaker.clone(),
+            kept: Kept::default(),
+        };
+        plans.map(of).collect()
+    }
+
+    pub fn read(&self) -> Arc<BreakersReading> {
+        let breakers = self.breaker.read(|| self.slots.iter().map(|slot| slot.in_flight()).sum());
+        let SlotKey { service, version, .. } = &self.slots[0].key;
+        self.kept.of(breakers, || BreakersReading {
+            service: service.clone(),
+            version: version.clone(),
+            breakers: breakers.into_iter().flatten().collect(),
+        })
     }
 }
 

@@ -1,17 +1,23 @@
 //! Who could answer for each version, and how their names are resolved.
 
+use std::sync::Arc;
+
 use serin_proxy::reading::EndpointsReading;
 
-use super::Page;
+use super::page::{Page, Part};
 use crate::names;
 use crate::names::label;
 
-pub fn of(page: &mut Page<'_>, reading: &EndpointsReading) {
-    let EndpointsReading { service, version, total, healthy, changes, resolved, failed, .. } = reading;
-    let state = (total, healthy, changes, resolved, failed, reading.unresolved.len());
-    if page.part(("endpoints", service, version), state, reading.has_names) {
+pub fn of(page: &mut Page<'_>, reading: &Arc<EndpointsReading>) {
+    if page.thing(reading, part) {
         counts_of(page, reading);
     }
+}
+
+fn part(reading: &EndpointsReading) -> Part {
+    let EndpointsReading { service, version, total, healthy, changes, resolved, failed, .. } = reading;
+    let state = (total, healthy, changes, resolved, failed, reading.unresolved.len());
+    Part::new(("endpoints", service, version), state, reading.has_names)
 }
 
 fn counts_of(page: &mut Page<'_>, reading: &EndpointsReading) {

@@ -13,7 +13,7 @@ use serin_proxy::codes::{self, CodeReading};
 use serin_proxy::model::Role;
 use serin_proxy::reading::{Attempt, Counts, EndpointsReading, Sent};
 
-use super::page::{Page, Shown, Unit, digest};
+use super::page::{Page, Shown, Unit, address, digest};
 use crate::config::{Dialect, Metrics};
 use crate::names::foreign;
 
@@ -59,11 +59,14 @@ pub fn of(page: &mut Page<'_>, reading: &Reading, metrics: &Metrics) {
     if metrics.dialects.is_empty() {
         return;
     }
+    if page.rests(place(reading, metrics)) {
+        return;
+    }
     let workloads = workloads(reading);
     let members: HashMap<_, _> = reading
         .endpoints
         .iter()
-        .map(|endpoints| ((endpoints.service.as_str(), endpoints.version.as_str()), endpoints))
+        .map(|endpoints| ((endpoints.service.as_str(), endpoints.version.as_str()), &**endpoints))
         .collect();
     for workload in &workloads {
         let members = members.get(&(workload.service, workload.version)).copied();
@@ -77,6 +80,14 @@ pub fn of(page: &mut Page<'_>, reading: &Reading, metrics: &Metrics) {
             }
         }
     }
+}
+
+/// Where all that this is made of stands.
+fn place(reading: &Reading, metrics: &Metrics) -> u64 {
+    let versions: Vec<u64> = reading.versions.iter().map(address).collect();
+    let endpoints: Vec<u64> = reading.endpoints.iter().map(address).collect();
+    let Metrics { namespace, cluster, dialects, .. } = metrics;
+    digest((versions, endpoints, namespace, cluster, dialects))
 }
 
 fn told(

@@ -1,12 +1,20 @@
 //! How endpoints fare: health, checks, ejections, and attempts by how they ended.
 
+use std::sync::Arc;
+
 use serin_proxy::reading::{EndpointReading, HealthReading};
 
-use super::Page;
+use super::page::{Page, Part};
 use crate::names;
 use crate::names::label;
 
-pub fn of_version(page: &mut Page<'_>, health: &HealthReading) {
+pub fn of_version(page: &mut Page<'_>, health: &Arc<HealthReading>) {
+    if page.thing(health, part) {
+        fare_of(page, health);
+    }
+}
+
+fn part(health: &HealthReading) -> Part {
     let HealthReading { service, version, panics, checks, ejections, endpoints, .. } = health;
     let of = |endpoint: &EndpointReading| {
         let EndpointReading { healthy, success, error, unreached, late, .. } = *endpoint;
@@ -17,9 +25,7 @@ pub fn of_version(page: &mut Page<'_>, health: &HealthReading) {
     let causes: Vec<_> = ejections.iter().map(|(cause, result, _)| (cause, result)).collect();
     let addresses: Vec<&str> = endpoints.iter().map(|endpoint| endpoint.address.as_str()).collect();
     let state = (panics, checks, ejections, states);
-    if page.part(("health", service, version), state, (results, causes, addresses)) {
-        fare_of(page, health);
-    }
+    Part::new(("health", service, version), state, (results, causes, addresses))
 }
 
 fn fare_of(page: &mut Page<'_>, health: &HealthReading) {

@@ -4,7 +4,7 @@
 //! was told is asked first whether a part of it is to be told again.
 
 use std::hash::{BuildHasher, Hash};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use foldhash::quality::FixedState;
 use serin_proxy::codes::{BOUNDS_US, CodeReading};
@@ -47,6 +47,17 @@ pub struct Part {
     pub shape: Option<u64>,
 }
 
+impl Part {
+    pub fn new(key: impl Hash, state: impl Hash, shape: impl Hash) -> Part {
+        Part { key: digest(key), state: Some(digest(state)), shape: Some(digest(shape)) }
+    }
+}
+
+/// Where a thing stands. No other can stand there while it is kept.
+pub fn address<T>(thing: &Arc<T>) -> u64 {
+    Arc::as_ptr(thing).addr() as u64
+}
+
 /// Equal things have equal hashes; others have others.
 pub fn digest(of: impl Hash) -> u64 {
     HASHER.hash_one(of)
@@ -73,6 +84,12 @@ pub struct Shown<'h> {
 }
 
 pub trait Sink {
+    /// Whether the thing whose turn it is rests since the last telling, by the
+    /// address of what is told of it. Where not, the parts to come are its own,
+    /// until the next is asked after.
+    fn rests(&mut self, _address: u64) -> bool {
+        false
+    }
     /// Begins what is told of one thing, and answers whether it has to be told.
     fn part(&mut self, _part: &Part) -> bool {
         true
@@ -161,8 +178,17 @@ impl Shown<'_> {
 impl Page<'_> {
     /// What is told until the next part begins is of this one.
     pub fn part(&mut self, key: impl Hash, state: impl Hash, shape: impl Hash) -> bool {
-        let (state, shape) = (Some(digest(state)), Some(digest(shape)));
-        self.0.part(&Part { key: digest(key), state, shape })
+        self.0.part(&Part::new(key, state, shape))
+    }
+
+    /// The same of a thing that is shared as long as it rests.
+    pub fn thing<T>(&mut self, thing: &Arc<T>, part: impl FnOnce(&T) -> Part) -> bool {
+        !self.rests(address(thing)) && self.0.part(&part(thing))
+    }
+
+    /// Whether what would come of things at these addresses is as it was.
+    pub fn rests(&mut self, address: u64) -> bool {
+        self.0.rests(address)
     }
 
     /// One that is another each time.
