@@ -8,6 +8,7 @@
 //! connections, retries.
 
 pub mod advice;
+pub mod blips;
 pub mod crowd;
 pub mod play;
 pub mod report;
@@ -82,6 +83,8 @@ pub struct Totals {
     pub canary_requests: u64,
     pub canary_ok: u64,
     pub canary_failures: u64,
+    /// Those that the proxy could tell something of: they ended, or were revealed before.
+    pub canary_known: u64,
 }
 
 pub struct Rehearsal<W> {
@@ -378,6 +381,8 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
         if coin.canary {
             self.alarmed |= matches!(what, What::Failed { .. } | What::Slow);
             self.totals.canary_failures += u64::from(matches!(what, What::Failed { .. }));
+            let ends_known = matches!(what, What::OkRevealed | What::Failed { revealed: true } | What::Slow);
+            self.totals.canary_known += u64::from(!ends_known);
             self.totals.canary_ok += u64::from(matches!(what, What::Ok { .. } | What::OkRevealed));
         }
     }

@@ -97,3 +97,33 @@ fn other_tools_rules_are_played_on_the_same_traffic_and_told_with_their_settings
     assert_eq!(nobody.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&nobody.stderr).contains("flagger, argo, kayenta"));
 }
+
+#[test]
+fn endpoints_that_fail_for_a_moment_are_no_fault_of_the_release() {
+    let told =
+        reports(&["--runs", "20", "--scenario", "rps=1000,baseline=0%,blip=1s", "--scenario", "errors=100%"]);
+    let [healthy, broken] = [0, 1].map(|at| &told[0]["reports"][at]);
+    assert_eq!(healthy["scenario"], "no worse, blips of 1s");
+    assert!(healthy["failures"].as_f64() > Some(0.0), "all failures are blips: {healthy}");
+    assert!(healthy["rolled_back"].as_u64() <= Some(1), "{healthy}");
+    assert_eq!(broken["rolled_back"], 20, "{broken}");
+}
+
+#[test]
+fn what_of_a_plan_is_not_played_is_said() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let plan = folder.path().join("serin.yaml");
+    let text = "listen: 127.0.0.1:8080\nservices:\n  web: {primary: 127.0.0.1:9001, canary: 127.0.0.1:9002}\n\
+                rollouts:\n  web:\n    steps: [{weight: 10, for: 1m}]\n    \
+                analysis: {strata: [{header: x-tenant, values: [acme]}]}\n";
+    std::fs::write(&plan, text).expect("the folder can be written to");
+    let ask = |more: &[&str]| {
+        let told = Command::new(SERIN).args(["rehearse", "--runs", "2", "-c"]).arg(&plan).args(more).output();
+        String::from_utf8(told.expect("serin can be run").stdout).expect("it says text")
+    };
+    let said = ask(&[]);
+    assert!(said.contains("not played: x-tenant acme apart"), "{said}");
+    let told: Value = serde_json::from_str(&ask(&["--json"])).expect("it says JSON");
+    assert_eq!(told[0]["left_out"].as_array().map(Vec::len), Some(1), "{told}");
+    assert_eq!(reports(&["--runs", "2"])[0]["left_out"].as_array().map(Vec::len), Some(0));
+}

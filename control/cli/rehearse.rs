@@ -5,18 +5,22 @@ use std::time::Duration;
 
 use anyhow::Context;
 use comfy_table::{CellAlignment, Table, presets};
-use serde_json::json;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value, json};
 
 mod compare;
 
 use super::{Exit, Rehearse};
 use crate::config;
 use crate::config::Files;
+use crate::judge::analysis::Stratum;
 use crate::rehearse::advice::{self, Advice, OFTEN_ENOUGH};
 use crate::rehearse::report::Report;
 use crate::rehearse::scenario::Scenario;
 use crate::rollout::Spec;
+use crate::rollout::spec::OnDifference;
 use crate::source;
+use compare::Judged;
 
 /// The faults that are played where none is asked for.
 const USUAL: [&str; 6] = ["", "errors=1%", "errors=5%", "errors=100%", "latency=x1.5", "tail=x2"];
@@ -27,42 +31,122 @@ const RUNS_COMPARED: u32 = 100;
 const TRIALS: u32 = 200;
 
 pub fn rehearse(options: &Rehearse) -> anyhow::Result<Exit> {
-    let specs: Vec<Spec> =
-        specs_of(&options.config.config, options.name.as_deref())?.into_iter().map(alone).collect();
+    let specs = specs_of(&options.config.config, options.name.as_deref())?;
     let scenarios = scenarios(&options.scenario)?;
     let usual = if options.compare.is_empty() { RUNS } else { RUNS_COMPARED };
     let runs = options.runs.unwrap_or(usual);
     let mut told = Vec::new();
-    for spec in &specs {
-        let reports: Vec<Report> =
-            scenarios.iter().map(|scenario| Report::of(spec, scenario, runs, options.seed)).collect();
-        if !options.compare.is_empty() {
-            let judged = compare::judged(spec, &options.compare, &scenarios, reports, options.seed);
-            if options.json {
-                told.push(json!({ "rollout": spec.name, "compared": judged }));
-            } else {
-                println!("{}", heading(spec, &scenarios, runs));
-                compare::show(&judged);
-            }
-            continue;
-        }
-        let slips = scenarios
+    for spec in specs {
+        let left_out = left_out(&spec);
+        let spec = alone(spec);
+        let all = runs as usize * scenarios.len() * (1 + options.compare.len());
+        let bar = progress(&spec.name, all as u64);
+        let played = || bar.inc(1);
+        let reports: Vec<Report> = scenarios
             .iter()
-            .zip(&reports)
-            .filter(|(scenario, report)| !scenario.is_healthy() && report.caught() < OFTEN_ENOUGH);
-        let advice: Vec<Advice> = slips
-            .map(|(scenario, _)| advice::advise(spec, scenario, runs.min(TRIALS), options.seed))
+            .map(|scenario| Report::watched(&spec, scenario, runs, options.seed, &played))
             .collect();
-        if options.json {
-            told.push(json!({ "rollout": spec.name, "reports": reports, "advice": advice }));
+        let findings = if options.compare.is_empty() {
+            let advice = advice(&spec, &scenarios, &reports, options.seed, &bar);
+            Findings::Own { reports, advice }
         } else {
-            show(spec, &scenarios, &reports, &advice);
+            let judged = compare::judged(&spec, &options.compare, &scenarios, reports, options.seed, &played);
+            Findings::Compared(judged)
+        };
+        bar.finish_and_clear();
+        if options.json {
+            told.push(findings.json(&spec, &left_out));
+        } else {
+            println!("{}", heading(&spec, &scenarios, runs));
+            findings.show();
+            left_out.iter().for_each(|what| println!("not played: {what}"));
         }
     }
     if options.json {
         println!("{}", serde_json::to_string_pretty(&told)?);
     }
     Ok(Exit::Done)
+}
+
+/// What became of one plan.
+enum Findings {
+    Own { reports: Vec<Report>, advice: Vec<Advice> },
+    Compared(Vec<Judged>),
+}
+
+impl Findings {
+    fn json(&self, spec: &Spec, left_out: &[String]) -> Value {
+        match self {
+            Findings::Own { reports, advice } => {
+                json!({ "rollout": spec.name, "reports": reports, "advice": advice, "left_out": left_out })
+            }
+            Findings::Compared(judged) => {
+                json!({ "rollout": spec.name, "compared": judged, "left_out": left_out })
+            }
+        }
+    }
+
+    fn show(&self) {
+        match self {
+            Findings::Own { reports, advice } => show(reports, advice),
+            Findings::Compared(judged) => compare::show(judged),
+        }
+    }
+}
+
+/// How far it is, where somebody watches.
+fn progress(rollout: &str, runs: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg}: {pos} of {len} runs played, {eta} left");
+    ProgressBar::with_draw_target(Some(runs), ProgressDrawTarget::stderr())
+        .with_style(style.expect("the template is a constant"))
+        .with_message(rollout.to_owned())
+}
+
+/// What would catch those that slip through.
+fn advice(
+    spec: &Spec,
+    scenarios: &[Scenario],
+    reports: &[Report],
+    seed: u64,
+    bar: &ProgressBar,
+) -> Vec<Advice> {
+    let runs = reports.first().map_or(0, |report| report.runs).min(TRIALS);
+    let slips = scenarios
+        .iter()
+        .zip(reports)
+        .filter(|(scenario, report)| !scenario.is_healthy() && report.caught() < OFTEN_ENOUGH);
+    let advise = |scenario: &Scenario| {
+        bar.set_message(format!("{}, what would catch {}", spec.name, scenario.describe()));
+        // How many changes are tried is known when one has helped.
+        let played = || {
+            bar.inc_length(1);
+            bar.inc(1);
+        };
+        advice::advise(spec, scenario, runs, seed, &played)
+    };
+    slips.map(|(scenario, _)| advise(scenario)).collect()
+}
+
+/// What of the plan synthetic traffic cannot show, in words.
+fn left_out(spec: &Spec) -> Vec<String> {
+    let analysis = &spec.analysis;
+    let outside = !spec.hooks.is_empty() || !spec.after.is_empty() || spec.at_once.is_some();
+    let strata: Vec<String> = analysis.strata.iter().map(Stratum::name).collect();
+    let said = [
+        (!strata.is_empty()).then(|| {
+            format!(
+                "{} apart: no request of this traffic is of a part; the parts keep their share of the budget",
+                strata.join(", ")
+            )
+        }),
+        (analysis.answers != OnDifference::Report)
+            .then(|| "answers compared: the versions' answers are not made up".to_owned()),
+        spec.load.is_some().then(|| "load: all requests are the users'".to_owned()),
+        outside.then(|| "who is asked or waited for: everybody agrees at once".to_owned()),
+        spec.hours.is_some().then(|| "hours: it may go on at any time".to_owned()),
+        spec.way_back.is_some().then(|| "the way back: the end of the bake is the end".to_owned()),
+    ];
+    said.into_iter().flatten().collect()
 }
 
 /// The rollouts of a file, or the one of that name.
@@ -106,8 +190,7 @@ fn scenarios(asked: &[String]) -> anyhow::Result<Vec<Scenario>> {
     Ok(own)
 }
 
-fn show(spec: &Spec, scenarios: &[Scenario], reports: &[Report], advice: &[Advice]) {
-    println!("{}", heading(spec, scenarios, reports[0].runs));
+fn show(reports: &[Report], advice: &[Advice]) {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header([

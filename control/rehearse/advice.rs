@@ -28,7 +28,7 @@ pub struct Advice {
 }
 
 /// Tries the candidates in the order of what they cost the user.
-pub fn advise(spec: &Spec, scenario: &Scenario, runs: u32, seed: u64) -> Advice {
+pub fn advise(spec: &Spec, scenario: &Scenario, runs: u32, seed: u64, played: &dyn Fn()) -> Advice {
     let mut best = Advice {
         scenario: scenario.describe(),
         change: None,
@@ -36,7 +36,7 @@ pub fn advise(spec: &Spec, scenario: &Scenario, runs: u32, seed: u64) -> Advice 
         planned_seconds: length(spec).as_secs_f64(),
     };
     for (change, changed) in candidates(spec) {
-        let caught = Report::of(&changed, scenario, runs, seed).caught();
+        let caught = Report::watched(&changed, scenario, runs, seed, played).caught();
         let planned_seconds = length(&changed).as_secs_f64();
         if caught >= OFTEN_ENOUGH {
             return Advice { change: Some(change), caught, planned_seconds, ..best };

@@ -4,16 +4,16 @@
 //!
 //! Beside [`super::Rehearsal`], which moves single requests by the millisecond,
 //! one thing is left out: a request ends in the look in which it began. While
-//! nothing fails a look is a second long; a second in which the canary fails is
-//! looked at ten times, as in production.
+//! nothing fails a look is a second long; where the canary fails, each tenth of it in
+//! which it does is looked at, too.
 
 use std::f64::consts::SQRT_2;
 
-use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand_distr::Binomial;
 use rand_distr::Distribution;
 use rand_distr::Poisson;
+use rand_distr::weighted::WeightedAliasIndex;
 use serin_proxy::histogram;
 use serin_proxy::histogram::BUCKETS;
 
@@ -21,8 +21,9 @@ use super::Version;
 use super::World;
 use crate::judge::evidence::ArmDelta;
 
-/// Up to so many requests are drawn one by one.
-const FEW: u64 = 48;
+/// Up to so many requests are drawn one by one, by a table; of more, how many fall into
+/// each bucket.
+const FEW: u64 = 4_000;
 
 /// The ages of a version's answers, by bucket of the proxy's histogram.
 #[derive(Clone, Debug)]
@@ -30,6 +31,7 @@ pub struct Ages {
     of: Version,
     /// Chance of an age in a bucket or one before; the buckets from `first` on.
     cumulative: Vec<f64>,
+    table: WeightedAliasIndex<f64>,
     first: usize,
 }
 
@@ -58,11 +60,15 @@ impl Ages {
                 break;
             }
         }
-        Ages { of: version, cumulative, first }
+        let before = std::iter::once(0.0).chain(cumulative.iter().copied());
+        let chances = cumulative.iter().zip(before).map(|(upto, before)| (upto - before).max(0.0)).collect();
+        let table = WeightedAliasIndex::new(chances).expect("chances are positive, and some are not zero");
+        Ages { of: version, cumulative, table, first }
     }
 
+    /// How often a version fails has no part in how old its answers are.
     pub fn is_of(&self, version: Version) -> bool {
-        self.of == version
+        self.of == Version { failure: self.of.failure, ..version }
     }
 
     /// The chance of an age above so many microseconds.
@@ -70,15 +76,13 @@ impl Ages {
         1.0 - below(self.of, us as f64)
     }
 
-    /// So many answers, shared out among the buckets.
+    /// So many answers, shared out among the buckets, which come in their order.
     fn share_out(&self, count: u64, random: &mut Xoshiro256PlusPlus, mut add: impl FnMut(usize, u64)) {
         if count <= FEW {
-            for _ in 0..count {
-                let drawn: f64 = random.random();
-                let at = self.cumulative.partition_point(|upto| *upto < drawn);
-                add(self.first + at.min(self.cumulative.len() - 1), 1);
-            }
-            return;
+            let mut counts = vec![0; self.cumulative.len()];
+            (0..count).for_each(|_| counts[self.table.sample(random)] += 1);
+            let told = counts.into_iter().enumerate().filter(|(_, count)| *count > 0);
+            return told.for_each(|(at, count)| add(self.first + at, count));
         }
         let (mut left, mut before) = (count, 0.0);
         for (at, upto) in self.cumulative.iter().enumerate() {
@@ -96,7 +100,7 @@ impl Ages {
 }
 
 /// The chance that a log-normal age is below so many microseconds.
-fn below(version: Version, us: f64) -> f64 {
+pub fn below(version: Version, us: f64) -> f64 {
     if us <= 0.0 {
         return 0.0;
     }
@@ -181,7 +185,7 @@ mod tests {
     #[test]
     fn ages_have_their_median_and_their_tail_however_they_are_drawn() {
         let (ages, mut random) = (Ages::of(VERSION), random());
-        for batch in [FEW, 20_000] {
+        for batch in [40, FEW, 20_000] {
             let (mut all, mut below_median, mut above_p99) = (0, 0, 0);
             for _ in 0..400_000 / batch {
                 ages.share_out(batch, &mut random, |bucket, count| {

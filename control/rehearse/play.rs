@@ -7,6 +7,7 @@ use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 
 use super::World;
+use super::blips::Course;
 use super::crowd;
 use super::crowd::Ages;
 use super::crowd::Marks;
@@ -25,9 +26,9 @@ use serin_proxy::weights::WHOLE;
 
 /// Watching the primary before the start.
 const HISTORY: Duration = Duration::from_secs(600);
-/// A look while nothing fails, and how many there are in a second when it does.
+/// From look to look while nothing fails, and where the canary does.
 const CALM_MS: u64 = 1_000;
-const LOOKS: u64 = 10;
+const LOOK_MS: u64 = 100;
 const START: Moment = Moment(1_700_000_000_000);
 
 /// How a rollout ended.
@@ -97,6 +98,7 @@ impl Divided {
 struct Player<'s> {
     rollout: Rollout,
     scenario: &'s Scenario,
+    course: Course,
     random: Xoshiro256PlusPlus,
     now: Moment,
     started: Option<Moment>,
@@ -116,7 +118,9 @@ impl<'s> Player<'s> {
         let rollout = Rollout::new(spec.clone());
         let (slow_us, reveal_us) = rollout.marks();
         let ages = Ages::of(scenario.primary());
+        let course = Course::of(scenario.blip, scenario.endpoints, HISTORY + longest(spec), seed);
         Player {
+            course,
             weights: rollout.weights(),
             rollout,
             scenario,
@@ -136,13 +140,13 @@ impl<'s> Player<'s> {
     fn watch_primary(&mut self) {
         let until = START.after(HISTORY);
         while self.now < until {
-            self.live(CALM_MS * 10, &[]);
+            let left = until.since(self.now).as_millis() as u64;
+            self.live(self.steady_ms(left.min(CALM_MS * 10)), &[]);
         }
     }
 
     fn run(&mut self) -> Run {
-        let planned = self.rollout.spec().planned() + self.rollout.spec().bake;
-        let most = 3 * planned + Duration::from_secs(3600);
+        let most = longest(self.rollout.spec());
         self.started = Some(self.now);
         self.live(0, &[Command::Start]);
         while self.since_start() < most {
@@ -169,26 +173,36 @@ impl<'s> Player<'s> {
         self.started.map_or(Duration::ZERO, |started| self.now.since(started))
     }
 
-    /// A second: one look, or ten where the canary fails. After a shift the rest
-    /// of it is drawn anew.
+    /// A second, or less where the world changes within it: one look, and one more at each
+    /// tenth in which the canary fails. After a shift the rest of it is drawn anew.
     fn second(&mut self, commands: &[Command]) {
         let (world, divided) = (self.world(), self.divided());
-        let (canary, primary) = divided.arrivals(world, CALM_MS, &mut self.random);
+        let mut left_ms = self.steady_ms(CALM_MS);
+        let (canary, primary) = divided.arrivals(world, left_ms, &mut self.random);
         let failed = crowd::binomial(canary, world.canary.failure, &mut self.random);
         if failed == 0 {
-            return self.look(CALM_MS, world, (canary, 0), primary, commands);
+            return self.look(left_ms, world, (canary, 0), primary, commands);
         }
         let (mut canary, mut failed, mut primary) = (canary - failed, failed, primary);
         let generation = self.generation;
-        for looks in (1..=LOOKS).rev() {
-            let chance = 1.0 / looks as f64;
-            let [good, bad, others] =
-                [canary, failed, primary].map(|left| crowd::binomial(left, chance, &mut self.random));
-            (canary, failed, primary) = (canary - good, failed - bad, primary - others);
-            self.look(CALM_MS / LOOKS, world, (good + bad, bad), others, commands);
+        let (mut seen_ms, mut seen) = (0, [0; 3]);
+        while left_ms > 0 {
+            let ms = left_ms.min(LOOK_MS);
+            let chance = ms as f64 / left_ms as f64;
+            (left_ms, seen_ms) = (left_ms - ms, seen_ms + ms);
+            for (left, seen) in [&mut canary, &mut failed, &mut primary].into_iter().zip(&mut seen) {
+                let here = crowd::binomial(*left, chance, &mut self.random);
+                (*left, *seen) = (*left - here, *seen + here);
+            }
+            let [good, bad, others] = seen;
+            if bad == 0 && left_ms > 0 {
+                continue;
+            }
+            self.look(seen_ms, world, (good + bad, bad), others, commands);
             if self.generation != generation || self.rollout.phase().is_final() {
                 return;
             }
+            (seen_ms, seen) = (0, [0; 3]);
         }
     }
 
@@ -312,12 +326,23 @@ impl<'s> Player<'s> {
 
     /// Before the start the canary has no traffic and is like the primary.
     fn world(&self) -> World {
-        match self.started {
+        let world = match self.started {
             Some(_) => self.scenario.world(self.since_start()),
             None => {
                 let primary = self.scenario.primary();
                 World { requests_per_second: self.scenario.rps, primary, canary: primary }
             }
-        }
+        };
+        self.course.on(world, self.now.since(START))
     }
+
+    /// How long nothing changes in the world by blips; at most so long.
+    fn steady_ms(&self, most: u64) -> u64 {
+        self.course.steady_ms(self.now.since(START), most)
+    }
+}
+
+/// The end of a run that nothing else ends.
+fn longest(spec: &Spec) -> Duration {
+    3 * (spec.planned() + spec.bake) + Duration::from_secs(3600)
 }

@@ -45,9 +45,17 @@ pub struct Mean {
 impl Report {
     /// Plays `runs` seeds from `seed` on.
     pub fn of(spec: &Spec, scenario: &Scenario, runs: u32, seed: u64) -> Report {
-        let played: Vec<Run> =
-            (0..runs).map(|run| play(spec, scenario, seed.wrapping_add(u64::from(run)))).collect();
-        Report::sum_up(scenario.describe(), &played)
+        Report::watched(spec, scenario, runs, seed, &|| {})
+    }
+
+    /// The same; `played` is told of each run that is over.
+    pub fn watched(spec: &Spec, scenario: &Scenario, runs: u32, seed: u64, played: &dyn Fn()) -> Report {
+        let run = |run: u32| {
+            let run = play(spec, scenario, seed.wrapping_add(u64::from(run)));
+            played();
+            run
+        };
+        Report::sum_up(scenario.describe(), &(0..runs).map(run).collect::<Vec<Run>>())
     }
 
     pub fn sum_up(scenario: String, runs: &[Run]) -> Report {

@@ -24,6 +24,11 @@ pub struct Scenario {
     pub matching: f64,
     /// How long after the start the canary begins to differ.
     pub onset: Duration,
+    /// How long an endpoint fails entirely, of either version, every 20 minutes on
+    /// average (`blips.rs`); zero: never.
+    pub blip: Duration,
+    /// Of both versions together; one of them is the canary's.
+    pub endpoints: u32,
 }
 
 impl Default for Scenario {
@@ -38,6 +43,8 @@ impl Default for Scenario {
             tail: 1.0,
             matching: 0.1,
             onset: Duration::ZERO,
+            blip: Duration::ZERO,
+            endpoints: 10,
         }
     }
 }
@@ -45,7 +52,7 @@ impl Default for Scenario {
 /// The standard normal distribution's 99th percentile.
 const Z99: f64 = 2.326_347_874_040_841;
 
-const WORDS: &str = "rps, baseline, p50, p99, errors, latency, tail, matching and onset";
+const WORDS: &str = "rps, baseline, p50, p99, errors, latency, tail, matching, onset, blip and endpoints";
 
 impl Scenario {
     /// Changes what the words say and leaves the rest. Errors name the word.
@@ -67,6 +74,12 @@ impl Scenario {
                 "tail" => scenario.tail = times(value).ok_or_else(|| wrong("a factor such as x2"))?,
                 "matching" => scenario.matching = share(value).ok_or_else(|| wrong("a percentage"))?,
                 "onset" => scenario.onset = duration(value).ok_or_else(|| wrong("a duration"))?,
+                "blip" => scenario.blip = duration(value).ok_or_else(|| wrong("a duration"))?,
+                "endpoints" => {
+                    let endpoints =
+                        value.trim().parse().ok().filter(|count| (2..=MOST_ENDPOINTS).contains(count));
+                    scenario.endpoints = endpoints.ok_or_else(|| wrong("2 to 1000"))?;
+                }
                 other => return Err(format!("{other:?} is unknown; there are {WORDS}")),
             }
         }
@@ -122,11 +135,15 @@ impl Scenario {
         if !self.onset.is_zero() {
             words.push(format!("after {:?}", self.onset));
         }
+        if !self.blip.is_zero() {
+            words.push(format!("blips of {:?}", self.blip));
+        }
         words.join(", ")
     }
 }
 
 const MOST_RPS: f64 = 1e6;
+const MOST_ENDPOINTS: u32 = 1_000;
 
 fn tidy(number: f64) -> f64 {
     (number * 1e6).round() / 1e6
@@ -182,6 +199,8 @@ mod tests {
             ("rps=inf", "rps"),
             ("latency=fast", "latency"),
             ("onset=-1s", "onset"),
+            ("blip=often", "blip"),
+            ("endpoints=1", "endpoints"),
             ("colour=blue", "colour"),
             ("errors", "errors"),
             ("p50=300ms", "p99"),

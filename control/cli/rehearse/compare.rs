@@ -25,13 +25,15 @@ pub fn judged(
     scenarios: &[Scenario],
     own: Vec<Report>,
     seed: u64,
+    played: &dyn Fn(),
 ) -> Vec<Judged> {
     let runs = own.first().map_or(0, |report| report.runs);
     let rules = "the plan as it stands in the file".to_owned();
     let mut judged = vec![Judged { judge: "serin", rules, reports: own }];
     for tool in tools {
         let other = tool.spec(spec);
-        let reports = scenarios.iter().map(|scenario| Report::of(&other, scenario, runs, seed)).collect();
+        let report = |scenario| Report::watched(&other, scenario, runs, seed, played);
+        let reports = scenarios.iter().map(report).collect();
         judged.push(Judged { judge: tool.name(), rules: tool.rules(spec), reports });
     }
     judged
