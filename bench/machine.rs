@@ -71,7 +71,7 @@ fn memory() -> String {
     kib.map_or_else(|| "unknown".to_owned(), |kib| format!("{:.1} GiB", kib as f64 / 1024.0 / 1024.0))
 }
 
-fn commit() -> String {
+pub fn commit() -> String {
     let git = |arguments: &[&str]| first_line(Command::new("git").args(arguments).current_dir(repository()));
     let name = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
     match git(&["status", "--porcelain", "--untracked-files=no"]) {

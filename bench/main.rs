@@ -4,9 +4,15 @@
 #![expect(clippy::disallowed_methods, reason = "to measure is to look at the clock")]
 
 mod instructions;
+mod judge;
 mod micro;
-mod scenarios;
 mod versus;
+
+mod exposure;
+mod healthy;
+mod looking;
+mod proof;
+mod scenarios;
 
 mod chart;
 mod judging;
@@ -30,9 +36,14 @@ mod jobs;
 mod origin;
 mod relay;
 
+mod least;
+mod trial;
+
+mod crew;
 mod epoll;
 mod machine;
 mod process;
+mod shares;
 mod workplace;
 
 use clap::Parser;
@@ -47,12 +58,8 @@ enum Task {
     Instructions(instructions::Options),
     /// Time and instructions of the request path's parts, each alone
     Micro(micro::Options),
-    /// Time and canary failures until rollback, over the scenarios of the judge
-    Judge {
-        /// Seeds per scenario
-        #[arg(long, default_value_t = 200)]
-        seeds: u32,
-    },
+    /// The judge over its scenarios, beside what is possible at all; and over hours in which nothing is wrong
+    Judge(judge::Options),
     /// Keeps a core awake, started by `versus`
     #[command(hide = true)]
     Spin,
@@ -66,10 +73,7 @@ fn main() -> anyhow::Result<()> {
         Task::Versus(options) => versus::run(&options),
         Task::Instructions(options) => instructions::run(&options),
         Task::Micro(options) => micro::run(&options),
-        Task::Judge { seeds } => {
-            println!("{}", scenarios::run(seeds));
-            Ok(())
-        }
+        Task::Judge(options) => judge::run(&options),
         Task::Spin => latency::spin(),
         Task::Relay(options) => relay::run(&options),
     }

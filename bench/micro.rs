@@ -23,6 +23,7 @@ use serin_proxy::micro::Counting;
 use serin_proxy::micro::Routing;
 
 use crate::jobs;
+use crate::looking;
 use crate::origin;
 use crate::workplace;
 use crate::workplace::Workplace;
@@ -156,7 +157,7 @@ fn names() -> Vec<String> {
     let lookups = LOOKUPS.iter().flat_map(|kind| SIZES.map(|size| format!("route/{kind}/{size}")));
     let others =
         ["split/coin", "split/sticky", "split/forced", "tally", "head/read", "head/write", "answer/relay"];
-    lookups.chain(others.map(str::to_owned)).collect()
+    lookups.chain(others.into_iter().chain(looking::NAMES).map(str::to_owned)).collect()
 }
 
 /// The part of this name, all set up.
@@ -189,6 +190,7 @@ fn part(name: &str) -> Result<Part> {
                 assert!(micro::relay_answer(&answer, times, &mut Vec::new()), "the answer is whole");
             })
         }
+        ["look", what, rps] => looking::part(what, rps.parse()?)?,
         _ => bail!("there is no part {name}"),
     })
 }

@@ -9,21 +9,18 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use serin::judge::analysis::Analysis;
-use serin::judge::analysis::OnShared;
-use serin::judge::analysis::SuccessObjective;
 use serin::judge::projection::Boundary;
-use serin::rehearse::Rehearsal;
 use serin::rehearse::Totals;
 use serin::rehearse::Version;
-use serin::rehearse::World;
-use serin::rollout::Command;
 use serin::rollout::Phase;
-use serin::rollout::Rollout;
-use serin::rollout::Spec;
-use serin::rollout::spec::Step;
 
-/// Watching the primary before the start.
-const HISTORY_SECONDS: f64 = 60.0;
+use crate::crew;
+use crate::exposure;
+use crate::least;
+use crate::trial;
+use crate::trial::Cost;
+use crate::trial::Trial;
+
 const HOUR: f64 = 3600.0;
 const RPS: f64 = 1000.0;
 
@@ -34,13 +31,8 @@ struct Scenario {
     canary: Version,
 }
 
-/// What had happened since the start when something did.
-#[derive(Clone, Copy, Default)]
-struct Cost {
-    seconds: f64,
-    requests: f64,
-    failures: f64,
-}
+/// What became of one seed: the first cut, the rollback, and what five strikes would have done.
+type Seen = [Option<Cost>; 3];
 
 /// A markdown table of means over so many seeds.
 pub fn run(seeds: u32) -> String {
@@ -49,17 +41,17 @@ pub fn run(seeds: u32) -> String {
          failures | least possible requests | once a minute, five strikes: s / requests / failures |\n\
          |---|---|---|---|---|---|\n",
     );
-    for scenario in scenarios() {
-        let (cuts, backs): (Vec<_>, Vec<_>) = (0..seeds).map(|seed| engine(&scenario, seed)).unzip();
-        let strikes: Vec<_> = (0..seeds).map(|seed| five_strikes(&scenario, seed)).collect();
-        let [cut, back, strikes] = [cuts, backs, strikes].map(|costs| mean(&costs));
-        let least = least_requests(&scenario).map_or("-".to_owned(), |n| format!("{n:.1}"));
+    let (scenarios, seeds) = (scenarios(), seeds as usize);
+    let seen = crew::each("scenarios", scenarios.len() * seeds, |at| {
+        let (scenario, seed) = (&scenarios[at / seeds], (at % seeds) as u64);
+        let [cut, back] = engine(scenario, seed);
+        [cut, back, five_strikes(scenario, seed)]
+    });
+    for (scenario, seen) in scenarios.iter().zip(seen.chunks(seeds)) {
+        let [cut, back, strikes] = [0, 1, 2].map(|at| mean(seen, at));
+        let least = least_requests(scenario);
         let (name, percent) = (scenario.name, scenario.percent);
-        let _ = writeln!(text, "| {name} | {percent} % | {cut} | {back} | {least} | {strikes} |");
-    }
-    text.push('\n');
-    for (percent, failure) in [(5, 0.001), (50, 0.001), (5, 0.05), (50, 0.05)] {
-        let _ = writeln!(text, "{}", same_release(percent, failure, seeds));
+        let _ = writeln!(text, "| {name} | {percent} % | {cut} | {back} | {least:.1} | {strikes} |");
     }
     text
 }
@@ -93,81 +85,43 @@ fn scenarios() -> Vec<Scenario> {
     .collect()
 }
 
-fn spec(percent: u32, analysis: Analysis) -> Spec {
-    Spec {
-        name: "bench".to_owned(),
-        split: "bench".to_owned(),
-        primary: "primary".to_owned(),
-        canary: "canary".to_owned(),
-        steps: vec![Step::Weight { parts: percent * 100, hold: Duration::from_secs(2 * 3600) }],
-        bake: Duration::ZERO,
-        analysis,
-        ..Spec::default()
-    }
-}
-
-/// The defaults and a 99 % objective.
-fn judged() -> Analysis {
-    let success = Some(SuccessObjective { min: 0.99, share: SuccessObjective::SHARE });
-    Analysis { success, on_shared: OnShared::Hold, ..Analysis::default() }
-}
-
 /// Nothing watches: for the traffic that another rule would have seen.
 fn unjudged() -> Analysis {
     Analysis { relative_failures: None, relative_latency: None, ..Analysis::default() }
 }
 
-fn started(
-    scenario: &Scenario,
-    analysis: Analysis,
-    rps: f64,
-    seed: u32,
-) -> Rehearsal<impl Fn(f64) -> World + use<>> {
-    let (primary, canary) = (scenario.primary, scenario.canary);
-    let world = move |_| World { requests_per_second: rps, primary, canary };
-    let rollout = Rollout::new(spec(scenario.percent, analysis));
-    let mut rehearsal = Rehearsal::new(rollout, u64::from(seed), world);
-    while rehearsal.seconds() < HISTORY_SECONDS {
-        rehearsal.look(&[]);
-    }
-    rehearsal.look(&[Command::Start]);
-    rehearsal
-}
-
-fn cost(rehearsal: &Rehearsal<impl Fn(f64) -> World>) -> Cost {
-    Cost {
-        seconds: rehearsal.seconds() - HISTORY_SECONDS,
-        requests: rehearsal.totals.canary_requests as f64,
-        failures: rehearsal.totals.canary_failures as f64,
-    }
+fn trial(scenario: &Scenario, analysis: Analysis) -> Trial {
+    let Scenario { percent, primary, canary, .. } = *scenario;
+    Trial { percent, rps: RPS, primary, canary, analysis, hold: Duration::from_secs(2 * 3600) }
 }
 
 /// Until the canary's weight first falls, and until it is rolled back.
-fn engine(scenario: &Scenario, seed: u32) -> (Option<Cost>, Option<Cost>) {
-    let mut rehearsal = started(scenario, judged(), RPS, seed);
+fn engine(scenario: &Scenario, seed: u64) -> [Option<Cost>; 2] {
+    let trial = trial(scenario, exposure::with_objective());
+    let mut rehearsal = trial.started(seed);
     let mut cut = None;
-    while rehearsal.seconds() < HISTORY_SECONDS + HOUR {
+    while trial::seconds(&rehearsal) < HOUR {
         rehearsal.look(&[]);
-        if cut.is_none() && rehearsal.parts() < scenario.percent * 100 {
-            cut = Some(cost(&rehearsal));
+        if cut.is_none() && rehearsal.parts() < trial.parts() {
+            cut = Some(trial::cost(&rehearsal));
         }
         if rehearsal.rollout.phase() == Phase::RolledBack {
-            return (cut, Some(cost(&rehearsal)));
+            return [cut, Some(trial::cost(&rehearsal))];
         }
     }
-    (cut, None)
+    [cut, None]
 }
 
-fn five_strikes(scenario: &Scenario, seed: u32) -> Option<Cost> {
-    let mut rehearsal = started(scenario, unjudged(), RPS, seed);
+fn five_strikes(scenario: &Scenario, seed: u64) -> Option<Cost> {
+    let mut rehearsal = trial(scenario, unjudged()).started(seed);
     let mut strikes = 0;
     let mut before = Totals::default();
     for minute in 1..=60 {
-        while rehearsal.seconds() < HISTORY_SECONDS + 60.0 * f64::from(minute) {
+        while trial::seconds(&rehearsal) < 60.0 * f64::from(minute) {
             rehearsal.look(&[]);
         }
         if strikes == 5 {
-            return Some(cost(&rehearsal));
+            return Some(trial::cost(&rehearsal));
         }
         let now = rehearsal.totals;
         let ok = (now.canary_ok - before.canary_ok) as f64;
@@ -182,21 +136,20 @@ fn five_strikes(scenario: &Scenario, seed: u32) -> Option<Cost> {
     None
 }
 
-fn least_requests(scenario: &Scenario) -> Option<f64> {
-    let (primary, canary) = (scenario.primary.failure, scenario.canary.failure);
-    if primary == canary {
-        return None;
-    }
+fn least_requests(scenario: &Scenario) -> f64 {
+    let (primary, canary) = (scenario.primary, scenario.canary);
     let w = f64::from(scenario.percent) / 100.0;
-    let canary = canary.min(1.0 - 1e-9);
-    let growth = Boundary { rho: 1.2, delta: 0.0005 }.growth(primary, canary, w);
-    Some(w * 1000_f64.ln() / growth)
+    if primary.failure == canary.failure {
+        return least::slowness(primary, canary, exposure::SLACK, w, 0.001);
+    }
+    let tolerated = Boundary { rho: 1.2, delta: 0.0005 };
+    least::rates(tolerated, primary.failure, canary.failure, w, 0.001)
 }
 
 /// Of the seeds in which it happened; how many those were, where not all.
-fn mean(costs: &[Option<Cost>]) -> String {
-    let seeds = costs.len();
-    let costs: Vec<Cost> = costs.iter().copied().flatten().collect();
+fn mean(seen: &[Seen], at: usize) -> String {
+    let seeds = seen.len();
+    let costs: Vec<Cost> = seen.iter().filter_map(|seen| seen[at]).collect();
     if costs.is_empty() {
         return format!("never in an hour (0 of {seeds})");
     }
@@ -205,28 +158,4 @@ fn mean(costs: &[Option<Cost>]) -> String {
     let (s, requests, failures) = (of(|c| c.seconds), of(|c| c.requests), of(|c| c.failures));
     let share = if costs.len() < seeds { format!(" ({} of {seeds})", costs.len()) } else { String::new() };
     format!("{s:.2} / {requests:.1} / {failures:.1}{share}")
-}
-
-/// One hour of the same version on both sides, at a tenth of the traffic.
-fn same_release(percent: u32, failure: f64, seeds: u32) -> String {
-    let version = Version::failing(failure);
-    let scenario = Scenario { name: "same", percent, primary: version, canary: version };
-    let (mut back, mut suspended) = (0, 0);
-    for seed in 0..seeds {
-        // A 99 % objective that the primary already breaks is left out by itself.
-        let mut rehearsal = started(&scenario, judged(), RPS / 10.0, seed);
-        let mut before = rehearsal.parts();
-        while rehearsal.seconds() < HISTORY_SECONDS + HOUR && !rehearsal.rollout.phase().is_final() {
-            rehearsal.look(&[]);
-            suspended += u32::from(rehearsal.parts() < before);
-            before = rehearsal.parts();
-        }
-        back += u32::from(rehearsal.rollout.phase() == Phase::RolledBack);
-    }
-    format!(
-        "Same release on both sides, {} % failures, {percent} % split, one hour at {} requests/s: \
-         {back} of {seeds} rolled back, {suspended} suspensions.",
-        100.0 * failure,
-        RPS / 10.0
-    )
 }
