@@ -2,7 +2,8 @@
 //! one for each rollout and namespace, and another that rolls it back.
 //!
 //! All are closed until opened. The state is a file that is replaced whole, so that
-//! an approval outlives a restart and no half-written one is read.
+//! an approval outlives a restart and no half-written one is read. Whoever asks
+//! whether a gate is open waits for no disk.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -37,6 +38,9 @@ pub struct Gates {
     /// None where nothing can be kept.
     folder: Option<PathBuf>,
     open: Arc<Mutex<BTreeSet<Gate>>>,
+    /// Held by whoever reads or writes the file, so that the last state is the last
+    /// written.
+    file: Arc<Mutex<()>>,
     changes: Arc<watch::Sender<u64>>,
 }
 
@@ -49,18 +53,20 @@ impl Gates {
             Some(Err(cause)) if cause.kind() != std::io::ErrorKind::NotFound => return Err(cause),
             Some(Err(_)) | None => BTreeSet::new(),
         };
-        let folder = folder.map(Path::to_owned);
-        Ok(Gates { folder, open: Arc::new(Mutex::new(open)), changes: Arc::new(watch::Sender::new(0)) })
+        Ok(Gates {
+            folder: folder.map(Path::to_owned),
+            open: Arc::new(Mutex::new(open)),
+            file: Arc::default(),
+            changes: Arc::new(watch::Sender::new(0)),
+        })
     }
 
     /// As the file has them now: the process before us may have gone on writing it
-    /// while we started.
+    /// while we started. Blocks.
     pub fn read_again(&self) {
+        let _file = self.file.lock().expect("no holder panics");
         match Gates::read(self.folder.as_deref()) {
-            Ok(now) => std::mem::swap(
-                &mut *self.open.lock().expect("no holder panics"),
-                &mut *now.open.lock().expect("no holder panics"),
-            ),
+            Ok(now) => self.turn(now.all_open()),
             Err(cause) => tracing::error!(%cause, "the gates cannot be read again"),
         }
     }
@@ -71,23 +77,33 @@ impl Gates {
 
     /// In force, and on disk where there is one, when this returns. Blocks.
     pub fn set(&self, kind: Kind, name: &str, namespace: &str, is_open: bool) -> std::io::Result<()> {
-        let mut open = self.open.lock().expect("no holder panics");
-        let mut next = open.clone();
+        let _file = self.file.lock().expect("no holder panics");
+        let mut next = self.all_open();
         let is_new = if is_open {
             next.insert(gate(kind, name, namespace))
         } else {
             next.remove(&gate(kind, name, namespace))
         };
+        if !is_new {
+            return Ok(());
+        }
         if next.len() > MOST {
             return Err(std::io::Error::other(format!("more than {MOST} gates are open")));
         }
-        if let Some(folder) = self.folder.as_deref().filter(|_| is_new) {
+        if let Some(folder) = self.folder.as_deref() {
             write(folder, &next)?;
         }
-        *open = next;
-        drop(open);
-        self.changes.send_modify(|changes| *changes += 1);
+        self.turn(next);
         Ok(())
+    }
+
+    fn all_open(&self) -> BTreeSet<Gate> {
+        self.open.lock().expect("no holder panics").clone()
+    }
+
+    fn turn(&self, next: BTreeSet<Gate>) {
+        *self.open.lock().expect("no holder panics") = next;
+        self.changes.send_modify(|changes| *changes += 1);
     }
 
     /// Tells whenever one is opened or closed.
@@ -121,11 +137,37 @@ mod tests {
         gates.set(Kind::Gate, "web", "default", true).unwrap();
         assert!(changes.has_changed().unwrap());
         changes.mark_unchanged();
+        gates.set(Kind::Gate, "web", "default", true).unwrap();
+        gates.set(Kind::Rollback, "web", "default", false).unwrap();
+        assert!(!changes.has_changed().unwrap(), "they were so before");
         let again = Gates::read(Some(folder.path())).unwrap();
         assert!(again.is_open(Kind::Gate, "web", "default"));
         assert!(!again.is_open(Kind::Rollback, "web", "default"), "another gate");
         assert!(!again.is_open(Kind::Gate, "web", "test"), "another namespace");
         again.set(Kind::Gate, "web", "default", false).unwrap();
         assert!(!Gates::read(Some(folder.path())).unwrap().is_open(Kind::Gate, "web", "default"));
+    }
+
+    #[test]
+    fn a_disk_that_takes_its_time_holds_up_nobody_who_asks() {
+        let folder = tempfile::tempdir().unwrap();
+        let gates = Gates::read(Some(folder.path())).unwrap();
+        // Whoever opens a pipe to write to it waits for a reader.
+        let pipe = folder.path().join(FRESH);
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.is_ok_and(|status| status.success()));
+        let writer = gates.clone();
+        let writing = std::thread::spawn(move || writer.set(Kind::Gate, "web", "default", true));
+        while gates.file.try_lock().is_ok() {
+            std::thread::yield_now();
+        }
+        let (told, answer) = std::sync::mpsc::channel();
+        let asker = gates.clone();
+        std::thread::spawn(move || told.send(asker.is_open(Kind::Gate, "web", "default")));
+        let answer = answer.recv_timeout(std::time::Duration::from_secs(10));
+        assert_eq!(answer, Ok(false), "it is open when it is kept");
+        drop(std::fs::File::open(&pipe).unwrap());
+        assert!(writing.join().unwrap().is_err(), "a pipe keeps nothing");
+        assert!(!gates.is_open(Kind::Gate, "web", "default"));
     }
 }
