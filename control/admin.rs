@@ -2,7 +2,8 @@
 //!
 //! It listens apart from the traffic, on loopback unless told otherwise, and holds
 //! no state of its own. Only POST and PUT change anything, and a browser page of
-//! another origin cannot send those.
+//! another origin cannot send those. Gates alone can be turned by GET too, with a
+//! body, which no page can send along.
 
 pub mod alerts;
 pub mod audit;
@@ -152,14 +153,14 @@ fn router(admin: Admin) -> Router {
         .route("/differences", get(differences::differences))
         .route("/events", get(events::events))
         .route("/history", get(events::history))
-        .route("/gate/approve", post(gates::approve))
-        .route("/gate/halt", post(gates::halt))
-        .route("/gate/check", post(gates::check))
-        .route("/gate/open", post(gates::open))
-        .route("/gate/close", post(gates::close))
-        .route("/rollback/check", post(gates::rollback_check))
-        .route("/rollback/open", post(gates::rollback_open))
-        .route("/rollback/close", post(gates::rollback_close))
+        .route("/gate/approve", get(gates::approve).post(gates::approve))
+        .route("/gate/halt", get(gates::halt).post(gates::halt))
+        .route("/gate/check", get(gates::check).post(gates::check))
+        .route("/gate/open", get(gates::open).post(gates::open))
+        .route("/gate/close", get(gates::close).post(gates::close))
+        .route("/rollback/check", get(gates::rollback_check).post(gates::rollback_check))
+        .route("/rollback/open", get(gates::rollback_open).post(gates::rollback_open))
+        .route("/rollback/close", get(gates::rollback_close).post(gates::rollback_close))
         .route("/alerts/test", post(alerts::test))
         .route("/providers/{name}/query", post(providers::query))
         .route("/dead-letters", get(alerts::dead_letters))
@@ -204,8 +205,13 @@ async fn same_origin(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
+/// Whether by its method it changes nothing.
+fn is_safe(method: &Method, path: &str) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) && !gates::TURNING.contains(&path)
+}
+
 fn is_foreign(request: &Request) -> bool {
-    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let is_safe = is_safe(request.method(), request.uri().path());
     let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
     let origin = text(header::ORIGIN).map(|origin| origin.rsplit("//").next().unwrap_or(origin));
     !is_safe && origin.is_some() && origin != text(header::HOST)

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::{Admin, Refused};
+use super::{Admin, Refused, is_safe};
 use crate::audit::Line;
 
 /// The longest body that any call here needs.
@@ -50,7 +50,7 @@ pub async fn audit(State(admin): State<Admin>, request: Request, next: Next) -> 
 
 /// Some questions are put by POST: queries, and what webhooks ask of gates.
 fn only_asks(method: &Method, path: &str) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+    is_safe(method, path)
         || path.starts_with("/api/v1/")
         || ["/gate/check", "/gate/approve", "/gate/halt", "/rollback/check"].contains(&path)
 }

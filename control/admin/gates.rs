@@ -1,5 +1,6 @@
 //! Gates by hand, at the paths and with the answers of Flagger's load tester, so
-//! that webhooks written for it work with serin in its place.
+//! that webhooks and scripts written for it work with serin in its place. It does not
+//! ask for the method, so GET is as good as POST here, for turning a gate too.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -8,6 +9,9 @@ use utoipa::ToSchema;
 
 use super::{Admin, Refused};
 use crate::hook::gates::Kind;
+
+/// What turns a gate, by whatever method.
+pub const TURNING: [&str; 4] = ["/gate/open", "/gate/close", "/rollback/open", "/rollback/close"];
 
 /// Of a webhook's payload, what names a gate.
 #[derive(Deserialize, ToSchema)]
@@ -25,20 +29,20 @@ fn default_namespace() -> String {
 type Said = (StatusCode, &'static str);
 
 /// Agrees to everything.
-#[utoipa::path(post, path = "/gate/approve", tag = "gates", responses((status = 200, body = String, content_type = "text/plain")))]
+#[utoipa::path(method(get, post), path = "/gate/approve", tag = "gates", responses((status = 200, body = String, content_type = "text/plain")))]
 pub async fn approve() -> Said {
     (StatusCode::OK, "OK")
 }
 
 /// Agrees to nothing.
-#[utoipa::path(post, path = "/gate/halt", tag = "gates", responses((status = 403, body = String, content_type = "text/plain")))]
+#[utoipa::path(method(get, post), path = "/gate/halt", tag = "gates", responses((status = 403, body = String, content_type = "text/plain")))]
 pub async fn halt() -> Said {
     (StatusCode::FORBIDDEN, "Forbidden")
 }
 
 /// Agrees while the gate is open. One that nobody has opened is closed.
 #[utoipa::path(
-    post, path = "/gate/check", tag = "gates", request_body = Named,
+    method(get, post), path = "/gate/check", tag = "gates", request_body = Named,
     responses(
         (status = 200, body = String, content_type = "text/plain"),
         (status = 400, body = super::Failure, description = "The body names no rollout"),
@@ -49,9 +53,9 @@ pub async fn check(State(admin): State<Admin>, body: String) -> Result<Said, Ref
     asked(&admin, Kind::Gate, &body)
 }
 
-/// Opens the gate of a rollout.
+/// Opens the gate of a rollout. By GET too, with the same body; the audit has either.
 #[utoipa::path(
-    post, path = "/gate/open", tag = "gates", request_body = Named,
+    method(get, post), path = "/gate/open", tag = "gates", request_body = Named,
     responses(
         (status = 202, body = String, content_type = "text/plain"),
         (status = 400, body = super::Failure),
@@ -62,9 +66,9 @@ pub async fn open(State(admin): State<Admin>, body: String) -> Result<Said, Refu
     set(&admin, Kind::Gate, &body, true).await
 }
 
-/// Closes it.
+/// Closes it. By GET too, with the same body; the audit has either.
 #[utoipa::path(
-    post, path = "/gate/close", tag = "gates", request_body = Named,
+    method(get, post), path = "/gate/close", tag = "gates", request_body = Named,
     responses(
         (status = 202, body = String, content_type = "text/plain"),
         (status = 400, body = super::Failure),
@@ -77,7 +81,7 @@ pub async fn close(State(admin): State<Admin>, body: String) -> Result<Said, Ref
 
 /// Agrees to a rollback while that gate is open.
 #[utoipa::path(
-    post, path = "/rollback/check", tag = "gates", request_body = Named,
+    method(get, post), path = "/rollback/check", tag = "gates", request_body = Named,
     responses(
         (status = 200, body = String, content_type = "text/plain"),
         (status = 400, body = super::Failure),
@@ -88,9 +92,10 @@ pub async fn rollback_check(State(admin): State<Admin>, body: String) -> Result<
     asked(&admin, Kind::Rollback, &body)
 }
 
-/// Asks for a rollback, where a webhook asks here for it.
+/// Asks for a rollback, where a webhook asks here for it. By GET too, with the same
+/// body; the audit has either.
 #[utoipa::path(
-    post, path = "/rollback/open", tag = "gates", request_body = Named,
+    method(get, post), path = "/rollback/open", tag = "gates", request_body = Named,
     responses(
         (status = 202, body = String, content_type = "text/plain"),
         (status = 400, body = super::Failure),
@@ -101,9 +106,9 @@ pub async fn rollback_open(State(admin): State<Admin>, body: String) -> Result<S
     set(&admin, Kind::Rollback, &body, true).await
 }
 
-/// Asks for it no more.
+/// Asks for it no more. By GET too, with the same body; the audit has either.
 #[utoipa::path(
-    post, path = "/rollback/close", tag = "gates", request_body = Named,
+    method(get, post), path = "/rollback/close", tag = "gates", request_body = Named,
     responses(
         (status = 202, body = String, content_type = "text/plain"),
         (status = 400, body = super::Failure),
