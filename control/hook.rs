@@ -74,7 +74,9 @@ impl Hooks {
             let asked = self.desk.ask(|reply| Ask::Subscribe { last, reply }).await;
             let Ok(subscription) = asked else { return };
             if std::mem::take(&mut is_first) {
-                self.gates.read_again();
+                let gates = self.gates.clone();
+                // It blocks, and others are asked on this thread.
+                let _ = tokio::task::spawn_blocking(move || gates.read_again()).await;
             }
             self.adopt(&mut followed).await;
             if !self.follow(subscription, &mut followed, &mut last).await {
@@ -141,8 +143,8 @@ impl Hooks {
 
     fn begin(&self, spec: &Spec, release: &str) -> Followed {
         let (standing, standings) = watch::channel(Standing::default());
-        let inquiry = |on: HookType| {
-            let hooks: Vec<Hook> = spec.hooks.iter().filter(|hook| hook.on == on).cloned().collect();
+        let inquiry = |hooks: Vec<Hook>| {
+            let on = hooks.first()?.on;
             let inquiry = Inquiry {
                 desk: self.desk.clone(),
                 gates: self.gates.clone(),
@@ -155,9 +157,9 @@ impl Hooks {
                 on,
                 hooks,
             };
-            (!inquiry.hooks.is_empty()).then(|| tokio::spawn(inquiry.run()))
+            Some(tokio::spawn(inquiry.run()))
         };
-        let inquiries = ASKED.into_iter().filter_map(inquiry).collect();
+        let inquiries = ASKED.into_iter().flat_map(|on| together(spec, on)).filter_map(inquiry).collect();
         Followed { spec: spec.clone(), release: release.to_owned(), standing, inquiries }
     }
 
@@ -165,5 +167,15 @@ impl Hooks {
         let name = rollout.to_owned();
         let detail = self.desk.ask(|reply| Ask::Rollout { name, reply }).await.ok()?.ok()?;
         Some(Standing::of(&detail))
+    }
+}
+
+/// Those that have to agree are one question. Of those that may roll back one is
+/// enough, so each is asked by itself and waits for no other.
+fn together(spec: &Spec, on: HookType) -> Vec<Vec<Hook>> {
+    let hooks: Vec<Hook> = spec.hooks.iter().filter(|hook| hook.on == on).cloned().collect();
+    match on {
+        HookType::Rollback => hooks.into_iter().map(|hook| vec![hook]).collect(),
+        _ => vec![hooks],
     }
 }

@@ -13,20 +13,20 @@ use crate::harness::origin::Seen;
 use crate::harness::{Answer, App, Ask, Load, Origin, eventually, eventually_some};
 
 /// Two good versions, a rollout of two short steps, these webhooks, and traffic.
-struct Scene {
-    app: App,
-    load: Load,
+pub struct Scene {
+    pub app: App,
+    pub load: Load,
     _origins: [Origin; 2],
 }
 
-fn rollout(webhooks: &str) -> String {
+pub fn rollout(webhooks: &str) -> String {
     format!(
         "rollouts:\n  web:\n    steps: [{{weight: 10, for: 100ms}}, {{weight: 50, for: 100ms}}]\n    bake: 0s\n    \
          analysis: {{minRequests: 5, slowdown: false, promotion: false}}\n    webhooks:\n{webhooks}"
     )
 }
 
-fn scene(webhooks: &str) -> Scene {
+pub fn scene(webhooks: &str) -> Scene {
     let origins = [Origin::start("primary"), Origin::start("canary")];
     let app = App::start(&(pair(origins[0].address, origins[1].address, "") + &rollout(webhooks)));
     let load = Load::start(app.address(), 2, GAP, Ask::get("/"));
@@ -34,20 +34,20 @@ fn scene(webhooks: &str) -> Scene {
     Scene { app, load, _origins: origins }
 }
 
-fn hook(name: &str, kind: &str, to: &str) -> String {
+pub fn hook(name: &str, kind: &str, to: &str) -> String {
     format!("      - {{name: {name}, type: {kind}, {to}, interval: 50ms}}\n")
 }
 
-fn gate(app: &App, verb: &str) -> Reply {
+pub fn gate(app: &App, verb: &str) -> Reply {
     app.admin(&Ask::post(&format!("/gate/{verb}"), r#"{"name": "web"}"#))
 }
 
-fn waits_for(app: &App, kinds: &[&str]) {
+pub fn waits_for(app: &App, kinds: &[&str]) {
     eventually(&format!("it waits for {kinds:?}"), || app.rollout("web")["waiting"] == json!(kinds));
 }
 
 /// Long enough for an advance that must not come: several times the step and the interval.
-fn stays(app: &App, percent: f64) {
+pub fn stays(app: &App, percent: f64) {
     let since = Instant::now();
     while since.elapsed() < Duration::from_millis(600) {
         assert_eq!(app.canary_percent("web"), percent);
@@ -82,17 +82,23 @@ fn a_rollout_asks_before_each_rise_and_goes_on_when_its_gate_opens() {
 
 #[test]
 fn a_gate_closed_in_the_middle_holds_the_next_rise() {
+    let origins = [Origin::start("primary"), Origin::start("canary")];
     let webhooks = hook("more", "confirm-traffic-increase", "gate: true");
-    let Scene { app, .. } = &scene(&webhooks);
-    assert_eq!(gate(app, "open").status, 202);
-    assert_eq!(gate(app, "close").status, 202);
+    let rollout = rollout(&webhooks).replace("{weight: 10, for: 100ms}", "{weight: 10, for: 3s}");
+    let app = App::start(&(pair(origins[0].address, origins[1].address, "") + &rollout));
+    let _load = Load::start(app.address(), 2, GAP, Ask::get("/"));
     app.command("web", "start");
-    waits_for(app, &["confirm-traffic-increase"]);
-    stays(app, 10.0);
+    waits_for(&app, &["confirm-traffic-increase"]);
+    stays(&app, 0.0);
     let sentence = app.rollout("web")["sentence"].as_str().expect("a sentence").to_owned();
     assert!(sentence.contains("waiting for confirm-traffic-increase (more)"), "{sentence}");
+    assert_eq!(gate(&app, "open").status, 202);
+    eventually("it begins", || app.canary_percent("web") == 10.0);
+    assert_eq!(gate(&app, "close").status, 202);
+    waits_for(&app, &["confirm-traffic-increase"]);
+    stays(&app, 10.0);
     // Open until it has moved once; by then it may well have moved twice.
-    assert_eq!(gate(app, "open").status, 202);
+    assert_eq!(gate(&app, "open").status, 202);
     eventually("it rises", || app.canary_percent("web") > 10.0);
 }
 
@@ -272,7 +278,7 @@ fn what_is_told_arrives_in_order_and_what_cannot_be_delivered_is_kept_and_sent_a
 }
 
 /// Takes connections and says nothing, ever.
-fn hanging() -> (TcpListener, String) {
+pub fn hanging() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let address = listener.local_addr().expect("it is bound");
     (listener, address.to_string())
@@ -317,6 +323,8 @@ fn receivers_of_every_bad_kind_delay_no_rollback_among_fifty_rollouts() {
             yaml += &hook(&format!("check{m}"), ["rollout", "rollback", "event"][m % 3], &to);
             yaml += &hook(&format!("told{m}"), "event", &to);
         }
+        yaml += &hook("hung", "rollback", &format!("url: 'http://{}/'", receivers[0]));
+        yaml += &hook("hand", "rollback", "gate: true");
     }
     let app = App::start(&yaml);
     for n in 0..ROLLOUTS {
@@ -333,6 +341,12 @@ fn receivers_of_every_bad_kind_delay_no_rollback_among_fifty_rollouts() {
     app.await_phase("s7", "rolled_back");
     assert_eq!(load.stop().failures(), 0);
     assert_eq!(app.phase("s8"), "running", "nobody else is touched");
+    let since = Instant::now();
+    assert_eq!(app.admin(&Ask::post("/rollback/open", r#"{"name": "s9"}"#)).status, 202);
+    app.await_phase("s9", "rolled_back");
+    let took = since.elapsed();
+    println!("the same: rolled back {took:?} after a hand asked for it");
+    assert!(took < Duration::from_secs(5), "{took:?}");
     eventually("what cannot be delivered is told", || {
         !app.get_json("/dead-letters").as_array().expect("a list").is_empty()
     });
@@ -453,8 +467,10 @@ fn every_call_that_changes_something_has_its_audit_line() {
     for (path, methods) in document["paths"].as_object().expect("paths") {
         let asks = path.starts_with("/api/v1/")
             || ["/gate/check", "/gate/approve", "/gate/halt", "/rollback/check"].contains(&path.as_str());
-        for method in methods.as_object().expect("methods").keys().filter(|method| *method != "get" && !asks)
-        {
+        // Gates are turned by any method.
+        let turns = path.starts_with("/gate/") || path.starts_with("/rollback/");
+        let changes = |method: &&String| (turns || *method != "get") && !asks;
+        for method in methods.as_object().expect("methods").keys().filter(changes) {
             let path = path.replace("{name}", "web").replace("{command}", "pause").replace("{id}", "1");
             app.admin(&Ask::new(&method.to_uppercase(), &path).body("{}".to_owned()));
             changing.push((method.to_uppercase(), path));

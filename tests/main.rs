@@ -24,6 +24,7 @@ mod edits;
 mod faults;
 mod floods;
 mod forwarded;
+mod gates;
 mod grpc;
 mod h2spec;
 mod http2;

@@ -1,5 +1,6 @@
-//! One question about one rollout, asked of all its webhooks of a type for as long
-//! as it matters. All have to agree; the first that does not ends the round.
+//! One question about one rollout, asked of some of its webhooks for as long as it
+//! matters. All have to agree; the first that does not ends the round. Where one of
+//! its gates is turned meanwhile, the round begins anew.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,11 +31,12 @@ pub struct Inquiry {
     pub rollout: String,
     pub release: String,
     pub on: HookType,
+    /// At least one.
     pub hooks: Vec<Hook>,
 }
 
 /// What of a standing makes it another question.
-type Question = (bool, usize);
+type Question = (bool, usize, bool);
 
 impl Inquiry {
     /// Until the rollout is no longer followed.
@@ -49,70 +51,94 @@ impl Inquiry {
                 continue;
             }
             let mut standings = self.standings.clone();
-            let opened = self.gates.watch();
-            let on = self.on;
-            let gone = standings.wait_for(|now| (now.asks(on), now.step) != question);
-            tokio::select! {
+            let turns = self.gates.watch();
+            let gates = self.gates_now();
+            let gone = standings.wait_for(|now| self.question(now) != question);
+            let is_turned = tokio::select! {
                 // A question that is no longer asked is not answered either.
-                changed = gone => if changed.is_err() { return },
-                () = self.round(&standing, opened) => {}
+                changed = gone => if changed.is_err() { return } else { false },
+                () = self.turned(&gates, turns) => true,
+                () = self.round(&standing, &gates) => false,
+            };
+            if is_turned {
+                let why = "a gate was turned; it is asked anew".to_owned();
+                self.say(&standing, Answer::Silent, why).await;
             }
         }
     }
 
     fn question(&self, standing: &Standing) -> Question {
-        (standing.asks(self.on), standing.step)
+        (standing.asks(self.on), standing.step, standing.opening)
+    }
+
+    /// For each webhook whether it is a gate that is open.
+    fn gates_now(&self) -> Vec<bool> {
+        let kind = if self.on == HookType::Rollback { gates::Kind::Rollback } else { gates::Kind::Gate };
+        let is_open =
+            |hook: &Hook| hook.to == Where::Gate && self.gates.is_open(kind, &self.rollout, &hook.namespace);
+        self.hooks.iter().map(is_open).collect()
+    }
+
+    /// Until a gate of these is not as it was.
+    async fn turned(&self, was: &[bool], mut turns: watch::Receiver<u64>) {
+        while self.gates_now() == was {
+            turns.changed().await.expect("`gates` holds the other end");
+        }
     }
 
     /// Asks once, says what came of it, and waits until it is time to ask again.
-    async fn round(&self, standing: &Standing, mut opened: watch::Receiver<u64>) {
+    async fn round(&self, standing: &Standing, gates: &[bool]) {
+        let mut asked = std::pin::pin!(self.ask_all(standing, gates));
+        let (answer, why) = match tokio::time::timeout(self.patience(), &mut asked).await {
+            Ok(said) => said,
+            Err(_) => {
+                // What they said before is no longer what they would say.
+                self.say(standing, Answer::Silent, "no answer yet".to_owned()).await;
+                asked.await
+            }
+        };
+        self.say(standing, answer, why).await;
+        let interval = self.hooks.iter().map(|hook| hook.interval).min().expect("there is one");
+        tokio::time::sleep(interval).await;
+    }
+
+    /// The time in which all could have answered; beyond it calls are tried again.
+    fn patience(&self) -> Duration {
+        self.hooks.iter().map(|hook| hook.timeout).fold(Duration::ZERO, Duration::saturating_add)
+    }
+
+    async fn say(&self, standing: &Standing, answer: Answer, why: String) {
         // That there is no wish to roll back is no news.
-        let news = |said: &(Answer, String)| self.on != HookType::Rollback || said.0 == Answer::Open;
-        if let Some((answer, why)) = self.ask_all(standing).await.filter(news) {
-            let word = Word { on: self.on, step: standing.step, answer, why };
-            let rollout = self.rollout.clone();
-            // A tick that is gone needs no words.
-            let _ = self.desk.ask(|reply| Ask::Word { rollout, word, reply }).await;
+        if self.on == HookType::Rollback && answer != Answer::Open {
+            return;
         }
-        let interval = self.hooks.iter().map(|hook| hook.interval).min().unwrap_or(Duration::from_secs(10));
-        let has_gate = self.hooks.iter().any(|hook| hook.to == Where::Gate);
-        tokio::select! {
-            () = tokio::time::sleep(interval) => {}
-            _ = opened.changed(), if has_gate => {}
-        }
+        let word = Word { on: self.on, step: standing.step, answer, why };
+        let rollout = self.rollout.clone();
+        // A tick that is gone needs no words.
+        let _ = self.desk.ask(|reply| Ask::Word { rollout, word, reply }).await;
     }
 
-    /// Nothing where somebody has said neither yes nor no.
-    async fn ask_all(&self, standing: &Standing) -> Option<(Answer, String)> {
-        let mut agreed = Vec::new();
-        for hook in &self.hooks {
-            let said = self.ask(hook, standing).await;
-            if self.on == HookType::Rollback {
-                // Of those that may roll back one is enough, and no word is no wish.
-                if said == Some(Ok(())) {
-                    return Some((Answer::Open, format!("rollback {} agreed", hook.name)));
+    /// Silence is heard only where nobody says no.
+    async fn ask_all(&self, standing: &Standing, gates: &[bool]) -> (Answer, String) {
+        let (mut agreed, mut silent) = (Vec::new(), Vec::new());
+        for (hook, is_open) in self.hooks.iter().zip(gates) {
+            match self.ask(hook, *is_open, standing).await {
+                Some(Ok(())) => agreed.push(hook.name.as_str()),
+                Some(Err(cause)) => {
+                    return (Answer::Closed, format!("{} {}: {cause}", self.on.name(), hook.name));
                 }
-                continue;
-            }
-            match said? {
-                Ok(()) => agreed.push(hook.name.as_str()),
-                Err(cause) => {
-                    return Some((Answer::Closed, format!("{} {}: {cause}", self.on.name(), hook.name)));
-                }
+                None => silent.push(hook.name.as_str()),
             }
         }
-        let answer = if agreed.is_empty() { Answer::Closed } else { Answer::Open };
-        Some((answer, format!("{} {} agreed", self.on.name(), agreed.join(", "))))
+        if silent.is_empty() {
+            return (Answer::Open, format!("{} {} agreed", self.on.name(), agreed.join(", ")));
+        }
+        (Answer::Silent, format!("{} {}: neither yes nor no", self.on.name(), silent.join(", ")))
     }
 
-    async fn ask(&self, hook: &Hook, standing: &Standing) -> Option<Result<(), String>> {
+    async fn ask(&self, hook: &Hook, is_open: bool, standing: &Standing) -> Option<Result<(), String>> {
         match &hook.to {
-            Where::Gate => {
-                let kind =
-                    if self.on == HookType::Rollback { gates::Kind::Rollback } else { gates::Kind::Gate };
-                let is_open = self.gates.is_open(kind, &self.rollout, &hook.namespace);
-                Some(if is_open { Ok(()) } else { Err("the gate is closed".to_owned()) })
-            }
+            Where::Gate => Some(if is_open { Ok(()) } else { Err("the gate is closed".to_owned()) }),
             Where::Query(query) => self.query(hook, query).await,
             Where::Url(_) => Some(self.call(hook, standing).await),
         }
@@ -146,7 +172,7 @@ impl Inquiry {
         let payload = Payload {
             name: self.rollout.clone(),
             namespace: hook.namespace.clone(),
-            phase: standing.phase_name(),
+            phase: standing.phase_for(self.on),
             checksum: self.release.clone(),
             metadata: hook.metadata.clone(),
         };

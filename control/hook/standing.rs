@@ -12,11 +12,14 @@ pub struct Standing {
     steps: usize,
     /// Whose agreement it waits for.
     waiting: Vec<HookType>,
+    /// Nothing has gone to the canary yet.
+    pub opening: bool,
 }
 
 impl Default for Standing {
     fn default() -> Standing {
-        Standing { phase: Phase::Idle, active: false, step: 0, steps: 0, waiting: Vec::new() }
+        let waiting = Vec::new();
+        Standing { phase: Phase::Idle, active: false, step: 0, steps: 0, waiting, opening: false }
     }
 }
 
@@ -29,6 +32,7 @@ impl Standing {
             step: status.step,
             steps: status.steps,
             waiting: status.waiting.clone(),
+            opening: status.opening,
         }
     }
 
@@ -39,15 +43,24 @@ impl Standing {
             | HookType::PreRollout
             | HookType::ConfirmTrafficIncrease
             | HookType::ConfirmPromotion => self.waiting.contains(&on),
-            HookType::Rollout => self.active && self.step < self.steps && !self.is_opening(),
+            HookType::Rollout => self.active && self.step < self.steps && !self.opening,
             HookType::Rollback => self.active,
             HookType::PostRollout | HookType::Event => false,
         }
     }
 
-    /// Nothing has gone to the canary yet.
-    fn is_opening(&self) -> bool {
-        self.waiting.iter().any(|on| matches!(on, HookType::ConfirmRollout | HookType::PreRollout))
+    /// What Flagger says to those whom it asks: that it goes on, also where it waits
+    /// for them. Who may stop it is told where it stands.
+    pub fn phase_for(&self, on: HookType) -> &'static str {
+        match on {
+            HookType::PreRollout
+            | HookType::Rollout
+            | HookType::ConfirmTrafficIncrease
+            | HookType::ConfirmPromotion => "Progressing",
+            HookType::ConfirmRollout | HookType::Rollback | HookType::PostRollout | HookType::Event => {
+                self.phase_name()
+            }
+        }
     }
 
     /// The phase as Flagger names it.
@@ -77,12 +90,20 @@ mod tests {
     fn questions_are_asked_in_their_time_only() {
         let mut standing = Standing { active: true, phase: Phase::Paused, steps: 2, ..Standing::default() };
         standing.waiting = vec![HookType::ConfirmRollout];
+        standing.opening = true;
         assert!(standing.asks(HookType::ConfirmRollout) && standing.asks(HookType::Rollback));
         assert!(!standing.asks(HookType::Rollout), "nothing runs yet");
         assert_eq!(standing.phase_name(), "Waiting");
+        assert_eq!(standing.phase_for(HookType::ConfirmRollout), "Waiting");
+        standing.waiting = vec![HookType::PreRollout, HookType::ConfirmTrafficIncrease];
+        assert!(!standing.asks(HookType::Rollout), "nothing runs yet");
+        standing.opening = false;
         standing.waiting = vec![HookType::ConfirmTrafficIncrease, HookType::ConfirmPromotion];
         assert!(standing.asks(HookType::Rollout) && standing.asks(HookType::ConfirmPromotion));
         assert_eq!(standing.phase_name(), "WaitingPromotion");
+        let told = [HookType::Rollout, HookType::ConfirmPromotion, HookType::Rollback, HookType::Event];
+        let phases = told.map(|on| standing.phase_for(on));
+        assert_eq!(phases, ["Progressing", "Progressing", "WaitingPromotion", "WaitingPromotion"]);
         let over = Standing { phase: Phase::RolledBack, ..Standing::default() };
         assert!(HookType::ALL.into_iter().all(|on| !over.asks(on)));
         assert_eq!(over.phase_name(), "Failed");

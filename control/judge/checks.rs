@@ -369,3 +369,32 @@ impl Terms {
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// Failed checks that others have made. Only strikes know failed checks.
+impl Checks {
+    /// The next tick has failed by it; answers with whether it counts here.
+    pub fn refuse(&mut self, why: &str) -> bool {
+        match &mut self.run {
+            Run::Strikes(strikes) => strikes.refuse(why),
+            Run::Measurements(_) | Run::Scores(_) | Run::Ranks(_) => return false,
+        }
+        true
+    }
+
+    /// So many failed before it was there.
+    pub fn charge(&mut self, failed: u32) {
+        if let Run::Strikes(strikes) = &mut self.run {
+            strikes.charge(failed);
+        }
+    }
+}
+
+impl Terms {
+    /// Failed checks that roll back, where such are counted.
+    pub fn threshold(&self) -> Option<u32> {
+        match &self.rule {
+            Rule::Strikes(terms) => Some(terms.threshold.max(1)),
+            Rule::Measurements { .. } | Rule::Scores { .. } | Rule::Ranks { .. } => None,
+        }
+    }
+}

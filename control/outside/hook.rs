@@ -21,7 +21,7 @@ pub enum HookType {
     PreRollout,
     /// Again and again while steps run; a failure counts, and no step passes.
     Rollout,
-    /// Before each rise.
+    /// Before each rise of the weight, the first one too. Trials and copies are no weight.
     ConfirmTrafficIncrease,
     /// Before the canary gets everything.
     ConfirmPromotion,
@@ -115,4 +115,6 @@ pub struct Word {
 pub enum Answer {
     Open,
     Closed,
+    /// Asked, and neither yes nor no came of it: what was said before is over.
+    Silent,
 }

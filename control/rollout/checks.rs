@@ -20,6 +20,11 @@ impl Rollout {
         let planned = self.spec.planned();
         let terms = self.state.terms.checks.as_ref();
         self.state.checks = terms.map(|terms| Checks::new(terms, planned, before.as_ref(), now));
+        // What failed before it was there counts, too.
+        let failed = self.state.gates.strikes;
+        if let Some(checks) = &mut self.state.checks {
+            checks.charge(failed);
+        }
     }
 
     /// Those that judge this release, once they do.
@@ -87,5 +92,15 @@ impl Rollout {
 
     fn judge_name(&self) -> &'static str {
         self.state.terms.checks.as_ref().map_or("checks", |terms| terms.judge_name())
+    }
+    /// A webhook's failed check is one of theirs, where they count them.
+    pub(super) fn counts_as_check(&mut self, why: &str) -> bool {
+        self.checks().is_some() && self.state.checks.as_mut().is_some_and(|checks| checks.refuse(why))
+    }
+
+    /// How many failed checks roll back, whoever has made them; nothing where those of
+    /// webhooks are counted by themselves.
+    pub(super) fn failed_checks_in_all(&self) -> Option<u32> {
+        self.state.terms.checks.as_ref().and_then(|terms| terms.threshold())
     }
 }

@@ -1,8 +1,8 @@
 //! Whom a rollout waits for: what webhooks answer, as evidence.
 //!
 //! An answer counts for the question that was asked: where the rollout stands and
-//! what comes next. No answer is neither yes nor no; nothing rises on it. Nothing
-//! here holds up the judge, and a falling weight asks nobody.
+//! what comes next. No answer is neither yes nor no; nothing rises on it, nor on a
+//! yes of before. Nothing here holds up the judge, and a falling weight asks nobody.
 
 use std::collections::BTreeMap;
 
@@ -29,8 +29,11 @@ pub(super) struct Gates {
     waiting: Vec<HookType>,
     /// The latest answers in this place.
     answers: BTreeMap<HookType, Answer>,
-    /// Failed checks since the start.
-    strikes: u32,
+    /// Failed checks by webhooks since the start.
+    pub(super) strikes: u32,
+    /// When the last of them was, by what was asked.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    struck: BTreeMap<HookType, Moment>,
 }
 
 impl Gates {
@@ -46,7 +49,9 @@ impl Rollout {
     /// the primary.
     pub(super) fn asks_to_open(&mut self, now: Moment, events: &mut Vec<Event>) -> bool {
         self.state.gates = Gates::default();
-        if !self.has_hook(HookType::ConfirmRollout) && !self.has_hook(HookType::PreRollout) {
+        let first = [HookType::ConfirmRollout, HookType::PreRollout];
+        let is_rise = self.begins_with_weight() && self.has_hook(HookType::ConfirmTrafficIncrease);
+        if !is_rise && !first.into_iter().any(|on| self.has_hook(on)) {
             return false;
         }
         self.forget_the_last();
@@ -71,7 +76,12 @@ impl Rollout {
     }
 
     pub(super) fn waits_for_words(&self) -> Option<String> {
-        if self.waiting().is_empty() { None } else { Some(self.waited_for()) }
+        let waits = self.state.paused || self.state.guard.is_some();
+        let is_over = matches!(self.state.place, Place::Step(_)) && self.time_is_over() && !waits;
+        let lacks_check = is_over && !self.is_checked();
+        let checks: &[HookType] = if lacks_check { &[HookType::Rollout] } else { &[] };
+        let waited = [checks, self.waiting()].concat();
+        if waited.is_empty() { None } else { Some(self.waited_for(&waited)) }
     }
 
     /// Takes in what came.
@@ -97,13 +107,26 @@ impl Rollout {
 
     /// Whether the question is one of now. A check of a running step is always one.
     fn is_asked(&self, on: HookType, step: usize) -> bool {
-        step == self.step_number() && (on == HookType::Rollout || self.waiting().contains(&on))
+        let is_checked = on == HookType::Rollout && !self.is_opening();
+        step == self.step_number() && (is_checked || self.waiting().contains(&on))
     }
 
+    /// One at most in the time between two askings: where a gate is turned they are
+    /// asked at once, and whoever turns it makes no failed checks.
     fn strike(&mut self, now: Moment, word: &Word, events: &mut Vec<Event>) {
+        let of_type = || self.spec.hooks.iter().filter(|hook| hook.on == word.on);
+        let every = of_type().map(|hook| hook.interval).min().unwrap_or_default();
+        let most = of_type().map(|hook| hook.failures).min().unwrap_or(u32::MAX);
+        let last = self.state.gates.struck.get(&word.on);
+        if last.is_some_and(|last| now.since(*last) < every) {
+            return;
+        }
+        self.state.gates.struck.insert(word.on, now);
         self.state.gates.strikes += 1;
-        let of_type = self.spec.hooks.iter().filter(|hook| hook.on == word.on);
-        let most = of_type.map(|hook| hook.failures).min().unwrap_or(u32::MAX);
+        if self.counts_as_check(&word.why) {
+            return;
+        }
+        let most = self.failed_checks_in_all().unwrap_or(most);
         let strikes = self.state.gates.strikes;
         if strikes >= most {
             let why = format!("{} failed checks by webhooks; the last: {}", strikes, word.why);
@@ -114,54 +137,71 @@ impl Rollout {
     /// Whether everybody agrees who has to before the next step. Where only that is
     /// missing, tells once whom it waits for.
     pub(super) fn may_rise(&mut self, now: Moment, events: &mut Vec<Event>) -> bool {
-        let is_open = |on: &HookType| self.state.gates.answers.get(on) == Some(&Answer::Open);
-        let checks = self.has_hook(HookType::Rollout) && !self.spec.skip_analysis;
-        if !self.is_opening() && checks && !is_open(&HookType::Rollout) {
+        if !self.is_checked() {
             return false;
         }
         let needed = self.needed();
-        if needed.iter().all(is_open) {
+        if needed.iter().all(|on| self.agrees(*on)) {
             return true;
         }
         if self.state.gates.waiting != needed {
+            let text = self.waited_for(&needed);
             self.state.gates.waiting = needed;
-            let text = self.waited_for();
             self.tell(now, EventKind::Waiting, text, events);
         }
         false
     }
 
+    /// Whether the checks of the present step, where it has any, say that it may pass.
+    fn is_checked(&self) -> bool {
+        self.is_opening() || self.spec.skip_analysis || self.agrees(HookType::Rollout)
+    }
+
+    /// By the latest answer. Nobody to ask agrees.
+    fn agrees(&self, on: HookType) -> bool {
+        !self.has_hook(on) || self.state.gates.answers.get(&on) == Some(&Answer::Open)
+    }
+
     fn needed(&self) -> Vec<HookType> {
+        use HookType::{ConfirmPromotion, ConfirmRollout, ConfirmTrafficIncrease, PreRollout};
         let asked: &[HookType] = match self.state.place {
-            Place::Step(_) if self.is_opening() => {
-                let confirmed =
-                    self.state.gates.answers.get(&HookType::ConfirmRollout) == Some(&Answer::Open);
-                match confirmed || !self.has_hook(HookType::ConfirmRollout) {
-                    true => &[HookType::PreRollout],
-                    false => &[HookType::ConfirmRollout],
-                }
-            }
+            Place::Step(_) if self.is_opening() => match self.begins_with_weight() {
+                _ if !self.agrees(ConfirmRollout) => &[ConfirmRollout],
+                true if self.agrees(PreRollout) => &[PreRollout, ConfirmTrafficIncrease],
+                _ => &[PreRollout],
+            },
             Place::Step(at) => match self.spec.steps.get(at + 1) {
-                Some(Step::Pause { .. }) => &[],
-                Some(_) => &[HookType::ConfirmTrafficIncrease],
-                None => &[HookType::ConfirmTrafficIncrease, HookType::ConfirmPromotion],
+                Some(Step::Weight { parts, .. }) if *parts > self.state.parts => &[ConfirmTrafficIncrease],
+                Some(_) => &[],
+                None if self.is_on_weight() => &[ConfirmTrafficIncrease, ConfirmPromotion],
+                None => &[ConfirmPromotion],
             },
             _ => &[],
         };
         asked.iter().copied().filter(|on| self.has_hook(*on)).collect()
     }
 
+    fn begins_with_weight(&self) -> bool {
+        let first = self.spec.steps.first();
+        !self.spec.skip_analysis && matches!(first, Some(Step::Weight { parts: 1.., .. }))
+    }
+
+    /// No trial, and not unjudged: these are promoted at once and by no weights.
+    fn is_on_weight(&self) -> bool {
+        !self.spec.skip_analysis && self.state.matched + self.state.copied == 0
+    }
+
     fn has_hook(&self, on: HookType) -> bool {
         self.spec.hooks.iter().any(|hook| hook.on == on)
     }
 
-    fn waited_for(&self) -> String {
+    fn waited_for(&self, waited: &[HookType]) -> String {
         let of = |on: &HookType| {
             let hooks = self.spec.hooks.iter().filter(|hook| hook.on == *on);
             let names: Vec<&str> = hooks.map(|hook| hook.name.as_str()).collect();
             format!("{} ({})", on.name(), names.join(", "))
         };
-        let waited: Vec<String> = self.waiting().iter().map(of).collect();
+        let waited: Vec<String> = waited.iter().map(of).collect();
         format!("waiting for {}", waited.join(" and "))
     }
 }
@@ -199,6 +239,25 @@ mod tests {
             sign: None,
             tls: crate::outside::Tls::default(),
         }
+    }
+
+    /// Flagger's judge: a tick a second, so many failed checks, and no failure of its
+    /// own in sight.
+    fn flagger(threshold: u32) -> Analysis {
+        use crate::judge::checks::{Rule, Scope, Terms};
+        use crate::judge::classic::strikes::{Check, Terms as Strikes};
+        use crate::judge::samples::{Arm, Measure};
+        let check = Check {
+            name: "successRate".to_owned(),
+            measure: Measure::SuccessRate,
+            arm: Arm::Canary,
+            window: Duration::from_secs(1),
+            min: Some(99.0),
+            max: None,
+        };
+        let strikes = Strikes { interval: Duration::from_secs(1), threshold, checks: vec![check] };
+        let checks = Some(Terms { rule: Rule::Strikes(strikes), scope: Scope::Rollout });
+        Analysis { promotion: None, checks, ..Analysis::default() }
     }
 
     struct World {
@@ -260,6 +319,15 @@ mod tests {
         fn percent(&self) -> u32 {
             self.rollout.weights().of("new") / 100
         }
+
+        fn begin_with_a_yes(&mut self) {
+            self.step(&[], &[Command::Start]);
+            self.wait(5);
+            let waits = self.rollout.waiting();
+            assert_eq!((self.percent(), waits), (0, &[HookType::ConfirmTrafficIncrease][..]));
+            self.say(HookType::ConfirmTrafficIncrease, Answer::Open);
+            assert_eq!(self.percent(), 10);
+        }
     }
 
     #[test]
@@ -281,8 +349,7 @@ mod tests {
     #[test]
     fn no_answer_and_an_answer_about_another_step_raise_nothing() {
         let mut world = World::new(&[HookType::ConfirmTrafficIncrease]);
-        world.step(&[], &[Command::Start]);
-        assert_eq!(world.percent(), 10, "the first weight is the start's business");
+        world.begin_with_a_yes();
         world.say(HookType::ConfirmTrafficIncrease, Answer::Open);
         world.wait(50);
         assert_eq!(world.percent(), 10, "an answer before the question is none");
@@ -299,7 +366,7 @@ mod tests {
     #[test]
     fn a_gate_that_closes_again_before_the_others_open_is_closed() {
         let mut world = World::new(&[HookType::ConfirmTrafficIncrease, HookType::ConfirmPromotion]);
-        world.step(&[], &[Command::Start]);
+        world.begin_with_a_yes();
         world.wait(12);
         world.say(HookType::ConfirmTrafficIncrease, Answer::Open);
         world.wait(12);
@@ -324,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trial_and_skipped_analysis_ask_as_weights_do() {
+    fn a_trial_and_skipped_analysis_raise_no_weight_and_ask_before_the_promotion_alone() {
         let trial = Step::Trial { matched: WHOLE, copied: 0, hold: Duration::from_secs(1) };
         let mut world = World::new(&[HookType::ConfirmTrafficIncrease, HookType::ConfirmPromotion]);
         let spec = Spec { steps: vec![trial], ..world.rollout.spec().clone() };
@@ -334,16 +401,22 @@ mod tests {
         });
         world.step(&[], &[Command::Start]);
         world.wait(30);
-        assert_eq!((world.percent(), world.rollout.phase()), (0, Phase::Paused));
-        world.say(HookType::ConfirmTrafficIncrease, Answer::Open);
+        assert_eq!((world.percent(), world.rollout.waiting()), (0, &[HookType::ConfirmPromotion][..]));
         world.say(HookType::ConfirmPromotion, Answer::Open);
         assert_eq!((world.percent(), world.rollout.phase()), (100, Phase::Baking));
 
-        let mut world =
-            World::new(&[HookType::ConfirmRollout, HookType::Rollout, HookType::ConfirmPromotion]);
+        let steps = vec![trial, Step::Weight { parts: 1_000, hold: Duration::from_secs(1) }];
+        world.rollout = Rollout::new(Spec { steps, ..world.rollout.spec().clone() });
+        world.step(&[], &[Command::Start]);
+        world.wait(30);
+        let waits = world.rollout.waiting();
+        assert_eq!((world.percent(), waits), (0, &[HookType::ConfirmTrafficIncrease][..]), "to a weight");
+
+        let mut world = World::new(&HookType::ALL);
         world.rollout = Rollout::new(Spec { skip_analysis: true, ..world.rollout.spec().clone() });
         world.step(&[], &[Command::Start]);
         world.say(HookType::ConfirmRollout, Answer::Open);
+        world.say(HookType::PreRollout, Answer::Open);
         world.wait(30);
         assert_eq!((world.percent(), world.rollout.waiting()), (0, &[HookType::ConfirmPromotion][..]));
         world.say(HookType::ConfirmPromotion, Answer::Open);
@@ -361,9 +434,78 @@ mod tests {
         assert_eq!(world.percent(), 10);
         world.say(HookType::Rollout, Answer::Open);
         assert_eq!(world.percent(), 50);
+        world.wait(10);
         world.say(HookType::Rollout, Answer::Closed);
+        world.wait(10);
         world.say(HookType::Rollout, Answer::Closed);
         assert_eq!((world.percent(), world.rollout.phase()), (0, Phase::RolledBack), "three in all");
+    }
+
+    #[test]
+    fn a_yes_is_over_when_the_next_asking_brings_nothing() {
+        let mut world = World::new(&[HookType::Rollout]);
+        world.step(&[], &[Command::Start]);
+        world.say(HookType::Rollout, Answer::Open);
+        world.say(HookType::Rollout, Answer::Silent);
+        world.wait(50);
+        assert_eq!((world.percent(), world.rollout.phase()), (10, Phase::Running), "neither yes nor no");
+        let sentence = world.rollout.status(world.now).sentence;
+        assert!(sentence.contains("waiting for rollout (rollout)"), "{sentence}");
+        world.say(HookType::Rollout, Answer::Open);
+        assert_eq!(world.percent(), 50);
+    }
+
+    #[test]
+    fn who_is_asked_more_often_than_his_interval_makes_no_more_failed_checks() {
+        let mut world = World::new(&[HookType::Rollout]);
+        world.step(&[], &[Command::Start]);
+        (0..9).for_each(|_| world.say(HookType::Rollout, Answer::Closed));
+        assert_eq!(world.rollout.phase(), Phase::Running, "nine in a second are one");
+        (0..20).for_each(|_| world.say(HookType::Rollout, Answer::Closed));
+        assert_eq!(world.rollout.phase(), Phase::RolledBack, "three in as many seconds are three");
+    }
+
+    #[test]
+    fn flaggers_judge_has_one_count_of_failed_checks_and_goes_back_on_the_tick_after() {
+        let mut world = World::new(&[HookType::PreRollout, HookType::Rollout]);
+        let spec = Spec { analysis: flagger(4), ..world.rollout.spec().clone() };
+        world.rollout = Rollout::new(spec);
+        world.step(&[], &[Command::Start]);
+        world.say(HookType::PreRollout, Answer::Closed);
+        world.say(HookType::PreRollout, Answer::Open);
+        assert_eq!(world.percent(), 10);
+        world.wait(5);
+        for failed in [2, 3, 4] {
+            world.say(HookType::Rollout, Answer::Closed);
+            world.say(HookType::Rollout, Answer::Open);
+            world.wait(8);
+            let sentence = world.rollout.status(world.now).sentence;
+            let counted = format!("{failed} of 4 failed checks; so; failed check {failed} of 4");
+            assert!(sentence.starts_with(&counted), "{sentence}");
+            assert_eq!(world.percent(), 10, "a tick with a failed check passes no step");
+        }
+        world.wait(10);
+        assert_eq!((world.percent(), world.rollout.phase()), (0, Phase::RolledBack));
+        let halts = world.told.iter().filter(|kind| **kind == EventKind::Halted).count();
+        assert_eq!(halts, 3);
+    }
+
+    #[test]
+    fn the_first_weight_asks_too_after_the_checks_before_it() {
+        let mut world =
+            World::new(&[HookType::PreRollout, HookType::ConfirmTrafficIncrease, HookType::Rollout]);
+        world.step(&[], &[Command::Start]);
+        assert_eq!(world.rollout.waiting(), &[HookType::PreRollout]);
+        world.say(HookType::PreRollout, Answer::Open);
+        let both = [HookType::PreRollout, HookType::ConfirmTrafficIncrease];
+        assert_eq!((world.percent(), world.rollout.waiting()), (0, &both[..]));
+        assert!(world.rollout.status(world.now).opening);
+        world.say(HookType::PreRollout, Answer::Silent);
+        world.say(HookType::ConfirmTrafficIncrease, Answer::Open);
+        assert_eq!(world.percent(), 0, "the check is not what it was");
+        world.say(HookType::PreRollout, Answer::Open);
+        world.say(HookType::ConfirmTrafficIncrease, Answer::Open);
+        assert_eq!((world.percent(), world.rollout.phase()), (10, Phase::Running));
     }
 
     #[test]

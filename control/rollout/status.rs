@@ -33,6 +33,9 @@ pub struct Status {
     pub step_progress: f64,
     /// Whose agreement it waits for.
     pub waiting: Vec<HookType>,
+    /// It asks whether it may begin: nothing has gone to the canary yet.
+    #[serde(skip)]
+    pub opening: bool,
     /// The canary's weight that should be in force, in hundredths of a percent.
     pub canary_parts: u32,
     /// Since when in this phase's place: a step, the bake, the end.
@@ -130,6 +133,7 @@ impl Rollout {
             steps: self.spec.steps.len(),
             step_progress: self.step_progress(now),
             waiting: self.waiting().to_vec(),
+            opening: matches!(state.place, Place::Step(_)) && self.is_opening(),
             canary_parts: self.parts(),
             since: state.since,
             sentence: self.sentence(now),

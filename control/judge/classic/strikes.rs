@@ -3,7 +3,9 @@
 //! At each interval, in this order: is the count at the threshold, then roll back;
 //! else check, metric by metric, until one fails. A failed check holds the weight
 //! where it is, a passed one lets the rollout go on. So the tick that fills the
-//! count does not roll back; the next one does. No value is a failed check.
+//! count does not roll back; the next one does. No value is a failed check. Where
+//! somebody else's check has failed since the last tick, that is this tick's, and
+//! nothing else is looked at.
 
 use std::time::Duration;
 
@@ -47,6 +49,9 @@ pub struct Strikes {
     next_ms: u64,
     /// What the last tick came to.
     last: String,
+    /// Somebody else's check that has failed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
 }
 
 impl Strikes {
@@ -58,6 +63,7 @@ impl Strikes {
             needed: 1,
             next_ms: terms.interval_ms(),
             last: "no check yet".to_owned(),
+            refused: None,
         }
     }
 
@@ -79,6 +85,14 @@ impl Strikes {
         self.tick(due, samples)
     }
 
+    pub fn refuse(&mut self, why: &str) {
+        self.refused.get_or_insert_with(|| why.to_owned());
+    }
+
+    pub fn charge(&mut self, failed: u32) {
+        self.failed += failed;
+    }
+
     pub fn failed(&self) -> (u32, u32) {
         (self.failed, self.terms.threshold.max(1))
     }
@@ -93,7 +107,9 @@ impl Strikes {
             self.last = format!("failed checks threshold reached {threshold}");
             return Advice::RollBack(self.last.clone());
         }
-        let broken = self.terms.checks.iter().find_map(|check| check.broken(due, samples));
+        let refused = self.refused.take();
+        let broken =
+            refused.or_else(|| self.terms.checks.iter().find_map(|check| check.broken(due, samples)));
         if let Some(why) = broken {
             self.failed += 1;
             self.last = format!("{why}; failed check {} of {threshold}", self.failed);
