@@ -83,9 +83,7 @@ fn played(title: &str, kind: Kind, count: usize) -> Vec<Hour> {
 
 fn plan(kind: Kind, percent: u32) -> Trial {
     let analysis = match kind {
-        Kind::Objective => {
-            Analysis { on_shared: Analysis::default().on_shared, ..exposure::with_objective() }
-        }
+        Kind::Objective => exposure::with_objective(),
         Kind::Alike | Kind::Blips | Kind::Failing | Kind::Slower => Analysis::default(),
     };
     let version = Version::failing(0.0);

@@ -107,6 +107,7 @@ fn count(
     ];
     let choices = Choices {
         serin: serin.map(Path::to_owned),
+        beside: None,
         envoy: None,
         priority: Priority::Ordinary,
         under: under.map(str::to_owned).to_vec(),

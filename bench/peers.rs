@@ -41,6 +41,8 @@ pub enum Kind {
     Serin,
     /// serin with the same split and no rollout
     SerinPlain,
+    /// Another build of serin, as `serin`
+    Beside,
     Envoy,
     Nginx,
     Haproxy,
@@ -67,6 +69,7 @@ impl Kind {
             Kind::Relay => "TCP relay (floor)",
             Kind::Serin => "serin",
             Kind::SerinPlain => "serin, no rollout",
+            Kind::Beside => "serin, the other build",
             Kind::Envoy => "Envoy",
             Kind::Nginx => "nginx",
             Kind::Haproxy => "HAProxy",
@@ -76,7 +79,11 @@ impl Kind {
     }
 
     pub fn is_serin(self) -> bool {
-        matches!(self, Kind::Serin | Kind::SerinPlain)
+        matches!(self, Kind::Serin | Kind::SerinPlain | Kind::Beside)
+    }
+
+    fn rolls_out(self) -> bool {
+        matches!(self, Kind::Serin | Kind::Beside)
     }
 }
 
@@ -95,6 +102,7 @@ pub struct Peer {
 #[derive(Clone)]
 pub struct Choices {
     pub serin: Option<PathBuf>,
+    pub beside: Option<PathBuf>,
     pub envoy: Option<PathBuf>,
     pub priority: Priority,
     /// Programs to run the peer under, such as valgrind with its arguments.
@@ -197,6 +205,7 @@ fn recipe(
         Kind::Direct => None,
         Kind::Relay => Some(std::env::current_exe()?),
         Kind::Serin | Kind::SerinPlain => choices.serin.clone(),
+        Kind::Beside => choices.beside.clone(),
         Kind::Envoy => choices.envoy.clone().or_else(workplace::find_envoy),
         Kind::Nginx => workplace::find("nginx"),
         Kind::Haproxy => workplace::find("haproxy"),
@@ -212,7 +221,7 @@ fn recipe(
     let recipe = match kind {
         Kind::Direct => None,
         Kind::Relay => relay(setting, program, places),
-        Kind::Serin | Kind::SerinPlain => serin(kind, setting, program, places, workplace)?,
+        Kind::Serin | Kind::SerinPlain | Kind::Beside => serin(kind, setting, program, places, workplace)?,
         Kind::Envoy => envoy(setting, program, places, workplace)?,
         Kind::Nginx => nginx(setting, program, places, workplace)?,
         Kind::Haproxy => haproxy(setting, program, places, workplace)?,
@@ -260,7 +269,7 @@ fn serin(
     places: &Places,
     workplace: &Workplace,
 ) -> Result<Option<Recipe>> {
-    let config = configs::serin::config(setting, places, kind == Kind::Serin);
+    let config = configs::serin::config(setting, places, kind.rolls_out());
     let path = workplace.write(&format!("{kind:?}.yaml"), &config)?;
     Ok(Some(Recipe {
         // Its version does not change from commit to commit.
@@ -395,7 +404,7 @@ impl Peer {
 
     /// serin's rollout as it stands, in one line; none for the others.
     pub fn rollout(&self) -> Option<String> {
-        if self.kind != Kind::Serin || !self.config.as_ref()?.contains("rollouts:\n  web:") {
+        if !self.kind.rolls_out() || !self.config.as_ref()?.contains("rollouts:\n  web:") {
             return None;
         }
         Some(match ask(self.admin, "GET", "/rollouts/web", "") {
@@ -419,7 +428,7 @@ impl Peer {
     }
 
     pub fn start_rollouts(&self, setting: &Setting) -> Result<()> {
-        if self.kind != Kind::Serin {
+        if !self.kind.rolls_out() {
             return Ok(());
         }
         match setting.split {

@@ -197,6 +197,10 @@ pub fn table(rows: &[Row]) -> String {
     for row in rows {
         text.push_str(&line(row, rows));
     }
+    let beside = rows.iter().find(|row| row.kind == Kind::Beside);
+    if let Some(ratio) = beside.and_then(|row| ratio(row, rows, Kind::Serin)) {
+        text.push_str(&format!("\n{}: {ratio:.3} of serin's cost.\n", Kind::Beside.name()));
+    }
     text
 }
 

@@ -211,12 +211,12 @@ fn tell(peer: &Peer, setting: &Setting, places: &Places, way: Way) -> Result<Tol
     };
     let had = "it had a file before";
     Ok(match peer.kind {
-        Kind::Serin | Kind::SerinPlain if way == Way::File => {
+        Kind::Serin | Kind::SerinPlain | Kind::Beside if way == Way::File => {
             write(&format!("{:?}.yaml", peer.kind), &configs::serin::config(setting, places, false))?;
             hang_up(peer)?;
             Told::Silently
         }
-        Kind::Serin | Kind::SerinPlain => {
+        Kind::Serin | Kind::SerinPlain | Kind::Beside => {
             let weights = format!("{{\"primary\": {primary}, \"canary\": {canary}}}");
             let path = "/splits/web/weights";
             Told::Http(peers::tell(peer.admin, "PUT", path, "application/json", &weights)?)
@@ -261,7 +261,7 @@ fn scrapes(kinds: &[Kind], run: &Run, section: &mut Section) -> Result<Grid> {
     );
     for &kind in kinds {
         let path = match kind {
-            Kind::Serin | Kind::SerinPlain | Kind::Haproxy => "/metrics",
+            Kind::Serin | Kind::SerinPlain | Kind::Beside | Kind::Haproxy => "/metrics",
             Kind::Envoy => "/stats/prometheus",
             _ => continue,
         };

