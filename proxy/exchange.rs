@@ -142,7 +142,7 @@ async fn routed(
     let mut choice = split::choose(&toss.generation, &plan.rules(&route.name), &head, peer, lane.random());
     let has_body = !incoming.is_end_stream();
     let timeouts = timeouts_of(route, &parts.headers);
-    let idempotent = retry::is_idempotent(&parts.method);
+    let idempotent = retry::is_idempotent(parts.method.as_str());
     let tries = Tries::new(view, route, split, choice.version, idempotent, &head);
     let hashed = route.hash(plan, choice.version, &head, peer);
     choice.set_cookies.extend(hashed.set_cookies);

@@ -149,10 +149,11 @@ impl Flight {
             if let Some(pair) = self.pair.get() {
                 pair.original(outcome.verdict, age_us);
             }
+            let shard = self.shard();
             if outcome.verdict != Verdict::Uncounted {
-                self.shard().exemplify(self.id.get(), age_us, self.started_us + age_us);
+                shard.exemplify(self.id.get(), age_us, self.started_us + age_us);
             }
-            self.shard().end(outcome, age_us);
+            shard.end(outcome, age_us);
             self.lane.flights.settle(self.key, outcome.verdict, age_us);
         }
     }

@@ -168,6 +168,9 @@ impl Flights {
     pub fn request_ended(&self, key: Key) {
         self.with(key, |entry| {
             entry.request_by_us = 0;
+            if entry.total_us == 0 {
+                return;
+            }
             let end_us = after(clock::now_us(), std::mem::take(&mut entry.total_us));
             if end_us != 0 && (entry.end_us == 0 || end_us < entry.end_us) {
                 (entry.end_us, entry.end_kind) = (end_us, Some(Kind::Timeout));

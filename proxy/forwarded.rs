@@ -88,6 +88,8 @@ pub struct Peer {
     certificate: ClientCertificateMode,
     /// What is told of the certificate that it has shown.
     element: Option<String>,
+    /// The lines up to the host, where all that is said are the usual four fields.
+    introduction: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,18 +140,22 @@ impl Peer {
             Shown::Nothing if mode == ClientCertificateMode::AlwaysForwardOnly => (mode, None),
             Shown::Nothing => (ClientCertificateMode::Sanitize, None),
         };
+        let text = ip.to_string();
+        let port = local.filter(|_| policy.port).map(|local| local.port().to_string());
+        let says_four = policy.edge && policy.append && port.is_none() && element.is_none();
         Peer {
             remote,
             local,
             https,
             load: false,
-            text: ip.to_string(),
+            introduction: says_four.then(|| format!("x-forwarded-for: {text}\r\nx-forwarded-host: ")),
+            text,
             edge: policy.edge,
             believed: !policy.edge || policy.trusted_hops > 0,
             // At an edge our own client is the first of the trusted.
             client_at: (policy.trusted_hops as usize).checked_sub(usize::from(policy.edge)),
             append: policy.append,
-            port: local.filter(|_| policy.port).map(|local| local.port().to_string()),
+            port,
             keeps_id: match (policy.edge && !policy.keep_request_id, is_internal) {
                 (false, _) => KeepsId::Always,
                 (true, true) => KeepsId::WithoutChain,
@@ -262,6 +268,23 @@ impl Peer {
         }
     }
 
+    /// Whether `introduce` says it all.
+    pub fn introduces(&self) -> bool {
+        self.introduction.is_some()
+    }
+
+    /// What `says` says, to the end of the head, where nothing of it is the client's.
+    pub fn introduce(&self, host: &[u8], random: impl FnOnce() -> [u64; 2], out: &mut Vec<u8>) {
+        let introduction = self.introduction.as_deref().unwrap_or_default();
+        let proto: &[u8] = match self.https {
+            true => b"\r\nx-forwarded-proto: https\r\nx-request-id: ",
+            false => b"\r\nx-forwarded-proto: http\r\nx-request-id: ",
+        };
+        for part in [introduction.as_bytes(), host, proto, &request_id(random()), b"\r\n\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
+
     fn appends(&self) -> bool {
         self.edge && self.append
     }
@@ -305,34 +328,29 @@ impl Peer {
 
 /// A random UUID, version 4.
 pub fn request_id(random: [u64; 2]) -> [u8; 36] {
-    let mut bytes = (u128::from(random[0]) << 64 | u128::from(random[1])).to_be_bytes();
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let [first, second] = [random[0] & !0xf000 | 0x4000, random[1] & !(3 << 62) | 2 << 62];
+    let [a, b] = [digits((first >> 32) as u32), digits(first as u32)];
+    let [c, d] = [digits((second >> 32) as u32), digits(second as u32)];
     let mut text = [b'-'; 36];
-    let mut write = |at: usize, bytes: &[u8]| {
-        for (pair, byte) in text[at..].chunks_exact_mut(2).zip(bytes) {
-            pair.copy_from_slice(&HEX[usize::from(*byte)]);
-        }
-    };
-    write(0, &bytes[..4]);
-    write(9, &bytes[4..6]);
-    write(14, &bytes[6..8]);
-    write(19, &bytes[8..10]);
-    write(24, &bytes[10..]);
+    text[..8].copy_from_slice(&a);
+    text[9..13].copy_from_slice(&b[..4]);
+    text[14..18].copy_from_slice(&b[4..]);
+    text[19..23].copy_from_slice(&c[..4]);
+    text[24..28].copy_from_slice(&c[4..]);
+    text[28..].copy_from_slice(&d);
     text
 }
 
-/// Each byte in two hexadecimal digits.
-static HEX: [[u8; 2]; 256] = {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut pairs = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
-        byte += 1;
-    }
-    pairs
-};
+/// Eight hexadecimal digits at once: each in a byte of its own, then made a letter.
+fn digits(number: u32) -> [u8; 8] {
+    const ONES: u64 = u64::MAX / 255;
+    let mut each = u64::from(number);
+    each = (each | each << 16) & 0x0000_ffff_0000_ffff;
+    each = (each | each << 8) & 0x00ff_00ff_00ff_00ff;
+    each = (each | each << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let above_nine = (each + 6 * ONES) >> 4 & ONES;
+    (each + u64::from(b'0') * ONES + above_nine * u64::from(b'a' - b'9' - 1)).to_be_bytes()
+}
 
 #[cfg(test)]
 mod tests {

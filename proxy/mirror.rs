@@ -146,7 +146,7 @@ impl Copy {
     fn may_repeat(&self, kind: Kind, parts: &Parts) -> bool {
         match kind {
             Kind::ConnectFailure | Kind::ConnectTimeout | Kind::Handshake | Kind::Unsent => true,
-            Kind::Stale | Kind::Refused => self.tee.is_none() && retry::is_idempotent(&parts.method),
+            Kind::Stale | Kind::Refused => self.tee.is_none() && retry::is_idempotent(parts.method.as_str()),
             _ => false,
         }
     }

@@ -12,15 +12,10 @@ pub use attempts::{Attempts, Ended, Instead, Means, Next, Stop};
 pub use plan::{Plan, Signs};
 pub use shield::Budget;
 
-use http::Method;
-
 /// Endpoints tried before a version counts as unreachable.
 pub const MAX_TRIES: u32 = 3;
 
 /// Methods whose repetition means the same as one (RFC 9110, 9.2.2).
-pub fn is_idempotent(method: &Method) -> bool {
-    matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE
-    )
+pub fn is_idempotent(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE" | "TRACE")
 }

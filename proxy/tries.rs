@@ -209,7 +209,7 @@ impl Tries {
     /// Counts how the attempt has ended, decides what follows, and settles the
     /// coin's version as failed where another is to answer.
     pub fn next(&mut self, flight: &Flight, ended: &Ended, can_resend: bool) -> Next {
-        let view = flight.view.clone();
+        let view = &flight.view;
         if let Ended::Failed(fault) = ended {
             self.learn(flight, *fault);
         }

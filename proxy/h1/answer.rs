@@ -90,17 +90,16 @@ impl Client<'_> {
 
     /// Asks one endpoint of the version whose turn it is.
     async fn attempt(&mut self, question: &mut Question) -> Result<Answer, Fault> {
-        let view = question.flight.view.clone();
         let Question { flight, tries, split, .. } = question;
         let backend = tries.begin(flight).ok_or(Fault::upstream(Kind::NoHealthyUpstream))?;
         let named = backend.links.asks_for_host().then(|| host_of(&question.head)).flatten();
-        let links = &named.map_or_else(|| backend.links.clone(), |host| backend.links.of(host));
-        let plan = &view.table.splits[*split].versions[tries.version];
+        let links = named.map_or_else(|| backend.links.clone(), |host| backend.links.of(host));
         let kept = if tries.fresh { None } else { links.take(tries.is_idempotent())? };
         let link = match kept {
             Some(link) => link,
             None => {
-                let (fresh, repeatable, timeout) = (tries.fresh, tries.is_idempotent(), plan.connect_timeout);
+                let timeout = flight.view.table.splits[*split].versions[tries.version].connect_timeout;
+                let (fresh, repeatable) = (tries.fresh, tries.is_idempotent());
                 // Boxed: a dial is large, and rare.
                 let open = Box::pin(links.open(fresh, repeatable, timeout, self.peer.ends()));
                 flight.within(self.unless_gone(open)).await???
@@ -115,7 +114,7 @@ impl Client<'_> {
         &mut self,
         question: &mut Question,
         mut link: Link,
-        links: &Rc<Links>,
+        links: Rc<Links>,
     ) -> Result<Answer, Fault> {
         let lane = self.lane;
         let reused = link.reused;
@@ -127,7 +126,10 @@ impl Client<'_> {
             return Err(if reused && sent == 0 { Fault::upstream(Kind::Unsent) } else { broken(true) });
         }
         self.send_copy(question).await;
-        let mut input = Buffer::default();
+        // What the request has left of its memory serves its answer.
+        let mut input =
+            if self.input.is_empty() { std::mem::take(&mut self.input) } else { Buffer::default() };
+        let is_edited = question.is_edited();
         let (mut out, mut hints) = (lane.texts.take(), 0);
         loop {
             if !input.reserve(MAX_HEAD) {
@@ -142,7 +144,7 @@ impl Client<'_> {
                 let additions = Additions {
                     service_time_us: age_us,
                     // What edits may take off is not theirs to take.
-                    set_cookies: if question.is_edited() { &[] } else { &question.set_cookies },
+                    set_cookies: if is_edited { &[] } else { &question.set_cookies },
                     close: question.close || self.connection.is_ending(),
                     date: clock::http_date,
                     server: self.manners.and_then(|manners| manners.server.as_ref()),
@@ -161,8 +163,10 @@ impl Client<'_> {
                 } else {
                     let signs = question.signs(head.status.as_u16(), &input.filled()[..head.length]);
                     input.consume(head.length);
-                    question.edit_answer(&head, links, &mut out);
-                    return Ok(Answer { head, age_us, out, link, links: links.clone(), input, signs });
+                    if is_edited {
+                        question.edit_answer(&head, &links, &mut out);
+                    }
+                    return Ok(Answer { head, age_us, out, link, links, input, signs });
                 }
             }
         }
@@ -240,9 +244,6 @@ impl Question {
     /// The edits of the route and of the version that has answered.
     fn edit_answer(&self, head: &ResponseHead, links: &Links, out: &mut Vec<u8>) {
         let (edits, version) = self.edits();
-        if edits.is_none() {
-            return;
-        }
         let status = head.status.as_u16();
         let upstream = Some(links.location() as &dyn std::fmt::Display);
         let mut lines = Lines(out);

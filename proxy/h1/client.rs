@@ -43,9 +43,6 @@ impl Client<'_> {
     /// Within how many bytes the next head ends; `None` when there is none to come.
     pub async fn next_head(&mut self, limits: &Limits) -> Option<Result<usize, Unfit>> {
         let (mut seen, most) = (0, limits.max_header_bytes);
-        if !self.input.is_empty() {
-            self.connection.heard();
-        }
         loop {
             let filled = self.input.filled();
             if filled.len() <= most && request::is_whole(filled) {
@@ -55,7 +52,11 @@ impl Client<'_> {
                 Extent::Whole(length) if length <= most => return Some(Ok(length)),
                 Extent::Whole(_) => return Some(Err(Unfit::Irregular)),
                 Extent::Irregular => return Some(Err(Unfit::Ambiguous)),
-                Extent::Partial => seen = filled.len(),
+                Extent::Partial if filled.is_empty() => {}
+                Extent::Partial => {
+                    self.connection.heard();
+                    seen = filled.len();
+                }
             }
             if seen >= most || !self.input.reserve(most) {
                 return Some(Err(Unfit::Irregular));
@@ -76,9 +77,8 @@ impl Client<'_> {
                     Ending::None => input.poll_fill(wire, buffers, cx),
                 }
             });
-            match filled.await {
-                Ok(0) | Err(_) => return None,
-                Ok(_) => connection.heard(),
+            if let Ok(0) | Err(_) = filled.await {
+                return None;
             }
         }
     }

@@ -66,11 +66,12 @@ impl Client<'_> {
         if outcome.verdict != Verdict::Success || download.framing.is_done() {
             flight.settle_at(outcome, age_us);
         }
-        flight.shard().bytes_out.add(count as u64);
+        let shard = flight.shard();
+        shard.bytes_out.add(count as u64);
         let passing =
             Passing { download: &mut download, link: &mut link, input: &mut input, keep: head.keep };
         let ended = self.pass(flight, &mut question.upload, passing, outcome).await;
-        flight.shard().bytes_in.add(question.upload.bytes);
+        shard.bytes_in.add(question.upload.bytes);
         match ended {
             Ok(()) => flight.settle(outcome),
             Err(fault) if fault.at == At::Upstream => flight.settle(outcome.failed()),

@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use http::Method;
 use http::header::HeaderName;
 use http::request::Parts;
 
@@ -120,7 +119,7 @@ impl Client<'_> {
         }
         let Action::Split(split) = route.action else { return Err(Unfit::Irregular) };
         let plan = &view.table.splits[split];
-        let (idempotent, has_body) = (is_idempotent(request.method), !request.framing.is_done());
+        let (idempotent, has_body) = (retry::is_idempotent(request.method), !request.framing.is_done());
         let toss = view.splits[split].toss();
         let copyable = !is_mirrored(plan, &toss) || is_copyable(&request, rest.len(), plan, route, &head);
         if !view.splits[split].plain || is_edited_late(route, plan) || !copyable || !is_plain(route, &head) {
@@ -136,7 +135,9 @@ impl Client<'_> {
         let copy = mirror::plan(lane, &view, split, &choice, None)
             .map(|copy| self.copy(copy, (&view, split, route), &request, &out, rest, idempotent));
         let hashed = route.hash(plan, choice.version, &head, self.peer);
-        choice.set_cookies.extend(hashed.set_cookies);
+        if !hashed.set_cookies.is_empty() {
+            choice.set_cookies.extend(hashed.set_cookies);
+        }
         let mut flight = Flight::begin(lane, view.clone(), split, toss, &choice, route.timeouts, has_body);
         (flight.hash, *flight.id.get_mut()) = (hashed.hash, id);
         view.splits[split].budget.earn();
@@ -247,10 +248,6 @@ fn is_edited_late(route: &RoutePlan, plan: &SplitPlan) -> bool {
 fn random_id(lane: &Lane, id: &mut [u64; 2]) -> [u64; 2] {
     *id = [lane.random(), lane.random()];
     *id
-}
-
-fn is_idempotent(method: &str) -> bool {
-    Method::from_bytes(method.as_bytes()).is_ok_and(|method| retry::is_idempotent(&method))
 }
 
 /// A body has a time of its own, unless it is here already.

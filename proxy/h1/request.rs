@@ -111,6 +111,10 @@ impl RequestHead<'_> {
             }
             _ => true,
         });
+        let nothing_kept = kept == forwarded::Fields::default() && !self.chained;
+        if nothing_kept && peer.introduces() {
+            return peer.introduce(self.host.as_bytes(), random, out);
+        }
         peer.says(kept, Some(self.host.as_bytes()), random, |field, word| {
             out.extend_from_slice(field.as_str().as_bytes());
             out.extend_from_slice(b": ");

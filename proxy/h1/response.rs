@@ -14,7 +14,8 @@ use crate::interim;
 use crate::manners::Server;
 use crate::message::answer::FirstLine;
 use crate::message::answer::Meaning;
-use crate::rewrite;
+
+const SERVICE_TIME: &[u8] = b"x-envoy-upstream-service-time: ";
 
 /// What is known of an answer once its head is in and has been passed on.
 pub struct ResponseHead {
@@ -151,7 +152,9 @@ fn add(additions: &Additions<'_>, meaning: &Meaning, close: bool, out: &mut Vec<
     }
     let mut digits = itoa::Buffer::new();
     let service_time = digits.format(additions.service_time_us / 1000);
-    field::push(out, rewrite::SERVICE_TIME.as_str(), service_time.as_bytes());
+    for part in [SERVICE_TIME, service_time.as_bytes(), b"\r\n"] {
+        out.extend_from_slice(part);
+    }
     if !meaning.has_date {
         field::push(out, "date", (additions.date)().as_bytes());
     }

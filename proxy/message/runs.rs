@@ -47,6 +47,8 @@ pub fn name_end(head: &[u8], from: usize) -> usize {
         let words = wide::words(bytes).trailing_ones() as usize;
         at += words;
         match head.get(at) {
+            // What nearly all names end with.
+            Some(b':') if words < WIDTH => return at,
             Some(byte) if words < WIDTH && CLASSES[usize::from(*byte)] & NAME == 0 => return at,
             // One of the rarer marks, or all sixteen were words.
             Some(_) => at += usize::from(words < WIDTH),
@@ -58,7 +60,15 @@ pub fn name_end(head: &[u8], from: usize) -> usize {
 
 /// The first byte from `from` on that cannot stand in a target.
 pub fn target_end(head: &[u8], from: usize) -> usize {
-    run_of(head, from, TARGET)
+    let mut at = from;
+    while let Some(bytes) = head.get(at..).and_then(|rest| rest.first_chunk()) {
+        let count = wide::targets(bytes).trailing_ones() as usize;
+        if count < WIDTH {
+            return at + count;
+        }
+        at += WIDTH;
+    }
+    run_of(head, at, TARGET)
 }
 
 /// The first byte from `at` on that cannot stand in a value: no control
@@ -124,6 +134,24 @@ mod wide {
         }
     }
 
+    /// What a target is made of: all that can be seen, but for `" # < > \ ^ \` { | }`.
+    pub fn targets(bytes: &[u8; WIDTH]) -> u32 {
+        // SAFETY: as above.
+        unsafe {
+            let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
+            let seen = is_at_most(_mm_sub_epi8(bytes, _mm_set1_epi8(0x21)), 0x7e - 0x21);
+            // Each of these pairs differs in one bit.
+            let but = |bit: u8| _mm_and_si128(bytes, _mm_set1_epi8(!bit as i8));
+            let quotes = is(but(0x01), b'"');
+            let angles = is(but(0x02), b'<');
+            let slants = is(but(0x02), b'\\');
+            let braces = is(but(0x01), b'|');
+            let others = _mm_or_si128(is(bytes, b'`'), is(bytes, b'{'));
+            let odd = _mm_or_si128(_mm_or_si128(quotes, angles), _mm_or_si128(slants, braces));
+            _mm_movemask_epi8(_mm_andnot_si128(_mm_or_si128(odd, others), seen)) as u32
+        }
+    }
+
     fn is_at_most(bytes: __m128i, most: u8) -> __m128i {
         // SAFETY: as above.
         unsafe { _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(most as i8)), bytes) }
@@ -145,6 +173,10 @@ mod wide {
 
     pub fn words(bytes: &[u8; WIDTH]) -> u32 {
         bits(bytes, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    }
+
+    pub fn targets(bytes: &[u8; WIDTH]) -> u32 {
+        bits(bytes, crate::text::is_target)
     }
 
     fn bits(bytes: &[u8; WIDTH], of: impl Fn(u8) -> bool) -> u32 {
@@ -173,17 +205,19 @@ mod tests {
     }
 
     #[test]
-    fn a_name_ends_at_the_first_byte_that_is_of_none() {
-        for byte in 0..=u8::MAX {
-            let is_name = CLASSES[usize::from(byte)] & NAME != 0;
-            for at in 0..40 {
-                let mut bytes = vec![b'n'; 44];
-                bytes[at] = byte;
-                let end = if is_name { bytes.len() } else { at };
-                assert_eq!(name_end(&bytes, 0), end, "{byte:#x} at {at}");
-                assert_eq!(name_end(&bytes[..at + 1], 0), end.min(at + 1), "{byte:#x} last");
+    fn names_and_targets_end_at_the_first_byte_that_is_of_none() {
+        for (class, end_of) in [(NAME, name_end as fn(&[u8], usize) -> usize), (TARGET, target_end)] {
+            for byte in 0..=u8::MAX {
+                let belongs = CLASSES[usize::from(byte)] & class != 0;
+                for at in 0..40 {
+                    let mut bytes = vec![b'n'; 44];
+                    bytes[at] = byte;
+                    let end = if belongs { bytes.len() } else { at };
+                    assert_eq!(end_of(&bytes, 0), end, "{byte:#x} at {at}");
+                    assert_eq!(end_of(&bytes[..at + 1], 0), end.min(at + 1), "{byte:#x} last");
+                }
             }
+            assert_eq!(end_of(b"n", 9), 9);
         }
-        assert_eq!(name_end(b"n", 9), 9);
     }
 }

@@ -3,9 +3,15 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
+/// By names that stand in the configuration. Clients only ask, so they cannot make
+/// the map slow, and a quick hash will do.
+pub type Named<T> = HashMap<String, T, RandomState>;
+
 #[derive(Default)]
 pub struct HostIndex {
-    exact: HashMap<String, usize>,
+    exact: Named<usize>,
     /// Text after the `*`, longest first.
     suffixes: Vec<(String, usize)>,
     /// Text before the `*`, longest first.

@@ -5,12 +5,12 @@
 //! Regexes are tried one after the other.
 
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 
 use regex::bytes::Regex;
 
 use crate::edit::Matched;
 use crate::model::PathMatch;
+use crate::table::host::Named;
 use crate::text;
 
 /// Positions in the caller's list, smallest first.
@@ -19,10 +19,10 @@ type Positions = Vec<u32>;
 #[derive(Default)]
 pub struct PathIndex {
     any: Positions,
-    exact: HashMap<String, Positions>,
-    prefixes: BTreeMap<usize, HashMap<String, Positions>>,
+    exact: Named<Positions>,
+    prefixes: BTreeMap<usize, Named<Positions>>,
     /// Prefixes that end with a segment.
-    segments: BTreeMap<usize, HashMap<String, Positions>>,
+    segments: BTreeMap<usize, Named<Positions>>,
     regexes: Vec<(u32, Regex)>,
     /// Those that ignore case, in lower case.
     folded: Option<Box<PathIndex>>,
@@ -31,7 +31,7 @@ pub struct PathIndex {
 impl PathIndex {
     /// Positions must be inserted in rising order.
     pub fn insert(&mut self, path: Option<&PathMatch>, position: u32) -> Result<(), String> {
-        let by_length = |map: &mut BTreeMap<usize, HashMap<String, Positions>>, prefix: &str| {
+        let by_length = |map: &mut BTreeMap<usize, Named<Positions>>, prefix: &str| {
             map.entry(prefix.len()).or_default().entry(prefix.to_owned()).or_default().push(position);
         };
         match path {

@@ -27,24 +27,22 @@ pub struct Links {
     /// Whom these connections are for, where the server's name is the request's.
     host: Option<Box<str>>,
     gate: Rc<Gate>,
-    idle: RefCell<Vec<Idle>>,
+    idle: RefCell<Vec<Link>>,
     by_host: RefCell<HashMap<Box<str>, Rc<Links>>>,
 }
 
-struct Idle {
-    wire: Wire,
-    open: Open,
-    since_us: u64,
-}
+/// A connection given to one request. Boxed for its life: it changes hands several
+/// times a request.
+pub type Link = Box<Line>;
 
-/// A connection given to one request.
-pub struct Link {
+pub struct Line {
     pub wire: Wire,
     /// It has carried a request before.
     pub reused: bool,
     open: Open,
     /// The place of the request that it is given to.
-    _request: Option<Permit>,
+    request: Option<Permit>,
+    idle_since_us: u64,
 }
 
 /// What a connection holds of the bounds, apart from it.
@@ -53,9 +51,9 @@ pub struct Held {
     _request: Option<Permit>,
 }
 
-impl Link {
+impl Line {
     pub fn into_parts(self) -> (Wire, Held) {
-        (self.wire, Held { _open: self.open, _request: self._request })
+        (self.wire, Held { _open: self.open, _request: self.request })
     }
 }
 
@@ -107,8 +105,9 @@ impl Links {
         if self.gate.is_crowded() {
             return Ok(None);
         }
-        let Some(Idle { wire, open, .. }) = self.take_idle(repeatable) else { return Ok(None) };
-        self.lend(wire, open, true).map(Some)
+        let Some(mut link) = self.take_idle(repeatable) else { return Ok(None) };
+        link.reused = true;
+        self.lend(link).map(Some)
     }
 
     /// A new connection; where there may be none, the next that is given back.
@@ -122,20 +121,23 @@ impl Links {
     ) -> Result<Link, Fault> {
         let _pending = self.gate.pending()?;
         match self.gate.admit(fresh, || self.take_idle(repeatable)).await? {
-            Admitted::Kept(Idle { wire, open, .. }) => self.lend(wire, open, true),
+            Admitted::Kept(mut link) => {
+                link.reused = true;
+                self.lend(link)
+            }
             Admitted::New(open) => {
                 let (carriage, host) = (&self.carriage, self.host.as_deref());
                 // Boxed, as it is rare and holds a handshake: what waits for it stays small.
                 let dialled = Box::pin(connect::dial(carriage, &self.location, host, ends, timeout));
                 let wire = dialled.await?;
-                self.lend(wire, open, false)
+                self.lend(Box::new(Line { wire, reused: false, open, request: None, idle_since_us: 0 }))
             }
         }
     }
 
     pub fn give_back(&self, link: Link) {
         if !link.open.is_spent() {
-            self.keep(link.wire, link.open);
+            self.keep(link);
         }
     }
 
@@ -144,7 +146,8 @@ impl Links {
         let rules = self.gate.rules().clone();
         // Collected first: each that is closed lets somebody else in.
         let mut idle = self.idle.borrow_mut();
-        let closed: Vec<Idle> = idle.extract_if(.., |idle| rules.is_stale(idle.since_us, now_us)).collect();
+        let stale = |idle: &mut Link| rules.is_stale(idle.idle_since_us, now_us);
+        let closed: Vec<Link> = idle.extract_if(.., stale).collect();
         drop(idle);
         drop(closed);
         self.by_host.borrow_mut().retain(|_, links| {
@@ -153,7 +156,7 @@ impl Links {
         });
     }
 
-    fn take_idle(&self, repeatable: bool) -> Option<Idle> {
+    fn take_idle(&self, repeatable: bool) -> Option<Link> {
         loop {
             let mut idle = self.idle.borrow_mut().pop()?;
             // Readable means closed, or answering a question nobody has asked.
@@ -163,23 +166,26 @@ impl Links {
         }
     }
 
-    fn lend(&self, wire: Wire, open: Open, reused: bool) -> Result<Link, Fault> {
+    fn lend(&self, mut link: Link) -> Result<Link, Fault> {
         match self.gate.request() {
-            Ok(_request) => {
-                open.serve();
-                Ok(Link { wire, reused, open, _request })
+            Ok(request) => {
+                link.request = request;
+                link.open.serve();
+                Ok(link)
             }
             Err(full) => {
-                self.keep(wire, open);
+                self.keep(link);
                 Err(full)
             }
         }
     }
 
-    fn keep(&self, wire: Wire, open: Open) {
+    fn keep(&self, mut link: Link) {
+        link.request = None;
         let mut idle = self.idle.borrow_mut();
         if idle.len() < MAX_IDLE && self.carriage.proxy_header.is_none() {
-            idle.push(Idle { wire, open, since_us: clock::recent_us() });
+            link.idle_since_us = clock::recent_us();
+            idle.push(link);
             drop(idle);
             self.gate.free();
         }
