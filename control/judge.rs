@@ -6,6 +6,7 @@
 //! follows from it is the rollout engine's to say.
 
 pub mod aca;
+pub mod alone;
 pub mod alternatives;
 pub mod analysis;
 pub mod checks;
@@ -39,6 +40,8 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::clock::Moment;
+use alone::Alone;
+use alone::Suspicion;
 use analysis::Analysis;
 use coin::Coin;
 use coin::Tosses;
@@ -59,6 +62,9 @@ use tally::Tally;
 /// Odds at which the relative tests say that the canary, and not something that
 /// both versions share, is to blame.
 const BLAME: f64 = 20.0;
+
+/// So often a canary with no primary beside it is suspected, compared, and let go on.
+const SUSPICIONS: u32 = 3;
 
 /// Within one window no test may win more than this factor.
 const CAP: f64 = 10.0;
@@ -102,8 +108,17 @@ pub struct Judge {
     /// The newest generation seen, and the one that was newest at suspension.
     newest: u64,
     suspect: u64,
-    /// The newest traffic has no primary beside it.
+    /// The newest traffic has no primary beside it, and how the canary does meanwhile.
     alone: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    watch: Option<Alone>,
+    /// What it was suspected of then, and how often it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    suspicion: Option<Suspicion>,
+    #[serde(default)]
+    suspicions: u32,
+    #[serde(default)]
+    unwatched: bool,
     /// Without its cap the present window would have been enough, or the one before.
     troubled: [bool; 2],
     at: Moment,
@@ -138,6 +153,10 @@ impl Judge {
             newest: 0,
             suspect: 0,
             alone: false,
+            watch: None,
+            suspicion: None,
+            suspicions: 0,
+            unwatched: false,
             troubled: [false; 2],
             at: now,
             window_end: Moment(now.0.saturating_add(window_ms)),
@@ -178,7 +197,7 @@ impl Judge {
             self.coin.observe(evidence);
         }
         self.count_probes(evidence);
-        self.watch_company(evidence, had_traffic);
+        self.watch_company(evidence, had_traffic, history);
         self.troubled[0] |= self.log_e(View::Raw) >= self.needed();
     }
 
@@ -195,13 +214,24 @@ impl Judge {
             }
             // What made the suspicion has been answered; it must not count twice.
             self.suspended = false;
+            self.suspicion = None;
             self.panel.close_window();
         }
         if self.log_e(View::Raw) >= self.needed() && self.blames(View::Raw) {
             self.suspect();
             return Verdict::Suspend;
         }
-        Verdict::Continue
+        self.suspicion = self.watch.as_ref().and_then(|watch| watch.suspects(self.needed()));
+        match self.suspicion {
+            None => Verdict::Continue,
+            // Beside a primary it has been no worse, time and again: somebody has to look.
+            Some(_) if self.suspicions >= SUSPICIONS => Verdict::Hold(Cause::Shared),
+            Some(_) => {
+                self.suspicions += 1;
+                self.suspect();
+                Verdict::Suspend
+            }
+        }
     }
 
     /// It was suspicious when the process was killed, whatever it knows now.
@@ -239,7 +269,10 @@ impl Judge {
     /// the objectives; after unfair tosses, without the relative tests.
     pub fn set_aside(&mut self, cause: Cause) {
         match cause {
-            Cause::Shared => self.drop(|kind| !kind.is_relative()),
+            Cause::Shared => {
+                self.drop(|kind| !kind.is_relative());
+                (self.watch, self.suspicion, self.unwatched) = (None, None, true);
+            }
             Cause::Coin => {
                 self.drop(Kind::leans_on_coin);
                 self.coin = Coin::default();
@@ -360,8 +393,9 @@ impl Judge {
 
     /// Is there a primary beside the newest traffic? When it leaves, what the
     /// objectives have against the canary may stem from causes that both shared,
-    /// and nothing will tell them apart any more: it is forgiven.
-    fn watch_company(&mut self, evidence: &Evidence, had_traffic: bool) {
+    /// and nothing will tell them apart any more: it is forgiven. From then on the
+    /// canary is held to what the primary was like.
+    fn watch_company(&mut self, evidence: &Evidence, had_traffic: bool, history: &History) {
         let newest = evidence.generations.iter().map(|delta| delta.id).max();
         let newest = newest.unwrap_or(0).max(self.newest);
         // Requests that the canary had no part in do not tell.
@@ -374,6 +408,14 @@ impl Judge {
             if self.alone && !was_alone && had_traffic {
                 self.panel.forgive_objectives();
             }
+            if self.alone != was_alone {
+                let slack = self.panel.slowness().map(Slowness::slack);
+                let watch = || Alone::new(self.panel.failures().is_some(), slack, history);
+                self.watch = (self.alone && !self.unwatched).then(watch);
+            }
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.observe(evidence);
         }
         self.newest = newest;
     }

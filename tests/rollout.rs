@@ -200,6 +200,20 @@ fn a_release_that_fails_while_it_bakes_is_taken_back() {
 }
 
 #[test]
+fn after_promotion_without_an_objective_the_primary_tells_whose_failures_they_are() {
+    let scene = scene("steps: [{weight: 50, for: 1s}]\nbake: 120s\nanalysis: {trickle: 40}");
+    scene.load.pass(500);
+    scene.app.command("web", "start");
+    scene.app.await_phase("web", "baking");
+    scene.canary.behave(fails_every(2));
+    scene.app.await_phase("web", "rolled_back");
+    assert_eq!(scene.app.canary_percent("web"), 0.0);
+    let told = scene.app.get_json("/history").to_string();
+    assert!(told.contains("SUSPEND (confirming): with no primary beside it "), "{told}");
+    assert!(told.contains("ROLLBACK (worse): "), "{told}");
+}
+
+#[test]
 fn no_traffic_is_no_success() {
     let (primary, canary) = (Origin::start("primary"), Origin::start("canary"));
     let rollout = "rollouts:\n  web:\n    steps: [{weight: 50, for: 100ms}]\n    bake: 100ms\n";

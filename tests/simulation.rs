@@ -28,6 +28,8 @@ use serin::rollout::spec::Step;
 use serin_proxy::weights::WHOLE;
 
 const SEEDS: u64 = 200;
+/// Where only the invariants are asked for, and much may happen.
+const CHAOS: u64 = 2_000;
 const RPS: f64 = 200.0;
 
 fn seconds(seconds: u64) -> Duration {
@@ -443,8 +445,8 @@ fn reborn(rollout: &Rollout, now: Moment, seed: u64) -> Rollout {
 }
 
 /// Anything goes: commands at random, crashes back to the last checkpoint that
-/// the shell would have written, lost evidence, stalls, versions that come and
-/// go bad. [`Watch`] says what must hold.
+/// the shell would have written, reloads with another plan, lost evidence, stalls,
+/// versions that come and go bad. [`Watch`] says what must hold.
 #[test]
 fn chaos_keeps_the_invariants() {
     const COMMANDS: [Command; 7] = [
@@ -456,7 +458,7 @@ fn chaos_keeps_the_invariants() {
         Command::Retry,
         Command::Start,
     ];
-    for seed in 0..SEEDS {
+    for seed in 0..CHAOS {
         let mut chance = Xoshiro256PlusPlus::seed_from_u64(seed ^ 0x5e12);
         let bad_from = 20.0 + 80.0 * chance.random::<f64>();
         let bad_for = 60.0 * chance.random::<f64>();
@@ -481,6 +483,7 @@ fn chaos_keeps_the_invariants() {
                 x if x < 0.01 => rehearsal.lose_evidence(),
                 x if x < 0.02 => rehearsal.sleep(chance.random_range(0..3_000)),
                 x if x < 0.03 => crash(&mut rehearsal, &written.0, seed),
+                x if x < 0.035 => reload(&mut rehearsal, &mut chance, seed),
                 _ => {}
             }
             let told = watch.actions.len();
@@ -490,6 +493,18 @@ fn chaos_keeps_the_invariants() {
             }
         }
     }
+}
+
+/// The file is read again and asks for other steps and another analysis.
+fn reload<W: Fn(f64) -> World>(rehearsal: &mut Rehearsal<W>, chance: &mut Xoshiro256PlusPlus, seed: u64) {
+    let mut spec = rehearsal.rollout.spec().clone();
+    let step = |parts: u32| Step::Weight { parts, hold: seconds(10) };
+    spec.steps = (0..chance.random_range(1..5)).map(|at| step(500 << at)).collect();
+    spec.analysis.min_requests = chance.random_range(1..100);
+    spec.analysis.window = seconds(chance.random_range(0..20));
+    rehearsal.rollout = Rollout::restore(spec, rehearsal.rollout.checkpoint(), rehearsal.now());
+    let weight = rehearsal.rollout.weights().of("canary");
+    assert_eq!(weight, rehearsal.parts(), "seed {seed}: a reload has moved the weight");
 }
 
 /// The process dies, and comes back with what it had written.

@@ -196,7 +196,7 @@ impl Default for Analysis {
             probes: 20,
             min_requests: 10,
             hold_timeout: Duration::from_secs(600),
-            on_shared: OnShared::Rollback,
+            on_shared: OnShared::Hold,
             promotion: Some(Promotion::default()),
             inconclusive: Inconclusive::default(),
             answers: OnDifference::default(),

@@ -96,13 +96,18 @@ impl History {
         self.failures().rate()
     }
 
+    /// Between which shares it lies, with 95 % confidence.
+    pub fn failures_within(&self) -> (f64, f64) {
+        rate_interval(self.failed, self.requests, 0.05)
+    }
+
     pub fn failures(&self) -> Belief {
         Belief::of(self.failed, self.requests)
     }
 
     /// Did the primary certainly fail more than a share `q` of its requests?
     pub fn fails_more_than(&self, q: f64) -> bool {
-        rate_interval(self.failed, self.requests, 0.05).0 > q
+        self.failures_within().0 > q
     }
 
     /// The same for requests slower than the split's mark.

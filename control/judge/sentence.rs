@@ -30,6 +30,16 @@ const REGRESSION_LEAST: f64 = 0.01;
 
 impl Judge {
     pub fn explain(&self, verdict: Verdict, history: &History) -> String {
+        if let Some(suspicion) = &self.suspicion
+            && let Verdict::Suspend | Verdict::Hold(Cause::Shared) = verdict
+        {
+            return match verdict {
+                Verdict::Suspend => {
+                    format!("SUSPEND (confirming): {}; a primary beside it will tell", suspicion.told())
+                }
+                _ => format!("HOLD (shared): {}; beside one it was no worse", suspicion.told()),
+            };
+        }
         let view = if verdict == Verdict::Suspend { View::Raw } else { View::Capped };
         let slow = self.panel.loudest(view).is_some_and(|seat| self.is_about_time(seat.kind, history));
         let loudest = self.panel.loudest(view).map(|seat| seat.kind);

@@ -254,6 +254,10 @@ impl Slowness {
         playing.purse.bet(playing.cuts.factors(&canary, &primary, w));
     }
 
+    pub fn slack(&self) -> Slack {
+        self.slack
+    }
+
     pub fn purse(&self) -> Option<&Purse> {
         self.playing.as_ref().map(|playing| &playing.purse)
     }

@@ -213,15 +213,68 @@ fn suspended_by_hand_is_a_trickle_until_resumed_and_the_judge_can_still_end_it()
 #[test]
 fn skip_promotes_at_once_and_the_bake_still_watches() {
     let mut world = World::new(spec(&[weight(10), FOREVER, weight(50)]));
+    world.healthy(50);
     world.command(Command::Start);
     world.command(Command::Skip);
     assert_eq!((world.phase(), world.parts), (Phase::Baking, WHOLE));
+    world.until(Phase::RolledBack, 0.0, 1.0, 600);
+}
+
+#[test]
+fn a_rollout_without_analysis_passes_whatever_the_canary_does() {
     let mut spec = spec(&[weight(10)]);
     spec.skip_analysis = true;
     let mut world = World::new(spec);
     world.command(Command::Start);
     assert_eq!((world.phase(), world.parts), (Phase::Baking, WHOLE));
     world.until(Phase::Succeeded, 0.0, 1.0, 60);
+}
+
+/// Promoted, after a while of a healthy primary.
+fn baking() -> World {
+    let bake = Duration::from_secs(600);
+    let mut world = World::new(Spec { bake, ..spec(&[weight(50)]) });
+    world.healthy(50);
+    world.command(Command::Start);
+    world.until(Phase::Baking, 0.0, 0.0, 200);
+    world
+}
+
+#[test]
+fn after_promotion_without_an_objective_the_old_version_is_asked_whose_it_is() {
+    let mut world = baking();
+    world.until(Phase::Suspended, 0.0, 0.1, 60);
+    assert!(world.parts < 1_000, "{}", world.parts);
+    let sentence = world.rollout.status(world.now).sentence;
+    assert!(sentence.starts_with("SUSPEND (confirming): with no primary beside it "), "{sentence}");
+    world.until(Phase::RolledBack, 0.0, 1.0, 3_000);
+    let (_, why) = world.last();
+    assert!(why.starts_with("ROLLBACK (worse): "), "{why}");
+}
+
+#[test]
+fn what_breaks_for_both_after_promotion_rolls_nothing_back() {
+    let mut world = baking();
+    world.until(Phase::Suspended, 0.6, 0.6, 60);
+    for _ in 0..600 {
+        world.tick(0.6, 0.6, &[]);
+    }
+    assert_eq!(world.phase(), Phase::Suspended, "{:?}", world.told);
+    world.until(Phase::Baking, 0.0, 0.0, 600);
+    world.until(Phase::Succeeded, 0.0, 0.0, 6_100);
+}
+
+#[test]
+fn a_canary_that_fails_only_by_itself_is_held_for_somebody_to_look() {
+    let mut world = baking();
+    for _ in 0..3 {
+        world.until(Phase::Suspended, 0.0, 0.1, 60);
+        world.until(Phase::Baking, 0.0, 0.0, 600);
+    }
+    world.until(Phase::Held, 0.0, 0.1, 60);
+    assert_eq!(world.parts, WHOLE);
+    let sentence = world.rollout.status(world.now).sentence;
+    assert!(sentence.starts_with("HOLD (shared): with no primary beside it "), "{sentence}");
 }
 
 #[test]
