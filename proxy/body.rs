@@ -10,6 +10,8 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::HeaderMap;
+use http::header::HeaderName;
+use http::header::HeaderValue;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -30,7 +32,12 @@ pub enum Broken {
 /// A body as one attempt sends it.
 pub enum RequestBody {
     Empty,
-    Live { upload: Rc<Upload>, reader: u32, position: usize },
+    Live {
+        upload: Rc<Upload>,
+        reader: u32,
+        /// The next of what was kept; none once that has all been read.
+        kept: Option<usize>,
+    },
     Copy(Rc<Tee>),
 }
 
@@ -45,8 +52,7 @@ pub struct Upload {
 
 struct State {
     incoming: Incoming,
-    kept: Vec<Part>,
-    kept_bytes: usize,
+    kept: Pieces,
     /// Bytes kept at most; zero once they were too many.
     keep: usize,
     /// Something of it was read.
@@ -59,35 +65,79 @@ struct State {
     tee: Option<Rc<Tee>>,
 }
 
-#[derive(Clone)]
-enum Part {
-    Data(Bytes),
-    Trailers(HeaderMap),
+/// Data in its order, and what trails it. A client chooses how its body is cut, and
+/// each piece of it holds on to what it was read into: small ones are copied into
+/// one, so that the memory held is about that of the bytes.
+#[derive(Default)]
+struct Pieces {
+    list: VecDeque<Bytes>,
+    /// Small ones, behind all others.
+    last: Vec<u8>,
+    /// Of all data.
+    bytes: usize,
+    trailers: Option<HeaderMap>,
 }
 
-impl Part {
-    fn of(frame: Frame<Bytes>) -> Option<Part> {
-        match frame.into_data() {
-            Ok(data) => Some(Part::Data(data)),
-            Err(frame) => frame.into_trailers().ok().map(Part::Trailers),
-        }
-    }
+/// A piece from this size on is worth a place of its own.
+const LARGE: usize = 4 * 1024;
 
-    fn len(&self) -> usize {
-        match self {
-            Part::Data(data) => data.len(),
-            Part::Trailers(fields) => {
-                fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
+impl Pieces {
+    fn push(&mut self, frame: &Frame<Bytes>) {
+        if let Some(data) = frame.data_ref() {
+            self.bytes += data.len();
+            if data.len() < LARGE {
+                self.last.extend_from_slice(data);
+            } else {
+                self.seal();
+                self.list.push_back(data.clone());
             }
+        } else if let Some(trailers) = frame.trailers_ref() {
+            self.trailers = Some(trailers.clone());
         }
     }
 
-    fn into_frame(self) -> Frame<Bytes> {
-        match self {
-            Part::Data(data) => Frame::data(data),
-            Part::Trailers(fields) => Frame::trailers(fields),
+    /// What comes now is no more put to what was there.
+    fn seal(&mut self) {
+        if !self.last.is_empty() {
+            self.list.push_back(Bytes::from(std::mem::take(&mut self.last)));
         }
     }
+
+    /// The first of what is left is taken out.
+    fn pop(&mut self) -> Option<Frame<Bytes>> {
+        if self.list.is_empty() {
+            self.seal();
+        }
+        match self.list.pop_front() {
+            Some(data) => {
+                self.bytes -= data.len();
+                Some(Frame::data(data))
+            }
+            None => self.trailers.take().map(Frame::trailers),
+        }
+    }
+
+    /// The piece at this place; all are sealed.
+    fn get(&self, at: usize) -> Option<Frame<Bytes>> {
+        match self.list.get(at) {
+            Some(data) => Some(Frame::data(data.clone())),
+            None if at == self.list.len() => self.trailers.clone().map(Frame::trailers),
+            None => None,
+        }
+    }
+}
+
+/// What a frame adds to the bytes that were transferred.
+fn length(frame: &Frame<Bytes>) -> usize {
+    let of_fields =
+        |fields: &HeaderMap| fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    frame.data_ref().map_or_else(|| frame.trailers_ref().map_or(0, of_fields), Bytes::len)
+}
+
+/// The memory that it takes to keep one: fields are more than their bytes.
+fn weight(frame: &Frame<Bytes>) -> usize {
+    let places = frame.trailers_ref().map_or(0, HeaderMap::capacity);
+    length(frame) + places * size_of::<(HeaderName, HeaderValue)>()
 }
 
 impl Upload {
@@ -100,8 +150,7 @@ impl Upload {
     ) -> Rc<Upload> {
         let state = State {
             incoming,
-            kept: Vec::new(),
-            kept_bytes: 0,
+            kept: Pieces::default(),
             keep,
             begun: false,
             ended: false,
@@ -125,7 +174,8 @@ impl Upload {
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
-        RequestBody::Live { upload: self.clone(), reader: state.reader, position: 0 }
+        state.kept.seal();
+        RequestBody::Live { upload: self.clone(), reader: state.reader, kept: Some(0) }
     }
 
     /// Can the body be sent from its beginning?
@@ -146,51 +196,51 @@ impl Upload {
     fn poll(
         &self,
         reader: u32,
-        position: &mut usize,
+        kept: &mut Option<usize>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let mut state = self.state.borrow_mut();
         if state.reader != reader {
             return Poll::Ready(Some(Err(Broken::Superseded)));
         }
-        if let Some(part) = state.kept.get(*position) {
-            *position += 1;
-            return Poll::Ready(Some(Ok(part.clone().into_frame())));
+        if let Some(at) = kept {
+            if let Some(frame) = state.kept.get(*at) {
+                *at += 1;
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            *kept = None;
         }
         if state.ended {
             return Poll::Ready(None);
         }
-        loop {
-            let Poll::Ready(frame) = Pin::new(&mut state.incoming).poll_frame(cx) else {
-                state.waker = Some(cx.waker().clone());
-                self.flights.hand_over(self.key);
-                return Poll::Pending;
-            };
-            self.flights.take_back(self.key);
-            self.flights.progress(self.key);
-            let part = match frame {
-                None => {
-                    self.finish(&mut state);
-                    return Poll::Ready(None);
-                }
-                Some(Err(error)) => {
-                    self.failed.set(true);
-                    return Poll::Ready(Some(Err(Broken::Client(error))));
-                }
-                Some(Ok(frame)) => Part::of(frame),
-            };
-            let Some(part) = part else { continue };
-            state.begun = true;
-            self.bytes.set(self.bytes.get() + part.len() as u64);
-            if let Some(tee) = &state.tee {
-                tee.push(part.clone());
-            }
-            state.keep(&part, position);
-            if state.incoming.is_end_stream() {
+        let Poll::Ready(frame) = Pin::new(&mut state.incoming).poll_frame(cx) else {
+            state.waker = Some(cx.waker().clone());
+            self.flights.hand_over(self.key);
+            return Poll::Pending;
+        };
+        self.flights.take_back(self.key);
+        self.flights.progress(self.key);
+        let frame = match frame {
+            None => {
                 self.finish(&mut state);
+                return Poll::Ready(None);
             }
-            return Poll::Ready(Some(Ok(part.into_frame())));
+            Some(Err(error)) => {
+                self.failed.set(true);
+                return Poll::Ready(Some(Err(Broken::Client(error))));
+            }
+            Some(Ok(frame)) => frame,
+        };
+        state.begun = true;
+        self.bytes.set(self.bytes.get() + length(&frame) as u64);
+        if let Some(tee) = &state.tee {
+            tee.push(&frame);
         }
+        state.keep(&frame);
+        if state.incoming.is_end_stream() {
+            self.finish(&mut state);
+        }
+        Poll::Ready(Some(Ok(frame)))
     }
 
     fn finish(&self, state: &mut State) {
@@ -205,7 +255,7 @@ impl Upload {
 
     fn size_hint(&self) -> SizeHint {
         let state = self.state.borrow();
-        let kept = state.kept_bytes as u64;
+        let kept = state.kept.bytes as u64;
         let rest = state.incoming.size_hint();
         match rest.exact() {
             Some(rest) => SizeHint::with_exact(kept + rest),
@@ -215,19 +265,16 @@ impl Upload {
 }
 
 impl State {
-    fn keep(&mut self, part: &Part, position: &mut usize) {
+    fn keep(&mut self, frame: &Frame<Bytes>) {
         if self.keep == 0 {
             return;
         }
-        if self.kept_bytes + part.len() > self.keep {
+        if self.kept.bytes + weight(frame) > self.keep {
             self.keep = 0;
-            self.kept = Vec::new();
-            *position = 0;
+            self.kept = Pieces::default();
             return;
         }
-        self.kept_bytes += part.len();
-        self.kept.push(part.clone());
-        *position = self.kept.len();
+        self.kept.push(frame);
     }
 }
 
@@ -250,7 +297,7 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match &mut *self {
             RequestBody::Empty => Poll::Ready(None),
-            RequestBody::Live { upload, reader, position } => upload.poll(*reader, position, cx),
+            RequestBody::Live { upload, reader, kept } => upload.poll(*reader, kept, cx),
             RequestBody::Copy(tee) => tee.poll(cx),
         }
     }
@@ -278,8 +325,7 @@ pub struct Tee {
 
 #[derive(Default)]
 struct Queue {
-    parts: VecDeque<Part>,
-    bytes: usize,
+    pieces: Pieces,
     ended: bool,
     abandoned: bool,
     waker: Option<Waker>,
@@ -291,17 +337,16 @@ impl Tee {
         Rc::new(Tee { queue: RefCell::default(), limit, length })
     }
 
-    fn push(&self, part: Part) {
+    fn push(&self, frame: &Frame<Bytes>) {
         let mut queue = self.queue.borrow_mut();
         if queue.abandoned {
             return;
         }
-        queue.bytes += part.len();
-        if queue.bytes > self.limit {
+        if queue.pieces.bytes + weight(frame) > self.limit {
             drop(queue);
             return self.abandon();
         }
-        queue.parts.push_back(part);
+        queue.pieces.push(frame);
         queue.wake();
     }
 
@@ -314,7 +359,7 @@ impl Tee {
     pub fn abandon(&self) {
         let mut queue = self.queue.borrow_mut();
         queue.abandoned = true;
-        queue.parts = VecDeque::new();
+        queue.pieces = Pieces::default();
         queue.wake();
     }
 
@@ -332,9 +377,8 @@ impl Tee {
         if queue.abandoned {
             return Poll::Ready(Some(Err(Broken::Abandoned)));
         }
-        if let Some(part) = queue.parts.pop_front() {
-            queue.bytes -= part.len();
-            return Poll::Ready(Some(Ok(part.into_frame())));
+        if let Some(frame) = queue.pieces.pop() {
+            return Poll::Ready(Some(Ok(frame)));
         }
         if queue.ended {
             return Poll::Ready(None);
@@ -349,5 +393,47 @@ impl Queue {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(pieces: &mut Pieces) -> Vec<Bytes> {
+        std::iter::from_fn(|| pieces.pop()).filter_map(|frame| frame.into_data().ok()).collect()
+    }
+
+    #[test]
+    fn what_is_kept_takes_about_the_memory_of_its_bytes_however_it_is_cut() {
+        let mut pieces = Pieces::default();
+        let buffer = Bytes::from(vec![7; 16 * 1024]);
+        for at in 0..buffer.len() {
+            pieces.push(&Frame::data(buffer.slice(at..at + 1)));
+        }
+        assert!(buffer.is_unique(), "nothing holds on to what it was read into");
+        assert!(pieces.last.capacity() <= 2 * buffer.len() && pieces.list.is_empty());
+        pieces.push(&Frame::data(buffer.slice(..LARGE)));
+        assert_eq!((pieces.bytes, pieces.list.len()), (buffer.len() + LARGE, 2));
+        assert_eq!(data(&mut pieces).concat(), [&buffer[..], &buffer[..LARGE]].concat());
+        assert_eq!(pieces.bytes, 0);
+    }
+
+    #[test]
+    fn trailers_weigh_what_their_fields_take_and_come_last() {
+        let mut fields = HeaderMap::new();
+        for nth in 0..100_u8 {
+            fields.append("x", HeaderValue::from(u16::from(nth)));
+        }
+        let trailers = Frame::trailers(fields);
+        assert!(weight(&trailers) > length(&trailers));
+        let mut pieces = Pieces::default();
+        pieces.push(&Frame::data(Bytes::from_static(b"ab")));
+        pieces.push(&trailers);
+        pieces.seal();
+        assert!(pieces.get(0).is_some_and(|frame| frame.is_data()));
+        assert!(pieces.get(1).is_some_and(|frame| frame.is_trailers()) && pieces.get(2).is_none());
+        assert!(pieces.pop().is_some_and(|frame| frame.is_data()));
+        assert!(pieces.pop().is_some_and(|frame| frame.is_trailers()) && pieces.pop().is_none());
     }
 }

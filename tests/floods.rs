@@ -135,6 +135,38 @@ fn bodies_of_nothing_end_the_connection() {
 }
 
 #[test]
+fn a_body_that_is_kept_takes_about_the_memory_of_its_bytes_however_it_is_cut() {
+    let origin = Origin::start("a");
+    let app = App::start(&format!(
+        "{}services:\n  web:\n    primary: {}\nroutes:\n  - {{service: web, retry: {{on: 5xx}}}}\n",
+        head(1),
+        origin.address
+    ));
+    let before = resident(app.pid());
+    let mut frames = Frames::open(app.address());
+    frames.send(&post(1, "/")).expect("the proxy reads");
+    // The answer to a ping tells that the proxy has come so far: what it has not taken
+    // up yet is bounded by others.
+    let one = [many(1_000, &frame(DATA, 0, 1, b"x")), frame(PING, 0, 0, &[0; 8])].concat();
+    let (mut room, mut sent) = (256 << 10, 0);
+    // Short of what such a route keeps.
+    while sent < 1_000_000 {
+        frames.send(&one).expect("the proxy reads");
+        (sent, room) = (sent + 1_000, room - 1_000);
+        let mut heard = false;
+        while !heard || room < 1_000 {
+            let frame = frames.next().expect("the connection lives");
+            heard |= frame.kind == PING && frame.flags & ACK != 0;
+            if (frame.kind, frame.stream) == (WINDOW_UPDATE, 1) {
+                room += i64::from(frame.reason());
+            }
+        }
+    }
+    let grown = resident(app.pid()).saturating_sub(before);
+    assert!(grown < 32 << 10, "memory grew by {grown} KiB for {sent} bytes in as many frames");
+}
+
+#[test]
 fn a_head_that_unpacks_to_more_than_it_is_gets_no_further() {
     let origin = Origin::start("a");
     let app = app(&origin);
