@@ -83,6 +83,7 @@ pub async fn exchange(lane: Rc<Lane>, peer: Rc<Peer>, request: Request<Incoming>
 async fn respond(lane: Rc<Lane>, peer: Rc<Peer>, request: Request<Incoming>) -> Response<AnswerBody> {
     let view = lane.view();
     let (mut parts, incoming) = request.into_parts();
+    rewrite::root(&mut parts);
     let change = match upgrade::read(&mut parts, || [lane.random(), lane.random()]) {
         Ok(change) => change,
         Err(fault) => return unrouted(&lane, Reply::of_fault(fault), outcome::is_grpc(&parts.headers)),

@@ -39,9 +39,9 @@ impl<'a> Head<'a> {
         if hosts.next().is_some() {
             return Err(bad);
         }
-        if parts.headers.contains_key(http::header::TRANSFER_ENCODING)
-            && parts.headers.contains_key(http::header::CONTENT_LENGTH)
-        {
+        let mut lengths = parts.headers.get_all(header::CONTENT_LENGTH).iter();
+        let has_length = lengths.next().is_some();
+        if lengths.next().is_some() || has_length && parts.headers.contains_key(header::TRANSFER_ENCODING) {
             return Err(bad);
         }
         let authority = match (parts.uri.authority(), host) {
@@ -61,11 +61,12 @@ impl<'a> Head<'a> {
             (None, None) if parts.version < http::Version::HTTP_11 => "",
             (None, None) => return Err(bad),
         };
-        let path = parts.uri.path();
-        let whole = match path {
+        // As it goes on: of a query without a path `path` would say that it has one.
+        let target = parts.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+        let whole = match target {
             "" => parts.method == http::Method::CONNECT,
             "*" => parts.method == http::Method::OPTIONS,
-            path => path.starts_with('/'),
+            target => target.starts_with('/'),
         };
         if !whole {
             return Err(bad);
@@ -73,8 +74,8 @@ impl<'a> Head<'a> {
         Ok(Head {
             method: parts.method.as_str(),
             authority,
-            target: parts.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str),
-            path,
+            target,
+            path: parts.uri.path(),
             query: parts.uri.query(),
             fields: Fields::Map(&parts.headers),
         })
@@ -226,12 +227,20 @@ impl<'a> Iterator for Values<'a, '_> {
 }
 
 fn cookie_in<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    line.split(|byte| *byte == b';').find_map(|pair| {
-        let equals = pair.iter().position(|byte| *byte == b'=')?;
-        let value = pair[equals + 1..].trim_ascii();
-        let unquoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
-        (pair[..equals].trim_ascii() == name.as_bytes()).then_some(unquoted.unwrap_or(value))
-    })
+    let mut rest = Some(line);
+    while let Some(pairs) = rest {
+        let end = memchr::memchr(b';', pairs);
+        rest = end.map(|end| &pairs[end + 1..]);
+        let pair = pairs[..end.unwrap_or(pairs.len())].trim_ascii_start();
+        // A name has neither `=` nor blanks in it.
+        let behind = pair.strip_prefix(name.as_bytes()).map(<[u8]>::trim_ascii_start);
+        if let Some(value) = behind.and_then(|behind| behind.strip_prefix(b"=")) {
+            let value = value.trim_ascii();
+            let unquoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+            return Some(unquoted.unwrap_or(value));
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -254,6 +263,7 @@ mod tests {
         assert_eq!(head.cookie("b"), Some(&b"2"[..]));
         assert_eq!(head.cookie("c"), Some(&b"3"[..]));
         assert_eq!(head.cookie("ary"), None);
+        assert_eq!(head.cookie("can"), None);
     }
 
     #[test]
@@ -272,6 +282,9 @@ mod tests {
         assert!(Head::of(&parts("/", &[])).is_err());
         let both = [("host", "a"), ("content-length", "3"), ("transfer-encoding", "chunked")];
         assert!(Head::of(&parts("/", &both)).is_err());
+        let twice = [("host", "a"), ("content-length", "3"), ("content-length", "3")];
+        assert!(Head::of(&parts("/", &twice)).is_err());
+        assert!(Head::of(&parts("http://a?x", &[("host", "a")])).is_err(), "it has no path");
     }
 
     #[test]

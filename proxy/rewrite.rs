@@ -26,6 +26,19 @@ pub const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded")
 pub const CAUSE: HeaderName = HeaderName::from_static("x-serin-cause");
 pub const MIRROR: HeaderName = HeaderName::from_static("x-serin-mirror");
 
+/// In absolute form a target may have a query and no path: ours has one (RFC 9112,
+/// 3.2.1). HTTP/2 has no such form.
+pub fn root(parts: &mut Parts) {
+    let target = parts.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+    if parts.version == Version::HTTP_2 || !target.starts_with('?') {
+        return;
+    }
+    let rooted = http::uri::PathAndQuery::try_from(format!("/{target}"));
+    let mut uri = std::mem::take(&mut parts.uri).into_parts();
+    uri.path_and_query = rooted.ok().or(uri.path_and_query);
+    parts.uri = Uri::from_parts(uri).unwrap_or_default();
+}
+
 /// Makes a client's head ours to send.
 pub fn request(parts: &mut Parts, peer: &Peer, random: impl FnOnce() -> [u64; 2]) {
     let headers = &mut parts.headers;
@@ -148,6 +161,22 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_target_without_a_path_gets_one() {
+        for (version, target, rooted) in [
+            (Version::HTTP_11, "http://a?x=1", "http://a/?x=1"),
+            (Version::HTTP_11, "http://a", "http://a/"),
+            (Version::HTTP_11, "/b?x", "/b?x"),
+            (Version::HTTP_11, "*", "*"),
+        ] {
+            let mut parts =
+                http::Request::builder().version(version).uri(target).body(()).unwrap().into_parts().0;
+            root(&mut parts);
+            assert_eq!(parts.uri.to_string(), rooted);
+            assert!(parts.uri.path_and_query().is_some_and(|path| !path.as_str().starts_with('?')));
+        }
+    }
 
     #[test]
     fn connection_fields_and_those_they_name_are_dropped() {

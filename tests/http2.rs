@@ -69,11 +69,15 @@ fn heads_that_would_say_something_else_in_http1_never_get_there() {
         let status = fate(&app, &block("GET", "/", &[(name, value)]));
         assert!(matches!(status, 0 | 400), "{name:?}: {value:?} got {status}");
     }
-    let twice = block("GET", "/", &[("content-length", "0"), ("content-length", "1")]);
-    assert!(matches!(fate(&app, &twice), 0 | 400));
+    for (first, second) in [("0", "1"), ("0", "0")] {
+        let twice = block("GET", "/", &[("content-length", first), ("content-length", second)]);
+        assert!(matches!(fate(&app, &twice), 0 | 400), "{first} {second}");
+    }
     for (method, scheme, path, authority) in [
         ("GET", "http", "", Some("a")),
         ("GET", "http", "x", Some("a")),
+        ("GET", "http", "?x", Some("a")),
+        ("OPTIONS", "http", "*?x", Some("a")),
         ("GET", "http", "*", Some("a")),
         ("GET", "http", "http://b/", Some("a")),
         ("GET", "http", "/ HTTP/1.1\r\nhost: b\r\n\r\n", Some("a")),
@@ -314,6 +318,21 @@ fn a_connection_that_is_old_enough_ends_with_what_is_under_way() {
     let reply = busy.ask(&Ask::get("/slow"));
     assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));
     assert!(busy.is_closed_by_peer());
+}
+
+#[test]
+fn clients_that_say_nothing_to_a_goodbye_are_let_go_all_the_same() {
+    let origin = Origin::start("a");
+    for limits in ["idleTimeout: 300ms", "maxDuration: 1s"] {
+        let app = listening(&format!("limits: {{{limits}, headerTimeout: 1s}}"), origin.address);
+        let mut frames = Frames::open(app.address());
+        frames.send(&get(1, "/")).expect("the proxy reads");
+        assert_eq!(frames.await_kind(HEADERS).status(), Some(200));
+        let told = (frames.await_kind(GOAWAY).reason(), Instant::now());
+        while frames.next().is_some() {}
+        assert!(told.0 == 0 && told.1.elapsed() > Duration::from_millis(500), "{limits}: in due time");
+        assert_eq!(app.metric("serin_http2_floods_total", &[]), 0.0);
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@ pub fn cookies(bytes: &[u8]) {
     }
     let mut lines: Vec<&[u8]> = lines.filter(|line| HeaderValue::from_bytes(line).is_ok()).collect();
     let found = found(&lines, name);
+    assert_eq!(found.as_deref(), lines.iter().find_map(|line| plainly(line, name)));
     let key = StickyKey::Issue { cookie: name.to_owned(), max_age: None, path: "/".to_owned() };
     let sticky = Compiled::new(&Sticky { key }, "web").expect("a token is a name");
     let random = xxhash_rust::xxh64::xxh64(bytes, 0);
@@ -33,6 +34,16 @@ pub fn cookies(bytes: &[u8]) {
         assert_eq!(placed(&lines, &sticky, !random), (unit, None), "{pair}");
         lines.remove(if first { 0 } else { lines.len() - 1 });
     }
+}
+
+/// As RFC 6265 has it, in so many words.
+fn plainly<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    line.split(|byte| *byte == b';').find_map(|pair| {
+        let equals = pair.iter().position(|byte| *byte == b'=')?;
+        let value = pair[equals + 1..].trim_ascii();
+        let unquoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+        (pair[..equals].trim_ascii() == name.as_bytes()).then_some(unquoted.unwrap_or(value))
+    })
 }
 
 fn found(lines: &[&[u8]], name: &str) -> Option<Vec<u8>> {
