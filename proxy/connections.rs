@@ -65,6 +65,9 @@ pub struct Connection {
     head_since_us: Cell<u64>,
     quiet_since_us: Cell<u64>,
     ending: Cell<Ending>,
+    /// When an HTTP/2 client got its good-bye, which it has to acknowledge; zero
+    /// before.
+    told_us: Cell<u64>,
     /// Set once it has been told to end, and never unset.
     leaving: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -119,6 +122,7 @@ impl Connections {
             head_since_us: Cell::new(0),
             quiet_since_us: Cell::new(clock::now_us()),
             ending: Cell::new(Ending::None),
+            told_us: Cell::new(0),
             leaving: Cell::new(false),
             waker: RefCell::default(),
             task: RefCell::default(),
@@ -177,7 +181,8 @@ impl Connections {
         }
         for connection in self.list.borrow().iter().filter(|connection| connection.busy.get() == 0) {
             let head = connection.head_since_us.get();
-            if head != 0 && now_us > head.saturating_add(connection.header_timeout_us) {
+            let late = head != 0 && now_us > head.saturating_add(connection.header_timeout_us);
+            if late || connection.outstays(now_us) {
                 connection.end(Ending::Now);
             } else if head == 0
                 && now_us > connection.quiet_since_us.get().saturating_add(connection.idle_timeout_us)
@@ -195,7 +200,11 @@ impl Connection {
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
         }
-        self.ending.replace(Ending::None)
+        let ending = self.ending.replace(Ending::None);
+        if ending == Ending::Graceful && self.multiplexed.get() && self.told_us.get() == 0 {
+            self.told_us.set(clock::recent_us());
+        }
+        ending
     }
 
     /// Is this connection to end after what is under way?
@@ -206,6 +215,13 @@ impl Connection {
     /// The task that drives it.
     pub fn driven_by(&self, task: AbortHandle) {
         *self.task.borrow_mut() = Some(task);
+    }
+
+    /// h2 waits for the word on its good-bye without a bound. Our client has as long
+    /// for it as for a head, counted from when it carried something last.
+    fn outstays(&self, now_us: u64) -> bool {
+        let since_us = self.told_us.get().max(self.quiet_since_us.get());
+        self.told_us.get() != 0 && now_us > since_us.saturating_add(self.header_timeout_us)
     }
 
     fn has_expired(&self, now_us: u64) -> bool {
@@ -231,22 +247,36 @@ impl Connection {
     }
 
     fn end(&self, ending: Ending) {
-        self.ending.set(ending);
         self.leaving.set(true);
+        if ending == Ending::Graceful && self.told_us.get() != 0 {
+            return;
+        }
+        self.ending.set(ending);
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
     }
 
+    /// A request has come, of those that it may carry.
     pub fn begin(self: &Rc<Self>) -> Busy {
-        self.busy.set(self.busy.get() + 1);
-        self.head_since_us.set(0);
         if let Some(left) = self.left.get() {
             self.left.set(Some(left.saturating_sub(1)));
             if left <= 1 {
                 self.leave();
             }
         }
+        self.occupy()
+    }
+
+    /// Somebody else begins the request that was begun here.
+    pub fn hand_on(&self) {
+        self.left.set(self.left.get().map(|left| left + 1));
+    }
+
+    /// It is in use, by no other request.
+    pub fn occupy(self: &Rc<Self>) -> Busy {
+        self.busy.set(self.busy.get() + 1);
+        self.head_since_us.set(0);
         Busy(self.clone())
     }
 
@@ -317,7 +347,7 @@ impl Busy {
 
     /// For what outlives the request that began it.
     pub fn again(&self) -> Busy {
-        self.0.begin()
+        self.0.occupy()
     }
 }
 
@@ -405,5 +435,72 @@ impl AsyncWrite for Watched {
 
     fn is_write_vectored(&self) -> bool {
         self.wire.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering;
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    const SECOND_US: u64 = 1_000_000;
+
+    #[test]
+    fn an_http2_client_is_told_once_to_go_and_sent_away_some_time_later() {
+        let connections = Connections::default();
+        let idle_timeout = Duration::from_secs(60);
+        let connection = connections.open(0, &Limits { idle_timeout, ..Limits::default() });
+        connection.set_irregular();
+        connection.set_multiplexed();
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        let cx = Context::from_waker(&waker);
+        assert_eq!(connection.ending(&cx), Ending::None);
+        let mut now_us = clock::now_us() + clock::us(idle_timeout);
+        let mut endings = Vec::new();
+        for half_second in 1..=40 {
+            now_us += SECOND_US / 2;
+            connections.sweep(now_us);
+            let before = woken.0.swap(0, Ordering::Relaxed);
+            let ending = connection.ending(&cx);
+            assert_eq!(before > 0, ending != Ending::None, "woken in vain");
+            if ending == Ending::Graceful {
+                connection.told_us.set(now_us);
+            }
+            if ending != Ending::None {
+                endings.push((half_second, ending));
+            }
+            if ending == Ending::Now {
+                break;
+            }
+        }
+        assert_eq!(endings, [(1, Ending::Graceful), (22, Ending::Now)]);
+    }
+
+    #[test]
+    fn what_outlives_its_request_is_no_other_request() {
+        let connections = Connections::default();
+        let connection = connections.open(0, &Limits { max_requests: Some(3), ..Limits::default() });
+        let busy = connection.begin();
+        let tunnel = busy.again();
+        drop(busy);
+        assert_eq!((connection.left.get(), connection.is_busy()), (Some(2), true));
+        connection.hand_on();
+        assert_eq!(connection.left.get(), Some(3));
+        drop(tunnel);
+        assert!(!connection.is_busy());
     }
 }

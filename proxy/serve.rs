@@ -204,7 +204,7 @@ where
         .serve_connection(TokioIo::new(guard), service);
     drive(Pin::new(&mut served), connection, http1::Connection::graceful_shutdown, |_| {}).await?;
     if let Some(tunnel) = switched.take() {
-        let _busy = connection.begin();
+        let _busy = connection.occupy();
         let http1::Parts { io, read_buf, .. } = served.into_parts();
         let mut client = io.into_inner();
         client.go_through(&read_buf);

@@ -105,6 +105,12 @@ fn a_connection_carries_so_many_requests() {
     let closes: Vec<bool> = (0..3).map(|_| conn.get("/").header("connection") == Some("close")).collect();
     assert_eq!(closes, [false, false, true]);
     assert!(conn.is_closed_by_peer());
+    // One that both codecs have looked at is one.
+    let mut conn = app.conn();
+    for ask in [Ask::get("/"), Ask::get("/").header("te", "trailers"), Ask::get("/")] {
+        assert_eq!(conn.try_ask(&ask).ok().map(|reply| reply.status), Some(200), "{ask:?}");
+    }
+    assert!(conn.is_closed_by_peer());
     let mut h2 = H2::open(app.address());
     for _ in 0..3 {
         assert_eq!(h2.ask(&Ask::get("/")).status, 200);

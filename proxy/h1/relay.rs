@@ -99,7 +99,10 @@ impl Client<'_> {
                     Asked::Local(local) => return Box::pin(self.answer_ourselves(*local)).await,
                 }
             }
-            Err(Unfit::Irregular) if self.has_one_reading() => return Turn::Irregular,
+            Err(Unfit::Irregular) if self.has_one_reading() => {
+                self.connection.hand_on();
+                return Turn::Irregular;
+            }
             Err(_) => return Box::pin(self.refuse()).await,
         };
         let turn = match self.answer(&mut question).await {
