@@ -28,6 +28,7 @@ use crate::lane::Lane;
 use crate::message::answer::FirstLine;
 use crate::message::answer::Meaning;
 use crate::message::field::Role;
+use crate::message::growing::Growing;
 use crate::message::scan::Fields;
 use crate::model::Protocol;
 use crate::preamble::Ends;
@@ -100,7 +101,7 @@ impl Call<'_> {
         head_only: bool,
     ) -> Result<Response<Arrival>, Fault> {
         let buffers = &self.lane.buffers;
-        let mut input = Buffer::default();
+        let (mut input, mut growing) = (Buffer::default(), Growing::default());
         loop {
             if !input.reserve(MAX_HEAD) {
                 return Err(Fault::upstream(Kind::Garbage));
@@ -116,11 +117,12 @@ impl Call<'_> {
                 Ok(0) | Err(_) => return Err(broken(&link, &sending, input.is_empty())),
                 Ok(_) => {}
             }
-            while !input.is_empty() {
+            while !input.is_empty() && growing.is_ripe(input.filled()) {
                 let text = Bytes::copy_from_slice(input.filled());
                 let Some(head) = read(&text, head_only)? else { break };
                 input.consume(head.length);
                 if head.status.is_informational() {
+                    growing = Growing::default();
                     continue;
                 }
                 input.release(buffers);

@@ -4,5 +4,6 @@
 pub mod answer;
 pub mod field;
 pub mod framing;
+pub mod growing;
 mod runs;
 pub mod scan;

@@ -27,6 +27,7 @@ use crate::h1::response::Additions;
 use crate::h1::response::ResponseHead;
 use crate::interim;
 use crate::lane::Lane;
+use crate::message::growing::Growing;
 use crate::retry::Ended;
 use crate::retry::Next;
 use crate::retry::Signs;
@@ -130,6 +131,7 @@ impl Client<'_> {
         let mut input =
             if self.input.is_empty() { std::mem::take(&mut self.input) } else { Buffer::default() };
         let is_edited = question.is_edited();
+        let mut growing = Growing::default();
         let (mut out, mut hints) = (lane.texts.take(), 0);
         loop {
             if !input.reserve(MAX_HEAD) {
@@ -139,7 +141,7 @@ impl Client<'_> {
                 Ok(0) | Err(_) => return Err(broken(input.is_empty())),
                 Ok(_) => {}
             }
-            while !input.is_empty() {
+            while !input.is_empty() && growing.is_ripe(input.filled()) {
                 let age_us = question.flight.age_us();
                 let additions = Additions {
                     service_time_us: age_us,
@@ -160,6 +162,7 @@ impl Client<'_> {
                         Box::pin(self.hint(&question.flight, &out)).await?;
                     }
                     out.clear();
+                    growing = Growing::default();
                 } else {
                     let signs = question.signs(head.status.as_u16(), &input.filled()[..head.length]);
                     input.consume(head.length);

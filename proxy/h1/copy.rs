@@ -30,6 +30,7 @@ use crate::h1::response;
 use crate::interim;
 use crate::lane::Lane;
 use crate::lane::View;
+use crate::message::growing::Growing;
 use crate::mirror;
 use crate::outcome::Outcome;
 use crate::preamble::Ends;
@@ -65,6 +66,7 @@ pub struct Copy {
     tried: u32,
     carrier: Option<Carrier>,
     input: Buffer,
+    growing: Growing,
     reads: u32,
     hints: usize,
     answer: Option<Answer>,
@@ -115,6 +117,7 @@ impl Copy {
             tried: 0,
             carrier: None,
             input: Buffer::default(),
+            growing: Growing::default(),
             reads: 0,
             hints: 0,
             answer: None,
@@ -257,6 +260,7 @@ impl Copy {
     fn leave(&mut self) {
         self.carrier = None;
         self.sent = 0;
+        self.growing = Growing::default();
         self.input.release(&self.lane.buffers);
     }
 
@@ -332,6 +336,9 @@ impl Copy {
     fn digest(&mut self) -> Result<bool, Fault> {
         while self.answer.is_none() && !self.input.is_empty() {
             let filled = self.input.filled();
+            if !self.growing.is_ripe(filled) {
+                return Ok(false);
+            }
             let Some(head) = response::hear(filled, self.head_only)? else { return Ok(false) };
             if head.status.is_informational() {
                 self.hints += 1;
@@ -350,6 +357,7 @@ impl Copy {
                 self.answer = Some(Answer { outcome, framing: head.framing, keep: head.keep });
             }
             self.input.consume(head.length);
+            self.growing = Growing::default();
         }
         let Some(answer) = &mut self.answer else { return Ok(false) };
         let count = answer.framing.advance(self.input.filled()).map_err(Fault::upstream)?;
