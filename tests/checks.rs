@@ -118,7 +118,7 @@ fn an_inconclusive_measurement_pauses_with_the_canary_at_its_weight() {
     scene.app.await_phase("web", "succeeded");
 }
 
-const SCORES: &str = "steps: [{weight: 50, for: 6s}]\n\
+const SCORES: &str = "steps: [{weight: 10, for: 6s}]\n\
     analysis:\n  judge: netflix-aca\n  step: 500ms\n  interval: 3s\n  scores: {pass: 95, marginal: 75}\n  \
     metrics: [{measure: errorRate, direction: increase}, {measure: requestRate, direction: decrease, effect: {allowedDecrease: 0.5}}]";
 
@@ -146,7 +146,7 @@ fn scores_fail_a_bad_release_at_the_first_judgement_and_pass_a_good_one_at_the_l
     on_its_tick(times(&told(&good.app), "promoted")[0], 6_000);
 }
 
-const RANKS: &str = "steps: [{weight: 50, for: 6s}]\n\
+const RANKS: &str = "steps: [{weight: 10, for: 6s}]\n\
     analysis:\n  judge: mann-whitney\n  metrics:\n    \
     - {measure: errorRate, expected: {max: 40}, interval: 1s, failureLimit: 1}\n    \
     - {name: beside, measure: errorRate, strategy: canaryPrimary, deviation: high, interval: 3s, step: 500ms}";
@@ -193,4 +193,57 @@ fn a_killed_process_goes_on_with_the_strikes_it_had() {
     scene.app.await_phase("web", "rolled_back");
     assert_eq!(times(&told(&scene.app), "halted").len(), 3, "{:?}", told(&scene.app));
     drop(load);
+}
+
+#[test]
+fn a_frozen_rollout_is_not_judged_by_what_it_did_not_see() {
+    let scene = scene(
+        "steps: [{weight: 20, for: 2s}]\n\
+        analysis: {judge: classic, interval: 1s, checks: [{measure: successRate, min: 99}]}",
+    );
+    scene.app.command("web", "start");
+    scene.app.command("web", "freeze");
+    let asked = scene.canary.requests();
+    // Several intervals pass; each would be a failed check.
+    let until = std::time::Instant::now() + std::time::Duration::from_millis(3_500);
+    eventually("time has passed, with requests", || {
+        std::time::Instant::now() > until && scene.canary.requests() > asked
+    });
+    scene.app.command("web", "resume");
+    scene.app.await_phase("web", "succeeded");
+    assert!(times(&told(&scene.app), "halted").is_empty(), "{:?}", told(&scene.app));
+}
+
+#[test]
+fn copies_are_judged_by_strikes_before_a_user_met_the_canary() {
+    let mirrored = "steps: [{mirrored: 100, for: 2s}, {weight: 20, for: 1s}]\n\
+        analysis:\n  judge: classic\n  interval: 1s\n  checks: [{measure: p99, max: 5s}, {measure: successRate, min: 99}]";
+    let good = scene(mirrored);
+    good.app.command("web", "start");
+    good.app.await_phase("web", "succeeded");
+    assert!(times(&told(&good.app), "halted").is_empty(), "{:?}", told(&good.app));
+    drop(good);
+
+    let broken = scene(mirrored);
+    broken.canary.behave(|_| Answer::status(500));
+    broken.app.command("web", "start");
+    let status = broken.app.await_phase("web", "rolled_back");
+    let told = told(&broken.app);
+    assert!(times(&told, "step").is_empty() && times(&told, "halted").len() == 1, "{told:?}");
+    assert_eq!(broken.load.stop().by("canary"), 0, "{status}");
+}
+
+#[test]
+fn a_bake_that_is_asked_for_is_watched_as_a_step_is() {
+    let scene = scene(
+        "steps: [{weight: 20, for: 1s}]\nbake: 60s\n\
+        analysis: {judge: classic, interval: 1s, checks: [{measure: successRate, min: 99}]}",
+    );
+    scene.app.command("web", "start");
+    scene.app.await_phase("web", "baking");
+    assert_eq!(scene.app.canary_percent("web"), 100.0);
+    scene.canary.behave(|_| Answer::status(500));
+    let status = scene.app.await_phase("web", "rolled_back");
+    assert_eq!(status["sentence"], "ROLLBACK (classic): failed checks threshold reached 1");
+    assert_eq!(scene.app.canary_percent("web"), 0.0);
 }

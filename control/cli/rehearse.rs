@@ -17,8 +17,9 @@ use crate::judge::analysis::Stratum;
 use crate::rehearse::advice::{self, Advice, OFTEN_ENOUGH};
 use crate::rehearse::report::Report;
 use crate::rehearse::scenario::Scenario;
+use crate::rehearse::tools::Tool;
 use crate::rollout::Spec;
-use crate::rollout::spec::OnDifference;
+use crate::rollout::spec::{OnDifference, Step};
 use crate::source;
 use compare::Judged;
 
@@ -37,7 +38,7 @@ pub fn rehearse(options: &Rehearse) -> anyhow::Result<Exit> {
     let runs = options.runs.unwrap_or(usual);
     let mut told = Vec::new();
     for spec in specs {
-        let left_out = left_out(&spec);
+        let left_out = left_out(&spec, &options.compare);
         let spec = alone(spec);
         let all = runs as usize * scenarios.len() * (1 + options.compare.len());
         let bar = progress(&spec.name, all as u64);
@@ -128,8 +129,10 @@ fn advice(
 }
 
 /// What of the plan synthetic traffic cannot show, in words.
-fn left_out(spec: &Spec) -> Vec<String> {
+fn left_out(spec: &Spec, others: &[Tool]) -> Vec<String> {
     let analysis = &spec.analysis;
+    let copies = spec.steps.iter().any(|step| matches!(step, Step::Trial { copied: 1.., .. }));
+    let by_figures = !others.is_empty() || analysis.checks.is_some();
     let outside = !spec.hooks.is_empty() || !spec.after.is_empty() || spec.at_once.is_some();
     let strata: Vec<String> = analysis.strata.iter().map(Stratum::name).collect();
     let said = [
@@ -141,6 +144,10 @@ fn left_out(spec: &Spec) -> Vec<String> {
         }),
         (analysis.answers != OnDifference::Report)
             .then(|| "answers compared: the versions' answers are not made up".to_owned()),
+        (copies && by_figures).then(|| {
+            "times of copies: rules on latency rest while the canary gets nothing else, as with serin's own counts"
+                .to_owned()
+        }),
         spec.load.is_some().then(|| "load: all requests are the users'".to_owned()),
         outside.then(|| "who is asked or waited for: everybody agrees at once".to_owned()),
         spec.hours.is_some().then(|| "hours: it may go on at any time".to_owned()),

@@ -21,6 +21,7 @@ use super::checks::millis;
 use super::samples::Arm;
 use super::samples::Measure;
 use super::samples::Number;
+use super::samples::Sample;
 use super::samples::Samples;
 use classify::Asked;
 use classify::Finding;
@@ -82,6 +83,9 @@ pub struct Schedule {
 struct Series {
     canary: Vec<Number>,
     primary: Vec<Number>,
+    /// Which of the canary's points nobody can know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unknown: Vec<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,6 +115,23 @@ impl Schedule {
     }
 }
 
+impl Terms {
+    /// Where only these metrics have a say: what a group weighed that has none left
+    /// goes to the others.
+    fn weights_without(&self, metrics: &[Metric]) -> BTreeMap<String, f64> {
+        let has_say = |metrics: &[Metric], group: &String| {
+            metrics.iter().any(|metric| !metric.muted && metric.groups.contains(group))
+        };
+        let is_left = |group: &String| has_say(metrics, group) || !has_say(&self.metrics, group);
+        let left: f64 =
+            self.weights.iter().filter(|(group, _)| is_left(group)).map(|(_, weight)| weight).sum();
+        let sum: f64 = self.weights.values().sum();
+        let scale = if left > 0.0 { sum / left } else { 0.0 };
+        let kept = self.weights.iter().filter(|(group, _)| is_left(group));
+        kept.map(|(group, weight)| (group.clone(), weight * scale)).collect()
+    }
+}
+
 impl Stage {
     pub fn new(terms: &Terms, lifetime: Duration) -> Stage {
         Stage {
@@ -135,10 +156,11 @@ impl Stage {
             return Ok(());
         }
         self.judged += 1;
-        let judgement = self.judge(self.judged);
         let is_last = self.judged >= self.schedule.judgements;
-        self.failure = self.verdict(&judgement.score, is_last).err();
-        self.last = Some(judgement);
+        if let Some(judgement) = self.judge(self.judged) {
+            self.failure = self.verdict(&judgement.score, is_last).err();
+            self.last = Some(judgement);
+        }
         self.failure.clone().map_or(Ok(()), Err)
     }
 
@@ -162,14 +184,18 @@ impl Stage {
                 if from + step > now_ms || series.canary.len() as u64 >= POINTS {
                     break;
                 }
-                let point = |arm| samples.measure(&metric.measure, arm, from, from + step).number();
-                series.canary.push(point(Arm::Canary).into());
-                series.primary.push(point(Arm::Primary).into());
+                let canary = samples.measure(&metric.measure, Arm::Canary, from, from + step);
+                if canary == Sample::Unknown {
+                    series.unknown.push(series.canary.len() as u32);
+                }
+                series.canary.push(canary.number().into());
+                series.primary.push(samples.control(&metric.measure, from, from + step).number().into());
             }
         }
     }
 
-    fn judge(&self, number: u64) -> Judgement {
+    /// None where nothing that has a say can be known.
+    fn judge(&self, number: u64) -> Option<Judgement> {
         let (from, to) = self.schedule.window(number);
         let step = millis(self.terms.step).max(1);
         let index = |at: u64| (at.saturating_sub(self.schedule.delay_ms) / step) as usize;
@@ -178,8 +204,19 @@ impl Stage {
             let to = to.min(points.len());
             points[from.min(to)..to].iter().map(|number| number.value()).collect()
         };
-        let pairs = self.series.iter().map(|series| (within(&series.canary), within(&series.primary)));
-        judge(&self.terms, pairs)
+        let mut terms = self.terms.clone();
+        let mut pairs = Vec::new();
+        for (metric, series) in terms.metrics.iter_mut().zip(&self.series) {
+            let canary = within(&series.canary);
+            let hides = series.unknown.iter().any(|at| (from..to).contains(&(*at as usize)));
+            // Shown without a say: that nobody can know it speaks neither for nor against.
+            metric.muted |= hides && canary.iter().all(|point| point.is_nan());
+            pairs.push((canary, within(&series.primary)));
+        }
+        let were_muted = self.terms.metrics.iter().all(|metric| metric.muted);
+        let has_say = were_muted || terms.metrics.iter().any(|metric| !metric.muted);
+        terms.weights = self.terms.weights_without(&terms.metrics);
+        has_say.then(|| judge(&terms, pairs.into_iter()))
     }
 
     fn verdict(&self, score: &Score, is_last: bool) -> Result<(), String> {

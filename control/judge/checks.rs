@@ -17,6 +17,8 @@ use super::classic::strikes;
 use super::classic::strikes::Strikes;
 use super::evidence::Evidence;
 use super::mann_whitney;
+use super::mann_whitney::Strategy;
+use super::samples::Arm;
 use super::samples::Measure;
 use super::samples::Outside;
 use super::samples::Samples;
@@ -120,7 +122,7 @@ impl Checks {
         }
     }
 
-    /// After a restart: the time in between was not watched.
+    /// The time until now was not watched: after a restart, or while nothing moves.
     pub fn resume(&mut self, now: Moment) {
         self.at = now;
     }
@@ -132,6 +134,17 @@ impl Checks {
             strikes.arrive(hold);
         } else if self.terms.scope == Scope::Step {
             self.lasts = hold;
+            self.begin();
+        }
+    }
+
+    /// All traffic is the canary's, and it is watched over for so long.
+    pub fn watch(&mut self, bake: Duration) {
+        self.advanced = false;
+        if let Run::Strikes(strikes) = &mut self.run {
+            strikes.arrive(bake);
+        } else {
+            self.lasts = bake;
             self.begin();
         }
     }
@@ -160,7 +173,12 @@ impl Checks {
         }
         let advice = self.ask(now);
         self.concluded = matches!(advice, Advice::Pause(_) | Advice::RollBack(_));
-        self.advanced |= advice == Advice::Advance;
+        // A check that fails keeps the step from passing, whatever passed before it.
+        self.advanced = match advice {
+            Advice::Advance => true,
+            Advice::Hold(_) => false,
+            Advice::Wait | Advice::Pause(_) | Advice::RollBack(_) => self.advanced,
+        };
         advice
     }
 
@@ -210,6 +228,11 @@ impl Checks {
             Run::Scores(stage) => stage.is_over() && !self.concluded,
             Run::Ranks(stage) => stage.is_over() && !self.concluded,
         }
+    }
+
+    /// Whether it can go on where the primary has no traffic to compare with.
+    pub fn can_watch(&self) -> bool {
+        self.terms.can_watch()
     }
 
     /// Numbers that somebody else is to be asked for.
@@ -279,17 +302,18 @@ impl Checks {
 
 fn measured_status(measured: &measurements::Measured) -> CheckStatus {
     let counts = &measured.counts;
-    CheckStatus {
-        name: measured.name().to_owned(),
-        text: format!(
-            "{}, {} successful, {} failed, {} inconclusive, {} errors",
-            measured.phase.name(),
-            counts.successful,
-            counts.failed,
-            counts.inconclusive,
-            counts.error
-        ),
+    let mut text = format!(
+        "{}, {} successful, {} failed, {} inconclusive, {} errors",
+        measured.phase.name(),
+        counts.successful,
+        counts.failed,
+        counts.inconclusive,
+        counts.error
+    );
+    if counts.unknown > 0 {
+        text.push_str(&format!(", {} not known of copies", counts.unknown));
     }
+    CheckStatus { name: measured.name().to_owned(), text }
 }
 
 fn join(statuses: &[CheckStatus]) -> String {
@@ -305,6 +329,20 @@ impl Terms {
             Rule::Strikes(_) | Rule::Measurements { .. } => "classic",
             Rule::Scores { .. } => "netflix-aca",
             Rule::Ranks { .. } => "mann-whitney",
+        }
+    }
+
+    /// Whether nothing that it asks is of the primary.
+    pub fn can_watch(&self) -> bool {
+        match &self.rule {
+            Rule::Strikes(terms) => terms.checks.iter().all(|check| check.arm == Arm::Canary),
+            Rule::Measurements { metrics } => {
+                metrics.iter().all(|metric| metric.arm == Arm::Canary || metric.dry_run)
+            }
+            Rule::Scores { .. } => false,
+            Rule::Ranks { metrics, .. } => {
+                metrics.iter().all(|metric| matches!(metric.strategy, Strategy::Threshold { .. }))
+            }
         }
     }
 

@@ -36,6 +36,8 @@ pub enum Outcome {
     Successful,
     Failed,
     Inconclusive,
+    /// Nobody could have measured it: taken, and neither good nor bad.
+    Unknown,
     Error(String),
 }
 
@@ -77,6 +79,9 @@ pub fn outcome(
 ) -> Outcome {
     if let Sample::Error(text) = sample {
         return Outcome::Error(text.clone());
+    }
+    if *sample == Sample::Unknown {
+        return Outcome::Unknown;
     }
     let ask = |condition: Option<&Condition>| condition.map(|asked| asked.holds(sample, now)).transpose();
     match (ask(success), ask(failure)) {
@@ -159,7 +164,7 @@ fn no_number(text: &str) -> expr::Error {
 
 fn result(sample: &Sample) -> Value {
     match sample {
-        Sample::Absent | Sample::Error(_) => Value::Array(Vec::new()),
+        Sample::Absent | Sample::Unknown | Sample::Error(_) => Value::Array(Vec::new()),
         Sample::Number(number) => Value::Array(vec![number.value().into()]),
         Sample::Numbers(numbers) => {
             Value::Array(numbers.iter().map(|number| number.value().into()).collect())

@@ -82,9 +82,14 @@ struct Checked {
     previous: Option<Vec<Vec<Number>>>,
 }
 
-/// Points were there that are no number.
+/// Why there are no points to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct NoData;
+enum NoPoints {
+    /// Some were there that are no number.
+    NoNumber,
+    /// All are of copies, of which nobody knows them.
+    Unknown,
+}
 
 impl Stage {
     pub fn new(metrics: &[Metric], duration: Duration, before: Option<&Stage>) -> Stage {
@@ -202,24 +207,23 @@ impl Checked {
     }
 
     /// None where a check without data is skipped.
-    fn with_data(&mut self, points: Result<Vec<f64>, NoData>) -> Result<Option<Vec<f64>>, String> {
-        match points {
-            Ok(points) => Ok(Some(points)),
-            Err(NoData) if self.metric.skip_on_no_data => {
-                self.last = "no data, skipped".to_owned();
-                Ok(None)
-            }
-            Err(NoData) => Err("no data".to_owned()),
-        }
+    fn with_data(&mut self, points: Result<Vec<f64>, NoPoints>) -> Result<Option<Vec<f64>>, String> {
+        self.last = match points {
+            Ok(points) => return Ok(Some(points)),
+            Err(NoPoints::Unknown) => "not known of copies, skipped".to_owned(),
+            Err(NoPoints::NoNumber) if self.metric.skip_on_no_data => "no data, skipped".to_owned(),
+            Err(NoPoints::NoNumber) => return Err("no data".to_owned()),
+        };
+        Ok(None)
     }
 
     /// The outer error is of whoever was asked.
-    fn points(&self, arm: Arm, at_ms: u64, samples: &Samples) -> Result<Result<Vec<f64>, NoData>, String> {
+    fn points(&self, arm: Arm, at_ms: u64, samples: &Samples) -> Result<Result<Vec<f64>, NoPoints>, String> {
         let metric = &self.metric;
         let from = at_ms.saturating_sub(millis(metric.interval));
         if matches!(metric.measure, Measure::Outside { .. }) {
             let points = match samples.measure(&metric.measure, arm, from, at_ms) {
-                Sample::Absent => Vec::new(),
+                Sample::Absent | Sample::Unknown => Vec::new(),
                 Sample::Number(number) => vec![number.value()],
                 Sample::Numbers(numbers) => numbers.into_iter().map(Number::value).collect(),
                 Sample::Error(text) => return Err(text),
@@ -229,13 +233,20 @@ impl Checked {
         }
         let step = millis(metric.step()).max(1);
         let ends = (0..metric.points()).map(|i| from + i * step).filter(|end| *end >= step);
-        let measure = |end: u64| samples.measure(&metric.measure, arm, end - step, end).number();
-        Ok(numbers(ends.take(POINTS).map(measure).collect()))
+        let measure = |end: u64| match arm {
+            Arm::Canary => samples.measure(&metric.measure, arm, end - step, end),
+            Arm::Primary => samples.control(&metric.measure, end - step, end),
+        };
+        let all: Vec<Sample> = ends.take(POINTS).map(measure).collect();
+        let known: Vec<f64> =
+            all.iter().filter(|sample| **sample != Sample::Unknown).map(Sample::number).collect();
+        let are_hidden = known.len() < all.len() && known.iter().all(|point| point.is_nan());
+        Ok(if are_hidden { Err(NoPoints::Unknown) } else { numbers(known) })
     }
 }
 
-fn numbers(points: Vec<f64>) -> Result<Vec<f64>, NoData> {
-    if points.iter().any(|point| point.is_nan()) { Err(NoData) } else { Ok(points) }
+fn numbers(points: Vec<f64>) -> Result<Vec<f64>, NoPoints> {
+    if points.iter().any(|point| point.is_nan()) { Err(NoPoints::NoNumber) } else { Ok(points) }
 }
 
 fn within(points: &[f64], min: Option<f64>, max: Option<f64>) -> Result<String, String> {

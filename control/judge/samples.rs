@@ -4,6 +4,10 @@
 //! Time here is what was watched since the start, so a restart leaves no hole.
 //! Counts are kept in cells as long as the question needs and no finer: what is
 //! counted at a look belongs to the cell that the look ends in or closes.
+//!
+//! Copies of the primary's requests are requests of the canary, of which only the
+//! outcome is known. Where counts are compared the primary's are those of a slice of
+//! its traffic that is as large as the canary's.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,6 +19,8 @@ use serin_proxy::histogram::Histogram;
 
 use super::evidence::ArmDelta;
 use super::evidence::Evidence;
+use super::evidence::GenerationDelta;
+use super::evidence::Pairs;
 use super::evidence::add_sparse;
 
 /// Cells that are kept; a longer window has coarser cells.
@@ -63,6 +69,8 @@ pub enum Arm {
 pub enum Sample {
     /// There was nothing to measure.
     Absent,
+    /// Nobody can tell: all that was asked were copies, and of these no time is known.
+    Unknown,
     Number(Number),
     /// Several, as a query of a metrics server answers.
     Numbers(Vec<Number>),
@@ -101,12 +109,24 @@ struct Cell {
     end_ms: u64,
     canary: Counts,
     primary: Counts,
+    #[serde(default)]
+    slice: Slice,
+}
+
+/// As much of the primary's traffic as the canary had, by the coin of the time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Slice {
+    ended: f64,
+    failed: f64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Counts {
     ok: u64,
     failed: u64,
+    /// Of both, those that were copies.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    copies: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     latency: Vec<(u32, u64)>,
 }
@@ -156,7 +176,7 @@ impl Sample {
         match self {
             Sample::Number(number) => number.value(),
             Sample::Numbers(numbers) => numbers.last().map_or(f64::NAN, |number| number.value()),
-            Sample::Absent | Sample::Said(_) | Sample::Error(_) => f64::NAN,
+            Sample::Absent | Sample::Unknown | Sample::Said(_) | Sample::Error(_) => f64::NAN,
         }
     }
 }
@@ -187,7 +207,11 @@ impl Samples {
             cell.canary.add(&delta.canary, self.latencies);
             cell.canary.add(&delta.canary_forced, self.latencies);
             cell.primary.add(&delta.primary, self.latencies);
+            cell.slice.add(delta);
         }
+        // What they are copies of has been counted already.
+        cell.canary.add_copies(evidence.pairs);
+        cell.slice.add_originals(evidence.pairs);
         for new in outside {
             let is_known = |kept: &Kept| (&kept.outside.name, kept.outside.arm) == (&new.name, new.arm);
             let known = self.outside.iter().position(is_known);
@@ -206,17 +230,17 @@ impl Samples {
     /// After `from_ms`, up to and with `to_ms`.
     pub fn measure(&self, measure: &Measure, arm: Arm, from_ms: u64, to_ms: u64) -> Sample {
         let mut sum = Counts::default();
-        let inside = |cell: &&Cell| cell.end_ms > from_ms && cell.end_ms <= to_ms;
-        for cell in self.cells.iter().filter(inside) {
+        for cell in self.within(from_ms, to_ms) {
             sum.merge(cell.of(arm));
         }
-        let seconds = (to_ms.saturating_sub(from_ms)).max(1) as f64 / 1000.0;
+        let seconds = seconds(from_ms, to_ms);
         let ended = (sum.ok + sum.failed) as f64;
         let number = match measure {
             Measure::Outside { name } => return self.newest(name, arm, from_ms),
             Measure::RequestRate => Some(ended / seconds),
             Measure::Requests => Some(ended),
             Measure::Failures => Some(sum.failed as f64),
+            Measure::Latency { .. } if sum.are_only_copies() => return Sample::Unknown,
             Measure::Latency { quantile } => sum.quantile_ms(*quantile),
             _ if ended == 0.0 => None,
             Measure::SuccessRate => Some(100.0 * sum.ok as f64 / ended),
@@ -225,6 +249,24 @@ impl Samples {
             Measure::ErrorRatio => Some(sum.failed as f64 / ended),
         };
         number.map_or(Sample::Absent, |number| Sample::Number(number.into()))
+    }
+
+    /// What the canary's measure is compared with. Rates and times are the primary's;
+    /// counts are of as much of its traffic as the canary had.
+    pub fn control(&self, measure: &Measure, from_ms: u64, to_ms: u64) -> Sample {
+        let sum =
+            |of: fn(&Slice) -> f64| self.within(from_ms, to_ms).map(|cell| of(&cell.slice)).sum::<f64>();
+        let number = match measure {
+            Measure::RequestRate => sum(|slice| slice.ended) / seconds(from_ms, to_ms),
+            Measure::Requests => sum(|slice| slice.ended),
+            Measure::Failures => sum(|slice| slice.failed),
+            _ => return self.measure(measure, Arm::Primary, from_ms, to_ms),
+        };
+        Sample::Number(number.into())
+    }
+
+    fn within(&self, from_ms: u64, to_ms: u64) -> impl Iterator<Item = &Cell> {
+        self.cells.iter().filter(move |cell| cell.end_ms > from_ms && cell.end_ms <= to_ms)
     }
 
     /// What was said last, where it was said within the window.
@@ -244,7 +286,32 @@ impl Cell {
     }
 }
 
+impl Slice {
+    fn add(&mut self, delta: &GenerationDelta) {
+        // Where all is the canary's the primary has nothing to take a slice of.
+        let size = if delta.w < 1.0 { delta.w / (1.0 - delta.w) } else { 0.0 };
+        let ArmDelta { ok, failed, .. } = delta.primary;
+        self.ended += size * (ok + failed) as f64;
+        self.failed += size * failed as f64;
+    }
+
+    fn add_originals(&mut self, pairs: Pairs) {
+        self.ended += pairs.all() as f64;
+        self.failed += (pairs.primary_only + pairs.both) as f64;
+    }
+}
+
 impl Counts {
+    fn add_copies(&mut self, pairs: Pairs) {
+        self.ok += pairs.neither + pairs.primary_only;
+        self.failed += pairs.canary_only + pairs.both;
+        self.copies += pairs.all();
+    }
+
+    fn are_only_copies(&self) -> bool {
+        self.copies > 0 && self.copies == self.ok + self.failed
+    }
+
     fn add(&mut self, delta: &ArmDelta, latencies: bool) {
         self.ok += delta.ok;
         self.failed += delta.failed;
@@ -256,6 +323,7 @@ impl Counts {
     fn merge(&mut self, other: &Counts) {
         self.ok += other.ok;
         self.failed += other.failed;
+        self.copies += other.copies;
         for (bucket, n) in &other.latency {
             add_sparse(&mut self.latency, *bucket, *n);
         }
@@ -268,6 +336,14 @@ impl Counts {
         }
         Some(histogram.quantile_us(quantile)? as f64 / 1000.0)
     }
+}
+
+fn seconds(from_ms: u64, to_ms: u64) -> f64 {
+    to_ms.saturating_sub(from_ms).max(1) as f64 / 1000.0
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 fn common_divisor(a: u64, b: u64) -> u64 {

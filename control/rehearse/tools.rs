@@ -237,6 +237,23 @@ mod tests {
     }
 
     #[test]
+    fn copies_are_judged_before_any_user_met_the_canary() {
+        let first = Step::Trial { matched: 0, copied: 10_000, hold: Duration::from_secs(600) };
+        let plan = Spec { steps: vec![first, plan().steps[0].clone()], ..plan() };
+        for tool in Tool::ALL {
+            let played = |words: &str| {
+                let scenario = Scenario::default().with(words).unwrap();
+                Report::of(&tool.spec(&plan), &scenario, 10, 1)
+            };
+            // Kayenta's test is wrong in some of a hundred judgements by itself.
+            let alarms = if tool == Tool::Kayenta { 2 } else { 0 };
+            assert!(played("rps=1000").rolled_back <= alarms, "{tool:?}");
+            let broken = played("rps=1000,errors=100%");
+            assert_eq!((broken.rolled_back, broken.exposed_failures), (10, 0.0), "{tool:?}");
+        }
+    }
+
+    #[test]
     fn what_stays_below_a_threshold_is_not_seen() {
         for tool in [Tool::Flagger, Tool::Argo] {
             assert_eq!(played(tool, "rps=1000,errors=0.5%").0, 0, "{tool:?}");

@@ -1,6 +1,7 @@
 //! Judged as another tool would: what the engine does about the advice of the
 //! judges for compatibility. They speak at their own pace, and while they do our
-//! own judge only counts. Nothing is watched after the promotion, as with them.
+//! own judge only counts. After the promotion they watch where a bake is asked for
+//! and nothing of what they ask is of the primary, which has no traffic then.
 
 use super::EventKind;
 use super::Rollout;
@@ -45,17 +46,52 @@ impl Rollout {
         }
     }
 
+    /// The canary has all traffic, and for how long it is watched over.
+    pub(super) fn begin_checks_of_bake(&mut self) {
+        if self.are_watching()
+            && let Some(checks) = &mut self.state.checks
+        {
+            checks.watch(self.spec.bake);
+        }
+    }
+
+    fn are_watching(&self) -> bool {
+        !self.spec.bake.is_zero() && self.checks().is_some_and(Checks::can_watch)
+    }
+
+    /// What the bake is for, in words.
+    pub(super) fn watches(&self) -> String {
+        let bake = self.spec.bake;
+        match (bake.is_zero(), self.checks()) {
+            (true, _) => "nothing watches over it".to_owned(),
+            (false, Some(checks)) if !checks.can_watch() => format!(
+                "nothing watches over it for {bake:?}: {} compares with the primary, which has no traffic",
+                self.judge_name()
+            ),
+            (false, None) if self.state.judge.is_none() => {
+                format!("not judged for {bake:?}: analysis is skipped")
+            }
+            _ => format!("watched over for {bake:?}"),
+        }
+    }
+
     /// Whether they are asked in place of our own judge.
     pub(super) fn is_judged_by_checks(&self) -> bool {
         self.checks().is_some() && self.state.place.is_active()
     }
 
     pub(super) fn consult(&mut self, now: Moment, evidence: &Evidence, events: &mut Vec<Event>) {
-        let judges = matches!(self.state.place, Place::Step(_)) && self.checks().is_some();
-        if !judges || self.state.frozen {
+        let judges = match self.state.place {
+            Place::Step(_) => self.checks().is_some(),
+            Place::Bake => self.are_watching(),
+            _ => false,
+        };
+        let Some(checks) = self.state.checks.as_mut().filter(|_| judges) else { return };
+        if self.state.frozen {
+            // Nothing falls due: what was not watched is no lack of data.
+            checks.resume(now);
             return;
         }
-        let Some(checks) = &mut self.state.checks else { return };
         match checks.look(now, evidence, &[]) {
             Advice::Wait | Advice::Advance => {}
             Advice::Hold(why) => self.tell(now, EventKind::Halted, why, events),
@@ -81,6 +117,15 @@ impl Rollout {
         let weighs = matches!(self.spec.steps.get(at), Some(Step::Weight { .. } | Step::Trial { .. }));
         let is_last = at + 1 >= self.spec.steps.len();
         (!weighs || checks.lets_step_pass()) && (!is_last || checks.lets_promote())
+    }
+
+    /// Whether the bake may end, as far as they go, and its time.
+    pub(super) fn checks_let_succeed(&self) -> bool {
+        match self.checks().filter(|_| self.are_watching()) {
+            Some(checks) if checks.paces() => checks.lets_step_pass(),
+            Some(checks) => self.time_is_over() && checks.lets_step_pass(),
+            None => self.time_is_over(),
+        }
     }
 
     /// What they waited for has been said.

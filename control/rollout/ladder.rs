@@ -154,7 +154,8 @@ impl Rollout {
             self.state.successor = Some(History::default());
         }
         self.arrive(Place::Bake, Flow::ALL, now);
-        let text = format!("promoted: all traffic to the canary, watched over for {:?}", self.spec.bake);
+        self.begin_checks_of_bake();
+        let text = format!("promoted: all traffic to the canary, {}", self.watches());
         self.tell(now, EventKind::Promoted, text, events);
     }
 
@@ -293,7 +294,7 @@ impl Rollout {
     }
 
     fn bake_is_over(&self) -> bool {
-        self.time_is_over() && self.missing() == 0 && !self.is_troubled()
+        self.checks_let_succeed() && self.missing() == 0 && !self.is_troubled()
     }
 
     pub(super) fn time_is_over(&self) -> bool {

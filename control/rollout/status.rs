@@ -212,7 +212,7 @@ impl Rollout {
             Place::Idle => "nothing yet".to_owned(),
             Place::Queued => self.waits_for(now),
             Place::Step(_) => self.describe(),
-            Place::Bake => format!("all traffic to the canary, watched over for {:?}", self.spec.bake),
+            Place::Bake => format!("all traffic to the canary, {}", self.watches()),
             Place::Handover => "all traffic to the canary until the primary has its version".to_owned(),
             Place::Return => self.returned(),
             Place::Succeeded if state.old_kept && !self.spec.keep_old.is_zero() => {

@@ -97,6 +97,18 @@ fn a_step_takes_one_passed_check_for_each_interval_it_lasts() {
 }
 
 #[test]
+fn a_step_that_has_passed_waits_again_after_a_failed_check() {
+    let mut stage = Stage::new(&success(10, 5));
+    stage.checks.arrive(Duration::from_secs(10));
+    stage.play(10, (10, 0));
+    assert!(stage.checks.lets_step_pass());
+    stage.play(10, (0, 10));
+    assert!(!stage.checks.lets_step_pass(), "a tick that fails does not reach the weight");
+    stage.play(10, (10, 0));
+    assert!(stage.checks.lets_step_pass());
+}
+
+#[test]
 fn bounds_are_included_and_the_first_failing_metric_ends_the_tick() {
     let first = check(Measure::SuccessRate, Some(99.0), Some(100.0));
     let second = check(Measure::RequestRate, None, Some(1.0));

@@ -34,6 +34,11 @@ const BAD: Version = Version { failure: 0.2, median_ms: 50.0, spread: 0.6 };
 /// Until it is over, or for so many seconds; the canary is `early` at first and
 /// `late` from that second on.
 fn play(rollout: &str, seconds: f64, early: Version, late: (f64, Version)) -> Story {
+    told(rollout, seconds, early, late, &[])
+}
+
+/// The same, and somebody gives these commands at their seconds.
+fn told(rollout: &str, seconds: f64, early: Version, late: (f64, Version), said: &[(f64, Command)]) -> Story {
     let text = format!(
         "listen: 127.0.0.1:0\nservices:\n  web: {{primary: 127.0.0.1:9001, canary: 127.0.0.1:9002}}\nrollouts:\n  web:\n{}",
         rollout.lines().map(|line| format!("    {line}\n")).collect::<String>()
@@ -51,10 +56,12 @@ fn play(rollout: &str, seconds: f64, early: Version, late: (f64, Version)) -> St
     }
     let mut events = Vec::new();
     let mut commands = vec![Command::Start];
-    let mut began = None;
+    let (mut began, mut heard) = (None, 0);
     while rehearsal.seconds() < start + seconds && !rehearsal.rollout.phase().is_final() {
         let actions = rehearsal.look(&commands);
-        commands.clear();
+        let due = said.iter().skip(heard).take_while(|(at, _)| rehearsal.seconds() >= start + at);
+        commands = due.map(|(_, command)| *command).collect();
+        heard += commands.len();
         let began = *began.get_or_insert(rehearsal.now());
         for action in actions {
             if let Action::Tell { event } = action {
@@ -169,4 +176,123 @@ fn without_requests_no_step_passes_by_time_alone() {
         analysis: {judge: mann-whitney, metrics: [{measure: requests, expected: {min: 0}, interval: 500ms}]}";
     let story = play(rollout, 3.0, GOOD, (f64::INFINITY, GOOD));
     assert_eq!(story.phase, Phase::Running, "{:?}", story.events);
+}
+
+const FREEZE: [(f64, Command); 2] = [(15.0, Command::Freeze), (3_600.0, Command::Resume)];
+
+#[test]
+fn what_was_frozen_away_is_no_lack_of_values() {
+    let never = (f64::INFINITY, GOOD);
+    let story = told(STRIKES, 100_000.0, GOOD, never, &FREEZE);
+    assert_eq!(
+        (story.phase, story.times(EventKind::Halted)),
+        (Phase::Succeeded, vec![]),
+        "{:?}",
+        story.events
+    );
+    let measured = "steps: [{weight: 10, for: 60s}]\n\
+        analysis: {judge: classic, measurements: [{measure: successRatio, interval: 10s, initialDelay: 10s, \
+        consecutiveErrorLimit: 0, successCondition: \"result[0] >= 0.95\"}]}";
+    let story = told(measured, 100_000.0, GOOD, never, &FREEZE);
+    assert_eq!(story.phase, Phase::Succeeded, "{:?}", story.events);
+    let ranked = "steps: [{weight: 10, for: 60s}]\n\
+        analysis: {judge: mann-whitney, metrics: [{measure: errorRate, expected: {max: 5}, interval: 10s}]}";
+    let story = told(ranked, 100_000.0, GOOD, never, &FREEZE);
+    assert_eq!(story.phase, Phase::Succeeded, "{:?}", story.events);
+    let promoted = story.times(EventKind::Promoted)[0];
+    assert!((3_640_000..3_650_000).contains(&promoted), "a frozen stage does not run out: {promoted}");
+}
+
+const COPIED: &str = "steps: [{mirrored: 100, for: 30s}, {weight: 10, for: 30s}]\n";
+
+/// Judges that ask for failures and for times, all in the middle of their bounds.
+const ASKING: [&str; 4] = [
+    "analysis: {judge: classic, interval: 10s, threshold: 1, checks: [{measure: p99, max: 500ms}, {measure: successRate, min: 98}]}",
+    "analysis: {judge: classic, run: perStep, measurements: [\
+     {measure: p99, interval: 10s, initialDelay: 10s, count: 3, successCondition: \"result[0] < 500\"}, \
+     {measure: successRatio, interval: 10s, initialDelay: 10s, count: 3, successCondition: \"result[0] >= 0.95\"}]}",
+    "analysis: {judge: netflix-aca, step: 1s, metrics: [{measure: p50, direction: increase}, {measure: p99, direction: increase}, \
+     {measure: failures, direction: increase, critical: true}]}",
+    "analysis: {judge: mann-whitney, metrics: [{measure: p99, strategy: canaryPrimary, deviation: high, interval: 15s, step: 1s, failureLimit: 1}, \
+     {measure: errorRate, expected: {max: 5}, interval: 15s}]}",
+];
+
+#[test]
+fn copies_are_requests_of_the_canary() {
+    for judge in ASKING {
+        let rollout = format!("{COPIED}{judge}");
+        let story = good(&rollout);
+        assert_eq!(story.phase, Phase::Succeeded, "{judge}: {:?}", story.events);
+        assert_eq!(story.times(EventKind::Step), [30_000], "{judge}");
+        let story = bad(&rollout);
+        assert_eq!(story.phase, Phase::RolledBack, "{judge}");
+        assert!(story.times(EventKind::Step).is_empty(), "no user met it: {:?}", story.events);
+    }
+}
+
+#[test]
+fn times_alone_cannot_be_asked_of_copies_and_do_not_stop_them() {
+    let only = [
+        "analysis: {judge: classic, interval: 10s, checks: [{measure: p99, max: 500ms}]}",
+        "analysis: {judge: netflix-aca, step: 1s, metrics: [{measure: p99, direction: increase}]}",
+    ];
+    for judge in only {
+        let story = good(&format!("{COPIED}{judge}"));
+        assert_eq!(story.phase, Phase::Succeeded, "{judge}: {:?}", story.events);
+    }
+}
+
+#[test]
+fn counts_are_compared_with_as_much_of_the_primarys_traffic() {
+    for weight in [2, 5, 20] {
+        let scores = format!(
+            "steps: [{{weight: {weight}, for: 60s}}]\n\
+             analysis: {{judge: netflix-aca, step: 2s, metrics: [\
+             {{measure: requests, critical: true, effect: {{allowedIncrease: 1.3, allowedDecrease: 0.7}}}}, \
+             {{measure: requestRate, critical: true, effect: {{allowedIncrease: 1.3, allowedDecrease: 0.7}}}}, \
+             {{measure: failures, direction: increase, critical: true}}]}}"
+        );
+        let story = good(&scores);
+        assert_eq!(story.phase, Phase::Succeeded, "{weight} %: {:?}", story.events);
+        assert_eq!(bad(&scores).phase, Phase::RolledBack, "{weight} %");
+        let ranks = format!(
+            "steps: [{{weight: {weight}, for: 60s}}]\n\
+             analysis: {{judge: mann-whitney, metrics: [{{measure: failures, strategy: canaryBaseline, deviation: high, \
+             interval: 60s, step: 4s}}]}}"
+        );
+        assert_eq!(good(&ranks).phase, Phase::Succeeded, "{weight} %");
+        assert_eq!(bad(&ranks).phase, Phase::RolledBack, "{weight} %");
+    }
+}
+
+#[test]
+fn a_bake_that_is_asked_for_is_watched() {
+    let strikes = format!("bake: 60s\n{STRIKES}");
+    let story = good(&strikes);
+    assert_eq!(story.phase, Phase::Succeeded);
+    assert_eq!(story.times(EventKind::Baked), [110_000]);
+    let story = play(&strikes, 100_000.0, GOOD, (65.0, BAD));
+    assert_eq!(story.times(EventKind::Promoted), [50_000]);
+    assert_eq!(story.times(EventKind::RolledBack), [100_000], "{:?}", story.events);
+
+    let measured = "bake: 60s\nsteps: [{weight: 10, for: 60s}]\n\
+        analysis: {judge: classic, measurements: [{measure: successRatio, interval: 10s, initialDelay: 10s, count: 5, \
+        failureLimit: 1, successCondition: \"result[0] >= 0.95\"}]}";
+    assert_eq!(good(measured).times(EventKind::Baked), [120_000]);
+    let story = play(measured, 100_000.0, GOOD, (61.0, BAD));
+    assert_eq!(story.times(EventKind::RolledBack), [80_000], "a run of its own, as after a promotion");
+}
+
+#[test]
+fn a_bake_that_nobody_watches_is_said_to_be_one() {
+    let promoted = |rollout: &str| {
+        let story = good(rollout);
+        story.events.iter().find(|event| event.1 == EventKind::Promoted).map(|event| event.2.clone())
+    };
+    let said = promoted(STRIKES).expect("it is promoted");
+    assert!(said.ends_with("nothing watches over it"), "{said}");
+    let scores = "bake: 60s\nsteps: [{weight: 50, for: 60s}]\n\
+        analysis: {judge: netflix-aca, step: 1s, metrics: [{measure: errorRate, direction: increase}]}";
+    let said = promoted(scores).expect("it is promoted");
+    assert!(said.contains("netflix-aca compares with the primary"), "{said}");
 }

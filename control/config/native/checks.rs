@@ -8,6 +8,7 @@ mod scores;
 mod traps;
 
 pub use traps::warn;
+pub use traps::warn_bake;
 
 use std::time::Duration;
 

@@ -144,9 +144,7 @@ fn rollout<'t>(
     let mut analysis = fields.get("analysis").map(|spot| analysis::read(&spot)).unwrap_or_default();
     let hooks = hooks::read(&fields);
     let load = load::read(&fields);
-    // The tools that others judge like watch nothing after a promotion.
-    let bake = if analysis.checks.is_some() { Duration::ZERO } else { BAKE };
-    let bake = fields.get("bake").and_then(|spot| spot.parsed(units::duration)).unwrap_or(bake);
+    let bake = bake(&fields, &analysis);
     steps::warn_blind(&fields, &steps, &analysis);
     trial::check(&fields, &steps, &analysis);
     if let Some(spot) = fields.get("analysis") {
@@ -268,6 +266,17 @@ fn after<'t>(fields: &Fields<'t>, waits: &mut Vec<(Spot<'t>, String)>) -> Vec<St
     let names: Vec<String> = names.iter().filter_map(|spot| Some(spot.text()?.to_owned())).collect();
     waits.extend(names.iter().map(|name| (at.clone(), name.clone())));
     names
+}
+
+fn bake(fields: &Fields, analysis: &Analysis) -> Duration {
+    // Those that others judge like watch nothing after a promotion by themselves.
+    let default = if analysis.checks.is_some() { Duration::ZERO } else { BAKE };
+    let Some(spot) = fields.get("bake") else { return default };
+    let bake = spot.parsed(units::duration).unwrap_or(default);
+    if !bake.is_zero() {
+        checks::warn_bake(&spot, analysis);
+    }
+    bake
 }
 
 fn keep_old(spot: &Spot, way_back: Option<WayBack>) -> Option<Duration> {

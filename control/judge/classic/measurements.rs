@@ -90,6 +90,8 @@ pub struct Counts {
     pub failed: u32,
     pub inconclusive: u32,
     pub error: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unknown: u32,
     pub consecutive_error: u32,
     pub consecutive_success: u32,
 }
@@ -276,7 +278,7 @@ impl Measured {
 impl Counts {
     /// Errors are no measurement taken.
     pub fn taken(&self) -> u32 {
-        self.successful + self.failed + self.inconclusive
+        self.successful + self.failed + self.inconclusive + self.unknown
     }
 
     fn add(&mut self, outcome: &Outcome) {
@@ -288,7 +290,12 @@ impl Counts {
             Outcome::Successful => self.successful += 1,
             Outcome::Failed => self.failed += 1,
             Outcome::Inconclusive => self.inconclusive += 1,
+            Outcome::Unknown => self.unknown += 1,
             Outcome::Error(_) => self.error += 1,
         }
     }
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }

@@ -54,6 +54,13 @@ pub struct Strikes {
     refused: Option<String>,
 }
 
+enum Found {
+    Fits,
+    /// What is asked cannot be known of requests such as these.
+    Unknown,
+    Broken(String),
+}
+
 impl Strikes {
     pub fn new(terms: &Terms) -> Strikes {
         Strikes {
@@ -107,9 +114,17 @@ impl Strikes {
             self.last = format!("failed checks threshold reached {threshold}");
             return Advice::RollBack(self.last.clone());
         }
-        let refused = self.refused.take();
-        let broken =
-            refused.or_else(|| self.terms.checks.iter().find_map(|check| check.broken(due, samples)));
+        let mut unknown = Vec::new();
+        let broken = self.refused.take().or_else(|| {
+            self.terms.checks.iter().find_map(|check| match check.look(due, samples) {
+                Found::Broken(why) => Some(why),
+                Found::Unknown => {
+                    unknown.push(check.name.as_str());
+                    None
+                }
+                Found::Fits => None,
+            })
+        });
         if let Some(why) = broken {
             self.failed += 1;
             self.last = format!("{why}; failed check {} of {threshold}", self.failed);
@@ -117,6 +132,9 @@ impl Strikes {
         }
         self.passed += 1;
         self.last = format!("check passed, {} of {} at this step", self.passed, self.needed);
+        if !unknown.is_empty() {
+            self.last.push_str(&format!("; of copies no {} is known", unknown.join(", ")));
+        }
         if self.passed >= self.needed { Advice::Advance } else { Advice::Wait }
     }
 }
@@ -128,21 +146,23 @@ impl Terms {
 }
 
 impl Check {
-    /// Why it fails, where it does.
-    fn broken(&self, due: u64, samples: &Samples) -> Option<String> {
+    fn look(&self, due: u64, samples: &Samples) -> Found {
         let from = due.saturating_sub(millis(self.window));
         let sample = samples.measure(&self.measure, self.arm, from, due);
-        if let Sample::Error(text) = &sample {
-            return Some(format!("{}: {text}", self.name));
+        match &sample {
+            Sample::Error(text) => return Found::Broken(format!("{}: {text}", self.name)),
+            Sample::Unknown => return Found::Unknown,
+            _ => {}
         }
         let value = self.whole(sample.number());
         if value.is_nan() {
-            return Some(format!("no values found for {}", self.name));
+            return Found::Broken(format!("no values found for {}", self.name));
         }
         let min = self.min.map(|min| self.whole(min)).filter(|min| value < *min);
         let max = self.max.map(|max| self.whole(max)).filter(|max| value > *max);
-        min.map(|min| format!("{} {value:.2} < {min}", self.name))
-            .or(max.map(|max| format!("{} {value:.2} > {max}", self.name)))
+        let below = min.map(|min| format!("{} {value:.2} < {min}", self.name));
+        let above = max.map(|max| format!("{} {value:.2} > {max}", self.name));
+        below.or(above).map_or(Found::Fits, Found::Broken)
     }
 
     /// Durations are compared in whole milliseconds, the bounds like the value.

@@ -46,7 +46,8 @@ const MEASUREMENT: [&str; 15] = [
 ];
 
 const INTERVAL: Duration = Duration::from_secs(60);
-const THRESHOLD: u32 = 5;
+/// Flagger asks for one, and takes none for this.
+const THRESHOLD: u32 = 1;
 
 pub fn strikes<'t>(spot: &Spot<'t>) -> Read<'t> {
     let fields = spot.fields(&STRIKES)?;

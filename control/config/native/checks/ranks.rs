@@ -76,13 +76,23 @@ pub fn read<'t>(spot: &Spot<'t>) -> Read<'t> {
 
 fn remembers(fields: &Fields, duration: Duration, metrics: &[Metric]) {
     for metric in metrics {
-        let points = duration.as_nanos() / metric.interval.as_nanos().max(1) * u128::from(metric.points());
-        if points > REMEMBERED
-            && let Some(spot) = fields.get("duration")
-        {
-            spot.error(format!("gives `{}` {points} points, and at most {REMEMBERED} are kept", metric.name));
+        if let (Err(text), Some(spot)) = (is_remembered(duration, metric), fields.get("duration")) {
+            spot.error(format!("gives {text}"));
         }
     }
+}
+
+pub fn is_remembered(duration: Duration, metric: &Metric) -> Result<(), String> {
+    let checks = duration.as_nanos() / metric.interval.as_nanos().max(1);
+    let points = checks * u128::from(metric.points());
+    if points <= REMEMBERED {
+        return Ok(());
+    }
+    Err(format!(
+        "`{}` {points} points ({checks} checks of {}), and at most {REMEMBERED} are kept",
+        metric.name,
+        metric.points()
+    ))
 }
 
 fn metric(spot: &Spot) -> Option<Metric> {
@@ -129,7 +139,8 @@ fn strategy(fields: &Fields, measure: &Measure) -> Option<Strategy> {
         Asked::Baseline => {
             if let Some(spot) = fields.get("strategy") {
                 spot.warn(
-                    "the primary stands for the baseline: its requests of the same time, by the same coin",
+                    "without a `baseline` of the rollout the primary stands for it: as much of its traffic of the \
+                     same time as the canary has, by the same coin",
                 );
             }
             Some(Strategy::Primary { deviation })

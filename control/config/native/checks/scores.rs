@@ -101,14 +101,19 @@ pub fn read<'t>(spot: &Spot<'t>) -> Read<'t> {
 }
 
 fn fits(fields: &Fields, step: Duration, lifetime: Duration) {
-    let points = lifetime.as_nanos() / step.as_nanos();
-    if points > u128::from(POINTS)
-        && let Some(spot) = fields.get("lifetime")
-    {
-        spot.error(format!(
-            "is {points} points of {step:?}, and a judgement sees at most {POINTS}; take longer steps"
-        ));
+    if let (Err(text), Some(spot)) = (is_seen(step, lifetime), fields.get("lifetime")) {
+        spot.error(format!("is {text}"));
     }
+}
+
+pub fn is_seen(step: Duration, lifetime: Duration) -> Result<(), String> {
+    let points = lifetime.as_nanos() / step.as_nanos().max(1);
+    if points <= u128::from(POINTS) {
+        return Ok(());
+    }
+    Err(format!(
+        "{points} points of {step:?}, and a judgement sees at most {POINTS}; take a longer `step` of the analysis"
+    ))
 }
 
 fn scores(spot: &Spot) -> Option<Thresholds> {

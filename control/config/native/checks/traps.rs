@@ -25,6 +25,9 @@ use crate::judge::samples::Measure;
 use crate::judge::samples::Sample;
 use crate::rollout::spec::Analysis;
 use crate::rollout::spec::Step;
+
+use super::ranks;
+use super::scores;
 use serin_proxy::weights::WHOLE;
 use serin_proxy::weights::percent;
 
@@ -49,6 +52,7 @@ pub fn warn(spot: &Spot, steps: &[Step], analysis: &Analysis) {
         spot.warn("`minRequests: 0` lets a step pass without a single canary answer");
     }
     let traffic = Traffic { expected, parts: least(steps), lasts: lasts(terms, steps) };
+    of_time(spot, terms, steps);
     match &terms.rule {
         Rule::Strikes(terms) => of_strikes(spot, terms, steps, &traffic),
         Rule::Measurements { metrics } => metrics.iter().for_each(|metric| of_metric(spot, metric, &traffic)),
@@ -57,6 +61,45 @@ pub fn warn(spot: &Spot, steps: &[Step], analysis: &Analysis) {
             let lasts = duration.unwrap_or(traffic.lasts);
             metrics.iter().for_each(|metric| of_ranks(spot, metric, lasts, &traffic));
         }
+    }
+}
+
+/// Where the time is the steps', it is known only now whether it fits.
+fn of_time(spot: &Spot, terms: &Terms, steps: &[Step]) {
+    let (lasts, whose) = match terms.scope {
+        Scope::Step => {
+            (steps.iter().filter(|step| is_judged(step)).filter_map(Step::hold).max(), "the longest step")
+        }
+        Scope::Rollout => (Some(steps.iter().filter_map(Step::hold).sum()), "all steps together"),
+    };
+    let lasts = lasts.unwrap_or_default();
+    match &terms.rule {
+        Rule::Scores { lifetime: None, terms } => {
+            if let Err(text) = scores::is_seen(terms.step, lasts) {
+                spot.error(format!("without `lifetime` it takes as long as {whose}, {lasts:?}: {text}"));
+            }
+        }
+        Rule::Ranks { duration: None, metrics } => {
+            for text in metrics.iter().filter_map(|metric| ranks::is_remembered(lasts, metric).err()) {
+                spot.error(format!(
+                    "without `duration` it takes as long as {whose}, {lasts:?}: that gives {text}"
+                ));
+            }
+        }
+        Rule::Strikes(_) | Rule::Measurements { .. } | Rule::Scores { .. } | Rule::Ranks { .. } => {}
+    }
+}
+
+fn is_judged(step: &Step) -> bool {
+    !matches!(step, Step::Pause { .. })
+}
+
+/// A bake that was asked for and that nobody looks at.
+pub fn warn_bake(spot: &Spot, analysis: &Analysis) {
+    if analysis.checks.as_ref().is_some_and(|terms| !terms.can_watch()) {
+        spot.warn(
+            "nobody looks at it: this analysis asks something of the primary, which has no traffic after the promotion",
+        );
     }
 }
 
@@ -132,9 +175,12 @@ impl Traffic {
 
 fn of_strikes(spot: &Spot, terms: &strikes::Terms, steps: &[Step], traffic: &Traffic) {
     if terms.threshold <= 1 {
+        let said = match spot.has("threshold") {
+            true => format!("`threshold: {}`", terms.threshold),
+            false => "without `threshold` it is 1, which".to_owned(),
+        };
         spot.warn(format!(
-            "`threshold: {}` rolls back after a single failed check, and a check without values is one",
-            terms.threshold
+            "{said} rolls back after a single failed check, and a check without values is one"
         ));
     }
     let after = terms.interval * (terms.threshold.max(1) + 1);

@@ -8,6 +8,7 @@ use crate::config::fields::Fields;
 use crate::config::fields::Spot;
 use crate::config::native::matching;
 use crate::config::native::site::Site;
+use crate::judge::samples::Measure;
 use crate::rollout::spec::Analysis;
 use crate::rollout::spec::Step;
 
@@ -40,11 +41,26 @@ pub fn check(fields: &Fields, steps: &[Step], analysis: &Analysis) {
         );
     }
     let copies = |step: &Step| matches!(step, Step::Trial { copied: 1.., .. });
-    if steps.iter().any(copies) && (analysis.relative_failures.is_none() || analysis.checks.is_some()) {
-        at.warn(
-            "copies are judged by serin's own comparison of failures, which is off here: they exercise the canary \
-             and nothing follows from their answers",
-        );
+    if !steps.iter().any(copies) {
+        return;
+    }
+    let Some(terms) = &analysis.checks else {
+        if analysis.relative_failures.is_none() {
+            at.warn(
+                "copies are judged by serin's own comparison of failures, which is off here: they exercise the canary \
+                 and nothing follows from their answers",
+            );
+        }
+        return;
+    };
+    let slow: Vec<String> =
+        terms.measures().filter(|measure| measure.is_latency()).map(Measure::name).collect();
+    if !slow.is_empty() {
+        at.warn(format!(
+            "of copies it is known whether they failed and not how long they took: {} is left out while the canary \
+             gets nothing else",
+            slow.join(", ")
+        ));
     }
 }
 
