@@ -4,7 +4,7 @@ use super::*;
 use crate::harness::app::head;
 use crate::harness::{eventually, load::tally};
 
-fn three(primary: &Origin, baseline: &Origin, canary: &Origin, steps: &str) -> String {
+pub fn three(primary: &Origin, baseline: &Origin, canary: &Origin, steps: &str) -> String {
     let version = |name: &str, role: &str, origin: &Origin| {
         format!("      {name}: {{role: {role}, endpoints: {}}}\n", origin.address)
     };

@@ -42,11 +42,7 @@ fn a_canary_that_fails_its_copies_is_rolled_back_before_a_user_met_it() {
 
 #[test]
 fn what_fails_for_both_is_held_against_neither() {
-    let scene = scene(
-        &MIRROR_FIRST
-            .replace("mirrored: 50, for: 500ms", "mirrored: 50, for: 60s")
-            .replace("bake", "skipAnalysis: false\nbake"),
-    );
+    let scene = scene(&MIRROR_FIRST.replace("mirrored: 50, for: 500ms", "mirrored: 50, for: 60s"));
     let broken = |seen: &crate::harness::origin::Seen| {
         if seen.path.contains("broken") { Answer::status(500) } else { Answer::ok() }
     };
@@ -55,7 +51,20 @@ fn what_fails_for_both_is_held_against_neither() {
     scene.app.command("web", "start");
     let broken = Load::start(scene.app.address(), 1, GAP, Ask::get("/broken"));
     broken.pass(500);
-    assert_ne!(scene.app.phase("web"), "rolled_back", "{}", scene.app.rollout("web")["sentence"]);
+    // Each decision leaves what the judge knows.
+    scene.app.command("web", "pause");
+    let journal = std::fs::read_to_string(scene.app.folder().join("serin-state/journal.jsonl"));
+    let journal = journal.expect("a rollout has a journal");
+    let last = journal.lines().rev().find(|line| line.contains("\"tally\"")).expect("a checkpoint");
+    let last: serde_json::Value = serde_json::from_str(last).expect("JSON");
+    let pairs = &last["checkpoint"]["judge"]["tally"]["pairs"];
+    assert!(pairs["both"].as_u64() > Some(100), "both have failed these: {pairs}");
+    assert_eq!(
+        (pairs["canary_only"].as_u64(), pairs["primary_only"].as_u64()),
+        (Some(0), Some(0)),
+        "{pairs}"
+    );
+    assert_eq!(scene.app.phase("web"), "paused", "{}", scene.app.rollout("web")["sentence"]);
 }
 
 #[test]
