@@ -25,6 +25,7 @@ use crate::falls::Fall;
 use crate::journal::looks::Looks;
 use crate::journal::{Manual, Past, PastRollout};
 use crate::judge::evidence::{Answers, Evidence};
+use crate::judge::samples::Outside;
 use crate::outside::hook::Word;
 use crate::rollout::spec::Site;
 use crate::rollout::{Command, Phase, Rollout, Spec};
@@ -42,6 +43,9 @@ pub struct Governed {
     compared: Vec<Option<Arc<Standing>>>,
     /// What webhooks have answered and the rollout has not yet heard.
     pub words: Vec<Word>,
+    /// What others have said who were asked for a number, and the rollout has not yet
+    /// heard; of each the newest.
+    pub outside: Vec<Outside>,
     /// What the file says of the release under judgement: where it answers.
     pub canary: Vec<String>,
     /// The file says that the primary has become that release.
@@ -100,6 +104,7 @@ impl Governed {
             windows_of: spec.sites().map(window).collect(),
             rollout: Rollout::new(spec.clone()),
             words: Vec::new(),
+            outside: Vec::new(),
             canary,
             primary_is_new: false,
             due: false,
@@ -207,9 +212,16 @@ impl Governed {
         self.rollout.phase()
     }
 
+    /// An answer that somebody has given takes the place of the one before.
+    pub fn hear_figure(&mut self, figure: Outside) {
+        let is_same = |heard: &Outside| (&heard.name, heard.arm) == (&figure.name, figure.arm);
+        self.outside.retain(|heard| !is_same(heard));
+        self.outside.push(figure);
+    }
+
     /// Whether it is to be asked although nothing has moved: time passes for it too.
     pub fn is_due(&self, now: Moment) -> bool {
-        !self.words.is_empty() || now.since(self.rollout.at()) >= QUIET
+        !self.words.is_empty() || !self.outside.is_empty() || now.since(self.rollout.at()) >= QUIET
     }
 
     /// Whether it holds the weights of its split.

@@ -8,6 +8,7 @@
 mod inquiry;
 mod notice;
 mod payload;
+mod question;
 mod standing;
 pub mod gates;
 
@@ -29,6 +30,7 @@ use crate::outside::hook::{Hook, HookType};
 use crate::rollout::Spec;
 use crate::tick::ask::{Ask, Desk};
 use inquiry::Inquiry;
+use question::Asking;
 use standing::Standing;
 
 /// Questions that are asked while a rollout stands somewhere.
@@ -48,7 +50,8 @@ pub struct Hooks {
     pub courier: Courier,
 }
 
-/// A rollout that has webhooks, and the tasks that ask for it.
+/// A rollout that has webhooks, or whose judge looks at others' numbers, and the
+/// tasks that ask for it.
 struct Followed {
     spec: Spec,
     release: String,
@@ -129,7 +132,8 @@ impl Hooks {
     async fn adopt(&mut self, followed: &mut BTreeMap<String, Followed>) {
         let loaded = Arc::clone(&self.loaded.borrow_and_update());
         let mut kept = std::mem::take(followed);
-        for spec in loaded.rollouts.iter().filter(|spec| !spec.hooks.is_empty()) {
+        let asks = |spec: &&Spec| !spec.hooks.is_empty() || !spec.analysis.questions.is_empty();
+        for spec in loaded.rollouts.iter().filter(asks) {
             let release = payload::checksum(&loaded.model, spec);
             let before = kept.remove(&spec.name);
             let same = before.filter(|before| before.spec == *spec && before.release == release);
@@ -159,7 +163,23 @@ impl Hooks {
             };
             Some(tokio::spawn(inquiry.run()))
         };
-        let inquiries = ASKED.into_iter().flat_map(|on| together(spec, on)).filter_map(inquiry).collect();
+        let mut inquiries: Vec<JoinHandle<()>> =
+            ASKED.into_iter().flat_map(|on| together(spec, on)).filter_map(inquiry).collect();
+        for question in &spec.analysis.questions {
+            for arm in &question.arms {
+                let asking = Asking {
+                    desk: self.desk.clone(),
+                    loaded: self.loaded.clone(),
+                    clock: Clock::start(Moment::default()),
+                    ledger: self.courier.ledger().clone(),
+                    standings: standings.clone(),
+                    rollout: spec.name.clone(),
+                    question: question.clone(),
+                    arm: *arm,
+                };
+                inquiries.push(tokio::spawn(asking.run()));
+            }
+        }
         Followed { spec: spec.clone(), release: release.to_owned(), standing, inquiries }
     }
 

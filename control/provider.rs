@@ -56,6 +56,8 @@ pub struct Names {
     pub interval: String,
     pub primary: String,
     pub canary: String,
+    /// The one that a judge's question is about.
+    pub version: String,
     pub variables: BTreeMap<String, String>,
     pub args: BTreeMap<String, String>,
     #[serde(rename = "Args")]

@@ -36,6 +36,7 @@ use crate::fleet::{Fleet, Governed};
 use crate::journal::looks::room;
 use crate::journal::{Entry, Journal};
 use crate::judge::evidence::Evidence;
+use crate::judge::samples::Outside;
 use crate::outside::hook::Word;
 use crate::rollout::{Action, Checkpoint, Command, Event, EventKind};
 use crate::source::Change;
@@ -238,6 +239,9 @@ impl Tick {
             Ask::Health { reply } => drop(reply.send(self.handle.readings().health)),
             Ask::Dump { reply } => drop(reply.send(self.dump())),
             Ask::Word { rollout, word, reply } => drop(reply.send(self.hear(&rollout, word))),
+            Ask::Figure { rollout, figure, took, reply } => {
+                drop(reply.send(self.hear_figure(&rollout, figure, took)))
+            }
             Ask::History { filter, reply } => drop(reply.send(self.events.list(&filter))),
             Ask::Subscribe { last, reply } => drop(reply.send(self.events.subscribe(last))),
         }
@@ -249,6 +253,16 @@ impl Tick {
         let governed = rollouts.find(|governed| governed.spec().name == rollout);
         governed.ok_or_else(|| view::unknown("rollout", rollout))?.words.push(word);
         self.evaluate(None);
+        Ok(())
+    }
+
+    /// Looked at with what comes in next: it can wait, and nobody waits for it.
+    fn hear_figure(&mut self, rollout: &str, figure: Outside, took: Duration) -> Result<(), Refusal> {
+        let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let asked = Moment(self.clock.now().0.saturating_sub(took));
+        let governed = self.fleet.rollouts.iter_mut().find(|governed| governed.spec().name == rollout);
+        let governed = governed.ok_or_else(|| view::unknown("rollout", rollout))?;
+        governed.hear_figure(Outside { at: asked, ..figure });
         Ok(())
     }
 
@@ -437,6 +451,7 @@ fn decide(
     }
     let mut evidence = governed.take(|split| live.get(split).copied());
     evidence.words = std::mem::take(&mut governed.words);
+    evidence.outside = std::mem::take(&mut governed.outside);
     evidence.answers = governed.take_answers(|split| reach.board.standing(split));
     let after = governed.rollout.at();
     let is_kept = governed.looks.before(&governed.rollout, now, &commands);

@@ -8,6 +8,7 @@ mod accounts;
 mod admin;
 mod alerts;
 mod answers;
+mod asked;
 mod balance;
 mod breaker;
 mod checks;

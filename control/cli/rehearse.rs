@@ -14,6 +14,7 @@ use super::{Exit, Rehearse};
 use crate::config;
 use crate::config::Files;
 use crate::judge::analysis::Stratum;
+use crate::judge::checks::Terms;
 use crate::rehearse::advice::{self, Advice, OFTEN_ENOUGH};
 use crate::rehearse::report::Report;
 use crate::rehearse::scenario::Scenario;
@@ -148,6 +149,10 @@ fn left_out(spec: &Spec, others: &[Tool]) -> Vec<String> {
             "times of copies: rules on latency rest while the canary gets nothing else, as with serin's own counts"
                 .to_owned()
         }),
+        (!analysis.questions.is_empty()).then(|| {
+            let names: Vec<&str> = analysis.questions.iter().map(|question| question.name.as_str()).collect();
+            format!("what providers say ({}): it is not made up, and the rules go without it", names.join(", "))
+        }),
         spec.load.is_some().then(|| "load: all requests are the users'".to_owned()),
         outside.then(|| "who is asked or waited for: everybody agrees at once".to_owned()),
         spec.hours.is_some().then(|| "hours: it may go on at any time".to_owned()),
@@ -177,7 +182,8 @@ pub(super) fn specs_of(path: &Path, name: Option<&str>) -> anyhow::Result<Vec<Sp
 
 /// Nobody is there to be asked or waited for: everybody is taken to agree at once,
 /// the hours to allow it, and the end of the bake to be the end.
-fn alone(spec: Spec) -> Spec {
+fn alone(mut spec: Spec) -> Spec {
+    spec.analysis.checks = spec.analysis.checks.map(Terms::alone);
     Spec { hooks: Vec::new(), after: Vec::new(), at_once: None, hours: None, way_back: None, ..spec }
 }
 

@@ -49,6 +49,11 @@ impl Standing {
         }
     }
 
+    /// Whether somebody looks at the canary, and so at numbers about it.
+    pub fn is_looked_at(&self) -> bool {
+        self.active && !self.opening
+    }
+
     /// What Flagger says to those whom it asks: that it goes on, also where it waits
     /// for them. Who may stop it is told where it stands.
     pub fn phase_for(&self, on: HookType) -> &'static str {

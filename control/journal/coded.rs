@@ -14,6 +14,7 @@ const PAIRS: u8 = 4;
 const OTHERS: u8 = 8;
 const WORDS: u8 = 16;
 const ANSWERS: u8 = 32;
+const OUTSIDE: u8 = 64;
 
 /// Bits of an arm that has latencies, of all requests and of one of each user; the
 /// lower ones are its counters.
@@ -41,7 +42,7 @@ impl Coder {
     pub fn push(&mut self, now: Moment, evidence: &Evidence) {
         self.signed(now.0.wrapping_sub(self.at));
         (self.at, self.looks) = (now.0, self.looks + 1);
-        let Evidence { generations, sticky, words, pairs, others, answers } = evidence;
+        let Evidence { generations, sticky, words, outside, pairs, others, answers } = evidence;
         let has_pairs = *pairs != Pairs::default();
         let flags = [
             (*sticky, STICKY),
@@ -50,6 +51,7 @@ impl Coder {
             (*others > 0, OTHERS),
             (!words.is_empty(), WORDS),
             (answers.is_some(), ANSWERS),
+            (!outside.is_empty(), OUTSIDE),
         ];
         self.bytes.push(flags.iter().filter(|(is, _)| *is).map(|(_, flag)| flag).sum());
         if !generations.is_empty() {
@@ -73,6 +75,9 @@ impl Coder {
             self.bytes.extend(log_factor.to_bits().to_le_bytes());
             self.number(places.len() as u64);
             places.iter().for_each(|place| self.text(place));
+        }
+        if !outside.is_empty() {
+            self.text(&serde_json::to_string(outside).expect("answers are plain data"));
         }
     }
 
@@ -216,6 +221,10 @@ impl<'a> Decoder<'a> {
         }
         if flags & ANSWERS != 0 {
             evidence.answers = Some(self.answers()?);
+        }
+        if flags & OUTSIDE != 0 {
+            let text = self.text()?;
+            evidence.outside = serde_json::from_str(&text).map_err(|cause| cause.to_string())?;
         }
         Ok((Moment(self.at), evidence))
     }
@@ -364,6 +373,7 @@ mod tests {
     use rand::rngs::Xoshiro256PlusPlus;
 
     use super::*;
+    use crate::judge::samples::{Arm, Number, Outside, Sample};
     use crate::outside::hook::{Answer, HookType};
 
     fn arm(random: &mut Xoshiro256PlusPlus) -> ArmDelta {
@@ -407,7 +417,16 @@ mod tests {
             differing: 1,
             places: vec!["$.é".to_owned(), String::new()],
         };
+        let figures = [0.1 + 0.2, f64::NEG_INFINITY, f64::MAX, -0.0].map(Number::from).to_vec();
+        let said = |sample| Outside { name: "é".to_owned(), arm: Arm::Primary, at: Moment(7), sample };
+        let said = [
+            said(Sample::Numbers(figures)),
+            said(Sample::Said(serde_json::json!({"a": [1, 2.5, null, "b"]}))),
+            said(Sample::Error("no answer".to_owned())),
+            said(Sample::Absent),
+        ];
         Evidence {
+            outside: said[..random.random_range(0..=said.len())].to_vec(),
             answers: Some(answers).filter(|_| random.random()),
             generations,
             sticky: random.random(),

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use super::checks::Terms;
+use super::samples::Question;
 
 /// What the judge looks at and how sure it has to be. Defaults are `JUDGE.md`'s.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +46,9 @@ pub struct Analysis {
     /// Judged as another tool would, by its rules instead of those above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<Terms>,
+    /// What others are asked for that these rules look at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub questions: Vec<Question>,
 }
 
 /// Proof that the canary is good enough: of each comparison with the primary, and
@@ -201,6 +205,7 @@ impl Default for Analysis {
             inconclusive: Inconclusive::default(),
             answers: OnDifference::default(),
             checks: None,
+            questions: Vec::new(),
         }
     }
 }

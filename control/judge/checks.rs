@@ -20,7 +20,6 @@ use super::mann_whitney;
 use super::mann_whitney::Strategy;
 use super::samples::Arm;
 use super::samples::Measure;
-use super::samples::Outside;
 use super::samples::Samples;
 use crate::clock::Moment;
 
@@ -164,10 +163,10 @@ impl Checks {
     }
 
     /// Takes in what came since the last look and answers what follows.
-    pub fn look(&mut self, now: Moment, evidence: &Evidence, outside: &[Outside]) -> Advice {
+    pub fn look(&mut self, now: Moment, evidence: &Evidence) -> Advice {
         self.clock_ms += millis(now.since(self.at));
         self.at = self.at.max(now);
-        self.samples.observe(self.clock_ms, evidence, outside);
+        self.samples.observe(self.clock_ms, self.at, evidence);
         if self.concluded {
             return Advice::Wait;
         }
@@ -233,17 +232,6 @@ impl Checks {
     /// Whether it can go on where the primary has no traffic to compare with.
     pub fn can_watch(&self) -> bool {
         self.terms.can_watch()
-    }
-
-    /// Numbers that somebody else is to be asked for.
-    pub fn outside(&self) -> Vec<&str> {
-        self.terms
-            .measures()
-            .filter_map(|measure| match measure {
-                Measure::Outside { name } => Some(name.as_str()),
-                _ => None,
-            })
-            .collect()
     }
 
     /// In a line, what was found so far.
@@ -330,6 +318,18 @@ impl Terms {
             Rule::Scores { .. } => "netflix-aca",
             Rule::Ranks { .. } => "mann-whitney",
         }
+    }
+
+    /// The same without what others are asked for.
+    pub fn alone(mut self) -> Terms {
+        let is_ours = |measure: &Measure| !matches!(measure, Measure::Outside { .. });
+        match &mut self.rule {
+            Rule::Strikes(terms) => terms.checks.retain(|check| is_ours(&check.measure)),
+            Rule::Measurements { metrics } => metrics.retain(|metric| is_ours(&metric.measure)),
+            Rule::Scores { terms, .. } => terms.metrics.retain(|metric| is_ours(&metric.measure)),
+            Rule::Ranks { metrics, .. } => metrics.retain(|metric| is_ours(&metric.measure)),
+        }
+        self
     }
 
     /// Whether nothing that it asks is of the primary.

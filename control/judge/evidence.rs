@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::samples::Outside;
 use crate::outside::hook::Word;
 
 /// New evidence of one split between two evaluations.
@@ -14,6 +15,9 @@ pub struct Evidence {
     /// What webhooks have answered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub words: Vec<Word>,
+    /// What others have said who were asked for a number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outside: Vec<Outside>,
     /// Mirrored requests of the primary and their copies.
     #[serde(default)]
     pub pairs: Pairs,
@@ -95,6 +99,7 @@ impl Evidence {
         self.generations.sort_by_key(|delta| delta.id);
         self.sticky |= other.sticky;
         self.words.extend(other.words.iter().cloned());
+        self.outside.extend(other.outside.iter().cloned());
         self.pairs.add(other.pairs);
         self.others += other.others;
         if let Some(theirs) = &other.answers {

@@ -22,6 +22,8 @@ use super::evidence::Evidence;
 use super::evidence::GenerationDelta;
 use super::evidence::Pairs;
 use super::evidence::add_sparse;
+use crate::clock::Moment;
+use crate::outside::provider::Query;
 
 /// Cells that are kept; a longer window has coarser cells.
 const CELLS: u64 = 64;
@@ -80,17 +82,38 @@ pub enum Sample {
     Error(String),
 }
 
-/// Not a number is written as none; JSON cannot say it.
+/// Not a number is none.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "Written", into = "Written")]
 pub struct Number(Option<f64>);
 
-/// A number that arrived from outside.
+/// As JSON can say it: what is not a number is null, what is infinite a text.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Number(Option<f64>),
+    Infinite(String),
+}
+
+/// What somebody else said who was asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outside {
     pub name: String,
     pub arm: Arm,
+    /// When it was asked.
+    pub at: Moment,
     pub sample: Sample,
+}
+
+/// A number that somebody else is to be asked for, and of which arms, as long as
+/// the rollout is under way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Question {
+    pub name: String,
+    pub query: Query,
+    pub arms: Vec<Arm>,
+    /// How soon it is asked again.
+    pub every: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -143,6 +166,29 @@ impl From<f64> for Number {
     }
 }
 
+impl From<Number> for Written {
+    fn from(number: Number) -> Written {
+        match number.0 {
+            Some(value) if value.is_infinite() => Written::Infinite(value.to_string()),
+            value => Written::Number(value),
+        }
+    }
+}
+
+impl From<Written> for Number {
+    fn from(written: Written) -> Number {
+        match written {
+            Written::Number(value) => Number(value),
+            Written::Infinite(text) => text.parse().unwrap_or(f64::NAN).into(),
+        }
+    }
+}
+
+impl Outside {
+    /// Whoever says more than this is to be asked more narrowly.
+    pub const LARGEST: usize = 4_096;
+}
+
 impl Number {
     pub fn value(self) -> f64 {
         self.0.unwrap_or(f64::NAN)
@@ -192,8 +238,8 @@ impl Samples {
         Samples { cell_ms, reach_ms, latencies, cells: VecDeque::new(), outside: Vec::new() }
     }
 
-    /// What came in up to `now_ms`.
-    pub fn observe(&mut self, now_ms: u64, evidence: &Evidence, outside: &[Outside]) {
+    /// What came in up to `now_ms`, which is `now`.
+    pub fn observe(&mut self, now_ms: u64, now: Moment, evidence: &Evidence) {
         let end_ms = now_ms.max(1).div_ceil(self.cell_ms) * self.cell_ms;
         if self.cells.back().is_none_or(|cell| cell.end_ms < end_ms) {
             self.cells.push_back(Cell { end_ms, ..Cell::default() });
@@ -212,10 +258,11 @@ impl Samples {
         // What they are copies of has been counted already.
         cell.canary.add_copies(evidence.pairs);
         cell.slice.add_originals(evidence.pairs);
-        for new in outside {
+        for new in &evidence.outside {
             let is_known = |kept: &Kept| (&kept.outside.name, kept.outside.arm) == (&new.name, new.arm);
             let known = self.outside.iter().position(is_known);
-            let mut kept = Kept { at_ms: now_ms, outside: new.clone() };
+            let age_ms = u64::try_from(now.since(new.at).as_millis()).unwrap_or(u64::MAX);
+            let mut kept = Kept { at_ms: now_ms.saturating_sub(age_ms), outside: new.clone() };
             if let Sample::Numbers(numbers) = &mut kept.outside.sample {
                 numbers.truncate(POINTS);
             }
@@ -269,11 +316,19 @@ impl Samples {
         self.cells.iter().filter(move |cell| cell.end_ms > from_ms && cell.end_ms <= to_ms)
     }
 
+    /// Whether it waits for somebody who was asked since then and has not answered.
+    pub fn awaits(&self, measure: &Measure, arm: Arm, from_ms: u64) -> bool {
+        let Measure::Outside { name } = measure else { return false };
+        let is_answer = |kept: &Kept| (&kept.outside.name, kept.outside.arm) == (name, arm);
+        !self.outside.iter().any(|kept| is_answer(kept) && kept.at_ms >= from_ms)
+    }
+
     /// What was said last, where it was said within the window.
     fn newest(&self, name: &str, arm: Arm, from_ms: u64) -> Sample {
         let fits = |kept: &&Kept| (kept.outside.name.as_str(), kept.outside.arm) == (name, arm);
-        let kept = self.outside.iter().find(fits).filter(|kept| kept.at_ms > from_ms);
-        kept.map_or(Sample::Absent, |kept| kept.outside.sample.clone())
+        let kept = self.outside.iter().find(fits).filter(|kept| kept.at_ms >= from_ms);
+        // That nobody has answered is not that there is nothing.
+        kept.map_or(Sample::Error("nobody has answered".to_owned()), |kept| kept.outside.sample.clone())
     }
 }
 

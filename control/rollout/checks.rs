@@ -92,7 +92,7 @@ impl Rollout {
             checks.resume(now);
             return;
         }
-        match checks.look(now, evidence, &[]) {
+        match checks.look(now, evidence) {
             Advice::Wait | Advice::Advance => {}
             Advice::Hold(why) => self.tell(now, EventKind::Halted, why, events),
             Advice::Pause(why) => {

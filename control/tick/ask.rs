@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serin_proxy::Reading;
 use serin_proxy::reading::HealthReading;
@@ -12,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::view::{Detail, Dump, MetricsView, Reload, SplitView};
 use crate::events::{Filter, Subscription, Told};
+use crate::judge::samples::Outside;
 use crate::outside::hook::Word;
 use crate::rollout::Command;
 
@@ -56,6 +58,13 @@ pub enum Ask {
     Word {
         rollout: String,
         word: Word,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// What somebody else has said of a rollout, who was asked for it so long ago.
+    Figure {
+        rollout: String,
+        figure: Outside,
+        took: Duration,
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
     /// What was told, as far as it is kept, oldest first.

@@ -56,7 +56,7 @@ impl Stage {
 
     /// What somebody else says from the next look on, once.
     pub fn say(&mut self, name: &str, arm: Arm, sample: Sample) {
-        self.outside.push(Outside { name: name.to_owned(), arm, sample });
+        self.outside.push(Outside { name: name.to_owned(), arm, at: Moment::default(), sample });
     }
 
     /// Time passes and nobody looks.
@@ -90,8 +90,9 @@ impl Stage {
             primary: arm(primary),
             ..GenerationDelta::default()
         };
-        let evidence = Evidence { generations: vec![delta], ..Evidence::default() };
-        let outside = std::mem::take(&mut self.outside);
-        self.checks.look(self.now, &evidence, &outside)
+        let said = |outside| Outside { at: self.now, ..outside };
+        let outside = std::mem::take(&mut self.outside).into_iter().map(said).collect();
+        let evidence = Evidence { generations: vec![delta], outside, ..Evidence::default() };
+        self.checks.look(self.now, &evidence)
     }
 }

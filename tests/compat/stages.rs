@@ -238,7 +238,8 @@ fn no_number_fails_unless_it_is_skipped_and_an_empty_answer_passes() {
         }
         stage.play(300, (0, 0)).len()
     };
-    assert_eq!(outside(None), 0, "an empty answer is a success");
+    assert_eq!(outside(Some(Sample::Absent)), 0, "an empty answer is a success");
+    assert_eq!(outside(None), 1, "no answer is none");
     assert_eq!(outside(Some(Sample::Numbers(vec![0.01.into(), 0.5.into()]))), 1);
     assert_eq!(outside(Some(Sample::Numbers(vec![0.01.into(), 0.02.into()]))), 0);
     assert_eq!(outside(Some(Sample::Error("away".to_owned()))), 1);

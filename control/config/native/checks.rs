@@ -1,5 +1,6 @@
 //! Analysis as another tool would do it: which of its rules, asked of what. The
-//! fields are those of the tool, so that its documents translate one to one.
+//! fields are those of the tool, so that its documents translate one to one. What is
+//! measured is serin's own figure, or a provider's answer to a `query`.
 
 mod bounds;
 mod classic;
@@ -19,12 +20,19 @@ use crate::judge::checks::Scope;
 use crate::judge::checks::Terms;
 use crate::judge::samples::Arm;
 use crate::judge::samples::Measure;
+use crate::judge::samples::Question;
+use crate::outside::provider::Query;
 use crate::rollout::spec::Analysis;
 
+use super::providers;
 use super::units;
 
 /// Lists that a rule walks through at each look.
 const MOST: usize = 64;
+
+/// Between two questions to a provider.
+const SOONEST: Duration = Duration::from_millis(250);
+const LATEST: Duration = Duration::from_secs(15);
 
 /// A judge other than serin's own.
 #[derive(Clone, Copy)]
@@ -71,17 +79,64 @@ pub fn read(judge: Judge, spot: &Spot) -> Analysis {
         if let Some(least) = fields.get("minRequests").and_then(|spot| spot.whole(0, 1_000_000_000_000)) {
             analysis.min_requests = least;
         }
-        analysis.checks = terms;
+        if let Some((terms, questions)) = terms {
+            analysis.checks = Some(terms);
+            analysis.questions = questions;
+        }
     }
     analysis
 }
 
 /// The fields, for those that every judge has, and the terms where all is right.
-type Read<'t> = Option<(Fields<'t>, Option<Terms>)>;
+type Read<'t> = Option<(Fields<'t>, Option<(Terms, Vec<Question>)>)>;
 
-fn terms(fields: &Fields, rule: Option<Rule>, scope: Scope) -> Option<Terms> {
+fn terms(
+    fields: &Fields,
+    read: Option<(Rule, Vec<Question>)>,
+    scope: Scope,
+) -> Option<(Terms, Vec<Question>)> {
     let said = fields.get("run").and_then(|spot| spot.word(&SCOPES));
-    Some(Terms { rule: rule?, scope: said.unwrap_or(scope) })
+    let (rule, questions) = read?;
+    Some((Terms { rule, scope: said.unwrap_or(scope) }, questions))
+}
+
+/// What is measured, and whom it takes to ask for it.
+struct Measured {
+    name: String,
+    measure: Measure,
+    query: Option<Query>,
+}
+
+impl Measured {
+    /// Asked so often that the answer is fresh at every `interval`.
+    fn question(&self, arms: &[Arm], interval: Duration) -> Option<Question> {
+        Some(Question {
+            name: self.name.clone(),
+            query: self.query.clone()?,
+            arms: arms.to_vec(),
+            every: (interval / 4).clamp(SOONEST, LATEST),
+        })
+    }
+}
+
+/// `measure`, or a `query` and a name for it. The past that is asked about is `window`
+/// unless the query says another.
+fn measured(fields: &Fields, window: Duration) -> Option<Measured> {
+    if !fields.has("query") {
+        let measure = measure(fields)?;
+        return Some(Measured { name: name(fields, &measure)?, measure, query: None });
+    }
+    let (_, spot) = fields.one_of(&["measure", "query"])?;
+    let query = providers::question(&spot, window);
+    let name = fields.need("name").and_then(|spot| spot.parsed(units::name));
+    let (name, query) = (name?, query?);
+    Some(Measured { measure: Measure::Outside { name: name.clone() }, name, query: Some(query) })
+}
+
+/// A rule's parts, and what others are asked for them.
+fn apart<T>(read: Vec<(T, Option<Question>)>) -> (Vec<T>, Vec<Question>) {
+    let (parts, questions): (Vec<T>, Vec<Option<Question>>) = read.into_iter().unzip();
+    (parts, questions.into_iter().flatten().collect())
 }
 
 /// What stands in a list, each read; none where one is wrong.

@@ -33,6 +33,7 @@ const FIELDS: [&str; 19] = [
 ];
 const BASIC: [&str; 2] = ["username", "password"];
 const QUERY: [&str; 8] = ["provider", "query", "window", "step", "min", "max", "noData", "onError"];
+const QUESTION: [&str; 4] = ["provider", "query", "window", "step"];
 const TYPES: [&str; 8] =
     ["prometheus", "web", "command", "datadog", "newRelic", "cloudWatch", "graphite", "influxdb"];
 const POLICIES: [(&str, NoData); 3] =
@@ -144,11 +145,27 @@ fn login(fields: &Fields, word: &str) -> Login {
     }
 }
 
+/// What a judge looks at: bounds and what silence means are its own.
+pub fn question(spot: &Spot, window: Duration) -> Option<Query> {
+    asked(&spot.fields(&QUESTION)?, window)
+}
+
 /// What a webhook asks instead of a URL.
 pub fn query(spot: &Spot) -> Option<Query> {
     let fields = spot.fields(&QUERY)?;
     let number = |name| fields.get(name).and_then(|spot| spot.parsed(bound));
     let policy = |name| fields.get(name).and_then(|spot| spot.word(&POLICIES)).unwrap_or(NoData::Hold);
+    let query = asked(&fields, WINDOW);
+    let (min, max) = (number("min"), number("max"));
+    match (min, max) {
+        (None, None) => spot.error("give `min` or `max` or both, or every answer is good"),
+        (Some(min), Some(max)) if min > max => spot.error(format!("no number is from {min} to {max}")),
+        _ => {}
+    }
+    Some(Query { min, max, no_data: policy("noData"), on_error: policy("onError"), ..query? })
+}
+
+fn asked(fields: &Fields, window: Duration) -> Option<Query> {
     let text = fields.need("query").and_then(|spot| {
         spot.parsed(|text| {
             template::check(text)
@@ -156,21 +173,15 @@ pub fn query(spot: &Spot) -> Option<Query> {
                 .map_err(|wrong| format!("is no template: {wrong}"))
         })
     });
-    let (min, max) = (number("min"), number("max"));
-    match (min, max) {
-        (None, None) => spot.error("give `min` or `max` or both, or every answer is good"),
-        (Some(min), Some(max)) if min > max => spot.error(format!("no number is from {min} to {max}")),
-        _ => {}
-    }
     Some(Query {
         provider: fields.need("provider").and_then(|spot| Some(spot.text()?.to_owned()))?,
         text: text?,
-        window: fields.get("window").and_then(|spot| spot.parsed(units::some_time)).unwrap_or(WINDOW),
+        window: fields.get("window").and_then(|spot| spot.parsed(units::some_time)).unwrap_or(window),
         step: fields.get("step").and_then(|spot| spot.parsed(units::some_time)),
-        min,
-        max,
-        no_data: policy("noData"),
-        on_error: policy("onError"),
+        min: None,
+        max: None,
+        no_data: NoData::Hold,
+        on_error: NoData::Hold,
     })
 }
 
@@ -178,9 +189,16 @@ pub fn query(spot: &Spot) -> Option<Query> {
 pub fn check(document: &Fields, providers: &[Provider], rollouts: &[Spec]) {
     let Some(spot) = document.get("rollouts") else { return };
     for spec in rollouts {
-        for hook in &spec.hooks {
-            let Where::Query(query) = &hook.to else { continue };
-            let at = format!("webhook `{}` of rollout `{}`", hook.name, spec.name);
+        let of_hooks = spec.hooks.iter().filter_map(|hook| match &hook.to {
+            Where::Query(query) => {
+                Some((format!("webhook `{}` of rollout `{}`", hook.name, spec.name), query))
+            }
+            Where::Url(_) | Where::Gate => None,
+        });
+        let of_judge = spec.analysis.questions.iter().map(|question| {
+            (format!("`{}` of the analysis of rollout `{}`", question.name, spec.name), &question.query)
+        });
+        for (at, query) in of_hooks.chain(of_judge) {
             let names = || providers.iter().map(|provider| provider.name.as_str());
             match providers.iter().find(|provider| provider.name == query.provider) {
                 None => spot.error(match nearest(&query.provider, names()) {

@@ -25,6 +25,9 @@ use crate::judge::samples::Samples;
 /// After an error the next measurement comes this soon, whatever the interval.
 pub const ERROR_RETRY: Duration = Duration::from_secs(10);
 
+/// Whoever is asked and does not answer for so long has not answered.
+pub const SILENCE: Duration = Duration::from_secs(30);
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Metric {
     pub name: String,
@@ -207,6 +210,9 @@ impl Measured {
         // Overdue by long: what counts is now.
         let at = if now_ms - due >= 1_000 { now_ms } else { due };
         let from = at.saturating_sub(millis(metric.window));
+        if now_ms < due + millis(SILENCE) && samples.awaits(&metric.measure, metric.arm, from) {
+            return;
+        }
         let sample = samples.measure(&metric.measure, metric.arm, from, at);
         let outcome = outcome(metric.success.as_ref(), metric.failure.as_ref(), &sample, now);
         self.counts.add(&outcome);

@@ -10,26 +10,28 @@ use crate::judge::classic::measurements::Metric;
 use crate::judge::classic::strikes;
 use crate::judge::classic::strikes::Check;
 use crate::judge::condition::Condition;
+use crate::judge::samples::Question;
 
 use super::Read;
+use super::apart;
 use super::arm;
 use super::bounds;
 use super::each;
 use super::flag;
 use super::limit;
-use super::measure;
-use super::name;
+use super::measured;
 use super::names_differ;
 use super::terms;
 use super::time;
 use crate::config::native::units;
 
 const STRIKES: [&str; 6] = ["judge", "interval", "threshold", "checks", "minRequests", "expect"];
-const CHECK: [&str; 6] = ["name", "measure", "of", "window", "min", "max"];
+const CHECK: [&str; 7] = ["name", "measure", "query", "of", "window", "min", "max"];
 const MEASUREMENTS: [&str; 5] = ["judge", "run", "measurements", "minRequests", "expect"];
-const MEASUREMENT: [&str; 15] = [
+const MEASUREMENT: [&str; 16] = [
     "name",
     "measure",
+    "query",
     "of",
     "window",
     "interval",
@@ -54,43 +56,42 @@ pub fn strikes<'t>(spot: &Spot<'t>) -> Read<'t> {
     let interval = time(&fields, "interval").unwrap_or(INTERVAL);
     let threshold = limit(&fields, "threshold", THRESHOLD);
     let checks = each(&fields, "checks", |spot| check(spot, interval));
-    let rule = checks.map(|checks| {
+    let rule = checks.map(|read| {
+        let (checks, questions) = apart(read);
         names_differ(&fields, "checks", &checks, |check: &Check| &check.name);
-        Rule::Strikes(strikes::Terms { interval, threshold, checks })
+        (Rule::Strikes(strikes::Terms { interval, threshold, checks }), questions)
     });
     let terms = terms(&fields, rule, Scope::Rollout);
     Some((fields, terms))
 }
 
-fn check(spot: &Spot, interval: Duration) -> Option<Check> {
+fn check(spot: &Spot, interval: Duration) -> Option<(Check, Option<Question>)> {
     let fields = spot.fields(&CHECK)?;
-    let measure = measure(&fields)?;
-    let (min, max) = bounds::both(&fields, &measure)?;
-    Some(Check {
-        name: name(&fields, &measure)?,
-        measure,
-        arm: arm(&fields),
-        window: time(&fields, "window").unwrap_or(interval),
-        min,
-        max,
-    })
+    let (arm, window) = (arm(&fields), time(&fields, "window").unwrap_or(interval));
+    let measured = measured(&fields, window)?;
+    let (min, max) = bounds::both(&fields, &measured.measure)?;
+    let question = measured.question(&[arm], interval.min(window));
+    Some((Check { name: measured.name, measure: measured.measure, arm, window, min, max }, question))
 }
 
 pub fn measurements<'t>(spot: &Spot<'t>) -> Read<'t> {
     let fields = spot.fields(&MEASUREMENTS)?;
     let metrics = each(&fields, "measurements", measurement);
-    let rule = metrics.map(|metrics| {
+    let rule = metrics.map(|read| {
+        let (metrics, questions) = apart(read);
         names_differ(&fields, "measurements", &metrics, |metric: &Metric| &metric.name);
-        Rule::Measurements { metrics }
+        (Rule::Measurements { metrics }, questions)
     });
     let terms = terms(&fields, rule, Scope::Rollout);
     Some((fields, terms))
 }
 
-fn measurement(spot: &Spot) -> Option<Metric> {
+fn measurement(spot: &Spot) -> Option<(Metric, Option<Question>)> {
     let fields = spot.fields(&MEASUREMENT)?;
-    let measure = measure(&fields)?;
     let interval = time(&fields, "interval");
+    let (arm, window) = (arm(&fields), time(&fields, "window").or(interval).unwrap_or(INTERVAL));
+    let measured = measured(&fields, window)?;
+    let question = measured.question(&[arm], window.min(interval.unwrap_or(window)));
     // Wrong is not the same as none.
     let condition = |name: &str| match fields.has(name) {
         true => Some(Some(fields.get(name)?.parsed(Condition::parse)?)),
@@ -99,10 +100,10 @@ fn measurement(spot: &Spot) -> Option<Metric> {
     let (success, failure) = (condition("successCondition"), condition("failureCondition"));
     let delay = fields.get("initialDelay").and_then(|spot| spot.parsed(units::duration));
     let metric = Metric {
-        name: name(&fields, &measure)?,
-        measure,
-        arm: arm(&fields),
-        window: time(&fields, "window").or(interval).unwrap_or(INTERVAL),
+        name: measured.name,
+        measure: measured.measure,
+        arm,
+        window,
         interval,
         initial_delay: delay.unwrap_or_default(),
         count: fields.get("count").and_then(|spot| spot.whole(1, 1_000_000)).map(|count| count as u32),
@@ -116,7 +117,7 @@ fn measurement(spot: &Spot) -> Option<Metric> {
         retention: retention(&fields),
     };
     agrees(&fields, &metric);
-    Some(metric)
+    Some((metric, question))
 }
 
 /// Without a value there is no limit.

@@ -10,25 +10,28 @@ use crate::judge::mann_whitney::Deviation;
 use crate::judge::mann_whitney::Metric;
 use crate::judge::mann_whitney::POINT;
 use crate::judge::mann_whitney::Strategy;
+use crate::judge::samples::Arm;
 use crate::judge::samples::Measure;
 use crate::judge::samples::POINTS;
+use crate::judge::samples::Question;
 
 use super::Read;
+use super::apart;
 use super::bounds;
 use super::each;
 use super::flag;
 use super::limit;
-use super::measure;
-use super::name;
+use super::measured;
 use super::names_differ;
 use super::terms;
 use super::time;
 use crate::config::native::units;
 
 const FIELDS: [&str; 6] = ["judge", "run", "duration", "metrics", "minRequests", "expect"];
-const METRIC: [&str; 9] = [
+const METRIC: [&str; 10] = [
     "name",
     "measure",
+    "query",
     "strategy",
     "expected",
     "interval",
@@ -63,12 +66,13 @@ pub fn read<'t>(spot: &Spot<'t>) -> Read<'t> {
     let fields = spot.fields(&FIELDS)?;
     let duration = time(&fields, "duration");
     let metrics = each(&fields, "metrics", metric);
-    let rule = metrics.map(|metrics| {
+    let rule = metrics.map(|read| {
+        let (metrics, questions) = apart(read);
         names_differ(&fields, "metrics", &metrics, |metric: &Metric| &metric.name);
         if let Some(duration) = duration {
             remembers(&fields, duration, &metrics);
         }
-        Rule::Ranks { duration, metrics }
+        (Rule::Ranks { duration, metrics }, questions)
     });
     let terms = terms(&fields, rule, Scope::Step);
     Some((fields, terms))
@@ -95,15 +99,16 @@ pub fn is_remembered(duration: Duration, metric: &Metric) -> Result<(), String> 
     ))
 }
 
-fn metric(spot: &Spot) -> Option<Metric> {
+fn metric(spot: &Spot) -> Option<(Metric, Option<Question>)> {
     let fields = spot.fields(&METRIC)?;
-    let measure = measure(&fields)?;
     let interval = fields.need("interval").and_then(|spot| spot.parsed(units::some_time));
+    let mut measured = measured(&fields, interval.unwrap_or(POINT))?;
+    let interval = interval?;
     let metric = Metric {
-        name: name(&fields, &measure)?,
-        strategy: strategy(&fields, &measure)?,
-        measure,
-        interval: interval?,
+        strategy: strategy(&fields, &measured.measure)?,
+        name: measured.name.clone(),
+        measure: measured.measure.clone(),
+        interval,
         point: time(&fields, "step").unwrap_or(POINT),
         failure_limit: limit(&fields, "failureLimit", 0),
         skip_on_no_data: flag(&fields, "skipOnNoData"),
@@ -115,7 +120,16 @@ fn metric(spot: &Spot) -> Option<Metric> {
             metric.points()
         ));
     }
-    Some(metric)
+    if let Some(query) = &mut measured.query {
+        // A check looks at all points of its interval.
+        query.step.get_or_insert(metric.step());
+    }
+    let arms: &[Arm] = match metric.strategy {
+        Strategy::Primary { .. } => &[Arm::Canary, Arm::Primary],
+        Strategy::Threshold { .. } | Strategy::Previous { .. } => &[Arm::Canary],
+    };
+    let question = measured.question(arms, interval);
+    Some((metric, question))
 }
 
 fn strategy(fields: &Fields, measure: &Measure) -> Option<Strategy> {

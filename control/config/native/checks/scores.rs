@@ -17,13 +17,16 @@ use crate::judge::aca::clean::Missing;
 use crate::judge::aca::score::Thresholds;
 use crate::judge::checks::Rule;
 use crate::judge::checks::Scope;
+use crate::judge::samples::Arm;
+use crate::judge::samples::Question;
 
+use super::Measured;
 use super::Read;
+use super::apart;
 use super::bounds::number;
 use super::each;
 use super::flag;
-use super::measure;
-use super::name;
+use super::measured;
 use super::names_differ;
 use super::terms;
 use super::time;
@@ -42,9 +45,10 @@ const FIELDS: [&str; 12] = [
     "minRequests",
     "expect",
 ];
-const METRIC: [&str; 10] = [
+const METRIC: [&str; 11] = [
     "name",
     "measure",
+    "query",
     "groups",
     "direction",
     "nan",
@@ -74,14 +78,15 @@ pub fn read<'t>(spot: &Spot<'t>) -> Read<'t> {
     let fields = spot.fields(&FIELDS)?;
     let zero_or = |name: &str| fields.get(name).and_then(|spot| spot.parsed(units::duration));
     let thresholds = fields.get("scores").map_or(Some(THRESHOLDS), |spot| scores(&spot));
-    let metrics = each(&fields, "metrics", metric);
     let step = time(&fields, "step").unwrap_or(STEP);
+    let metrics = each(&fields, "metrics", |spot| metric(spot, step));
     let lifetime = time(&fields, "lifetime");
     if let Some(lifetime) = lifetime {
         fits(&fields, step, lifetime);
     }
     let rule = match (metrics, thresholds) {
-        (Some(metrics), Some(thresholds)) => {
+        (Some(read), Some(thresholds)) => {
+            let (metrics, questions) = apart(read);
             names_differ(&fields, "metrics", &metrics, |metric: &Metric| &metric.name);
             let terms = aca::Terms {
                 step,
@@ -92,7 +97,7 @@ pub fn read<'t>(spot: &Spot<'t>) -> Read<'t> {
                 weights: weights(&fields),
                 metrics,
             };
-            Some(Rule::Scores { lifetime, terms })
+            Some((Rule::Scores { lifetime, terms }, questions))
         }
         _ => None,
     };
@@ -136,9 +141,10 @@ fn weights(fields: &Fields) -> BTreeMap<String, f64> {
     spot.entries().into_iter().filter_map(weight).collect()
 }
 
-fn metric(spot: &Spot) -> Option<Metric> {
+fn metric(spot: &Spot, step: Duration) -> Option<(Metric, Option<Question>)> {
     let fields = spot.fields(&METRIC)?;
-    let measure = measure(&fields)?;
+    let measured = measured(&fields, step)?;
+    let question = measured.question(&[Arm::Canary, Arm::Primary], step);
     let groups = match fields.get("groups") {
         Some(spot) => spot.one_or_more().iter().filter_map(|spot| spot.text().map(str::to_owned)).collect(),
         None => vec!["all".to_owned()],
@@ -154,7 +160,8 @@ fn metric(spot: &Spot) -> Option<Metric> {
             .and_then(|spot| effect(&spot))
             .unwrap_or_else(|| Effect::of(EffectMeasure::MeanRatio)),
     };
-    Some(Metric { name: name(&fields, &measure)?, measure, groups, muted: flag(&fields, "muted"), asked })
+    let Measured { name, measure, .. } = measured;
+    Some((Metric { name, measure, groups, muted: flag(&fields, "muted"), asked }, question))
 }
 
 /// `keep`, `remove`, or `{factor: 3}`, which removes.
