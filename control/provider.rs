@@ -76,12 +76,13 @@ pub struct Names {
 
 impl Names {
     /// Of a rollout; `arguments` are what its user has given, under every tool's name.
+    /// Its target is what `/metrics` calls its canary's workload.
     pub fn of(rollout: &str, namespace: &str, service: &str, arguments: &BTreeMap<String, String>) -> Names {
         let named = |key, value: &str| BTreeMap::from([(key, value.to_owned())]);
         Names {
             name: rollout.to_owned(),
             namespace: namespace.to_owned(),
-            target: rollout.to_owned(),
+            target: if service.is_empty() { rollout } else { service }.to_owned(),
             service: service.to_owned(),
             ingress: service.to_owned(),
             route: service.to_owned(),
@@ -112,7 +113,7 @@ pub async fn ask(provider: &Provider, query: &Query, names: &Names, now: Moment)
         Kind::Datadog => json::datadog(provider, query, &text, now).await,
         Kind::NewRelic { account } => json::new_relic(provider, query, account, &text).await,
         Kind::CloudWatch { region } => cloudwatch::ask(provider, query, region, &text, now).await,
-        Kind::Graphite => json::graphite(provider, &text).await,
+        Kind::Graphite => json::graphite(provider, query, &text).await,
         Kind::InfluxDb { organization } => influx::ask(provider, organization, &text).await,
     };
     asked.unwrap_or_else(Sample::Error)

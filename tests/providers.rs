@@ -138,6 +138,57 @@ fn every_way_to_fail_is_told_apart_and_takes_no_longer_than_its_time() {
     assert_eq!(ask(&app, "code", &json!({"query": "1", "windw": 1})).status / 100, 4);
 }
 
+/// Queries of Flagger's find what `/metrics` calls the canary, whatever the rollout is called.
+#[test]
+fn the_target_of_a_template_is_the_workload_that_is_exported() {
+    let origins = origins();
+    let store = Origin::answering("store", |_| {
+        Answer::ok().text(r#"{"status": "success", "data": {"resultType": "scalar", "result": [1, "3"]}}"#)
+    });
+    let mut yaml = pair(origins[0].address, origins[1].address, "")
+        + "rollouts:\n  release: {service: web, steps: [{weight: 10, for: 1s}]}\n";
+    yaml += "providers:\n  store: {type: prometheus, address: {env: SERIN_TEST_STORE}}\n";
+    let app = App::start_by(&yaml, |_| {
+        let mut command = std::process::Command::new(SERIN);
+        command.env("SERIN_TEST_STORE", format!("http://me:open%20sesame@{}", store.address));
+        command
+    });
+    let query = "{{ name }}/{{ target }}/{{ ingress }}";
+    let answer = ask(&app, "store", &json!({"query": query, "rollout": "release"})).json();
+    assert_eq!(answer, json!({"number": 3.0}));
+    let seen = &store.seen()[0];
+    assert!(seen.path.contains("query=release%2Fweb%2Fweb&"), "{}", seen.path);
+    let metrics = app.get("/metrics").text();
+    assert!(metrics.contains("destination_workload=\"web\""), "the canary is called so there");
+    let login = Some("Basic bWU6b3BlbiBzZXNhbWU=");
+    assert_eq!(seen.header("authorization"), login, "of a URL that is a secret the login is used");
+}
+
+/// As Thanos and VictoriaMetrics answer where a store of theirs is gone.
+#[test]
+fn a_part_of_an_answer_is_an_error_and_a_hint_about_the_query_is_none() {
+    let origins = origins();
+    let said = |more: &str| {
+        let text = format!(
+            r#"{{"status": "success", "data": {{"resultType": "scalar", "result": [1, "3"]}}{more}}}"#
+        );
+        Answer::ok().text(&text)
+    };
+    let store = Origin::answering("store", move |_| said(""));
+    let providers = format!("  store: {{type: prometheus, address: 'http://{}'}}\n", store.address);
+    let app = App::start(&yaml(&origins, &providers, ""));
+    assert_eq!(sample(&app, "store", "up"), json!({"number": 3.0}));
+    assert!(store.seen()[0].path.ends_with("&partial_response=false"), "{}", store.seen()[0].path);
+    let hints = r#", "warnings": ["PromQL info: metric might not be a counter"], "infos": ["x"]"#;
+    store.behave(move |_| said(hints));
+    assert_eq!(sample(&app, "store", "up"), json!({"number": 3.0}));
+    for part in [r#", "warnings": ["receive series from b: rpc error"]"#, r#", "isPartial": true"#] {
+        store.behave(move |_| said(part));
+        let answer = sample(&app, "store", "up");
+        assert!(answer["error"].as_str().is_some_and(|text| text.contains("a part of the data")), "{answer}");
+    }
+}
+
 #[test]
 fn stores_are_asked_as_their_documentation_says() {
     let origins = origins();
@@ -198,9 +249,17 @@ fn stores_are_asked_as_their_documentation_says() {
     let seen = &graph.seen()[0];
     assert_eq!(seen.path, "/render?target=summarize%28a.b%2C%271min%27%29&from=-1min&format=json");
     assert_eq!(seen.header("authorization"), Some("Basic bWU6a2V5LW9uZQ=="));
+    assert_eq!(sample(&app, "graph", "a.b"), json!({"number": 2.5}));
+    assert_eq!(graph.seen()[1].path, "/render?target=a.b&from=-60s&format=json", "within the window");
     assert_eq!(sample(&app, "flux", "from(bucket: \"x\")"), json!({"number": 4.5}));
     let seen = &flux.seen()[0];
     assert_eq!((seen.method.as_str(), seen.path.as_str()), ("POST", "/api/v2/query?org=birds"));
     assert_eq!(seen.header("authorization"), Some("Token key-one"));
     assert_eq!(flux.bodies()[0], b"from(bucket: \"x\")");
+    flux.behave(|_| {
+        Answer::ok().text(
+            ",result,table,_time,_value\r\n,,0,2026-01-01T00:00:00Z,4.5\r\n\r\n,error,reference\r\n,out of memory,897\r\n",
+        )
+    });
+    assert_eq!(sample(&app, "flux", "from(bucket: \"x\")"), json!({"error": "out of memory"}));
 }

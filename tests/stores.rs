@@ -70,7 +70,7 @@ fn a_real_thanos_over_a_real_prometheus_answers_as_one() {
     assert_eq!(sample_of(&app, "thanos", &range), json!({"numbers": [1.0, 1.0, 1.0, 1.0, 1.0]}));
     drop(prometheus);
     let lost = asked("up{region=\"test\"} or vector(2)");
-    assert!(lost == json!({"number": 2.0}) || lost["error"].is_string(), "a store that is gone: {lost}");
+    assert!(lost["error"].is_string(), "of a store that is gone nobody knows what it had: {lost}");
 }
 
 #[test]

@@ -66,7 +66,7 @@ pub async fn query(
         on_error: NoData::Hold,
     };
     let spec = loaded.rollouts.iter().find(|spec| spec.name == asked.rollout);
-    let service = spec.map(|spec| spec.split.as_str()).unwrap_or_default();
+    let service = spec.and_then(|spec| loaded.service(spec)).unwrap_or_default();
     let names = Names::of(&asked.rollout, "default", service, &asked.args);
     let now = admin.facts.clock.now();
     // Not on the thread that the tick runs on.

@@ -84,3 +84,11 @@ pub struct Loaded {
     pub providers: Vec<Provider>,
     pub warnings: Vec<Problem>,
 }
+
+impl Loaded {
+    /// The service whose versions a rollout moves between; of several the first.
+    pub fn service(&self, rollout: &Spec) -> Option<&str> {
+        let mut splits = self.model.splits.iter();
+        splits.find(|split| split.name == rollout.split).map(|split| split.service.as_str())
+    }
+}

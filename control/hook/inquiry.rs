@@ -150,8 +150,8 @@ impl Inquiry {
         let sample = match known {
             Some(provider) => {
                 let spec = loaded.rollouts.iter().find(|spec| spec.name == self.rollout);
-                let split = spec.map(|spec| spec.split.as_str()).unwrap_or_default();
-                let mut names = Names::of(&self.rollout, &hook.namespace, split, &hook.metadata);
+                let service = spec.and_then(|spec| loaded.service(spec)).unwrap_or_default();
+                let mut names = Names::of(&self.rollout, &hook.namespace, service, &hook.metadata);
                 if let Some(spec) = spec {
                     (names.primary, names.canary) = (spec.primary.clone(), spec.canary.clone());
                 }

@@ -44,13 +44,16 @@ pub async fn new_relic(
     }
 }
 
-/// `GET /render`: the newest point of the first series that is one.
-pub async fn graphite(provider: &Provider, text: &str) -> Result<Sample, String> {
-    // A query may bring its window with it, as Flagger's do: `target=...&from=-1min`.
+/// `GET /render`: the newest point of the first series that is one, within the window.
+pub async fn graphite(provider: &Provider, query: &Query, text: &str) -> Result<Sample, String> {
+    // A query may bring its own with it, as Flagger's do: `target=...&from=-1min`.
     let mut pairs: Vec<(String, String)> = match text.starts_with("target=") {
         true => url::form_urlencoded::parse(text.as_bytes()).into_owned().collect(),
         false => vec![("target".to_owned(), text.to_owned())],
     };
+    if !pairs.iter().any(|(name, _)| ["from", "until"].contains(&name.as_str())) {
+        pairs.push(("from".to_owned(), format!("-{}s", query.window.as_secs().max(1))));
+    }
     pairs.push(("format".to_owned(), "json".to_owned()));
     let pairs: Vec<(&str, &str)> =
         pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();

@@ -8,13 +8,25 @@ use crate::clock::Moment;
 use crate::courier::call::{call, status_text};
 use crate::outside::provider::{Provider, Query};
 
+/// Thanos: where a store is gone, no answer and not half of one. Others take no
+/// notice of it.
+const WHOLE: (&str, &str) = ("partial_response", "false");
+/// What Prometheus finds odd about a query begins so; its answer is whole.
+const HINT: &str = "PromQL ";
+
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Said {
     status: String,
     #[serde(default)]
     data: Option<Data>,
     #[serde(default)]
     error: String,
+    #[serde(default)]
+    warnings: Vec<String>,
+    /// VictoriaMetrics: a part of the cluster has not answered.
+    #[serde(default)]
+    is_partial: bool,
 }
 
 #[derive(Deserialize)]
@@ -28,12 +40,12 @@ pub async fn ask(provider: &Provider, query: &Query, text: &str, now: Moment) ->
     // As Flagger does: a query over several lines is one.
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let asked = match query.step {
-        None => request(provider, "/api/v1/query", &[("query", &text)])?,
+        None => request(provider, "/api/v1/query", &[("query", &text), WHOLE])?,
         Some(step) => {
             let at = |moment: Moment| format!("{:.3}", moment.0 as f64 / 1_000.0);
             let (start, end) = (at(before(now, query.window)), at(now));
             let step = step.as_secs_f64().to_string();
-            let pairs = [("query", text.as_str()), ("start", &start), ("end", &end), ("step", &step)];
+            let pairs = [("query", text.as_str()), ("start", &start), ("end", &end), ("step", &step), WHOLE];
             request(provider, "/api/v1/query_range", &pairs)?
         }
     };
@@ -42,8 +54,21 @@ pub async fn ask(provider: &Provider, query: &Query, text: &str, now: Moment) ->
     let said: Said = serde_json::from_slice(&answer.body)
         .map_err(|_| format!("answered {status} and nothing that Prometheus says: {}", answer.gist()))?;
     match said.data {
-        Some(data) if said.status == "success" => read(&data),
+        Some(data) if said.status == "success" => {
+            whole(&said.warnings, said.is_partial)?;
+            read(&data)
+        }
         _ => Err(format!("answered {status}: {}", said.error)),
+    }
+}
+
+/// Of what is missing nobody knows what it would have said.
+fn whole(warnings: &[String], is_partial: bool) -> Result<(), String> {
+    let about_stores = warnings.iter().find(|warning| !warning.starts_with(HINT));
+    match about_stores {
+        Some(warning) => Err(format!("answered with a part of the data only: {warning}")),
+        None if is_partial => Err("answered with a part of the data only".to_owned()),
+        None => Ok(()),
     }
 }
 
@@ -87,6 +112,27 @@ mod tests {
 
     fn of(data: Value) -> Result<Sample, String> {
         read(&serde_json::from_value(data).unwrap())
+    }
+
+    #[test]
+    fn half_an_answer_is_none_and_a_hint_is_no_matter() {
+        let said = |more: &str| -> Said {
+            let text = format!(
+                r#"{{"status": "success", "data": {{"resultType": "scalar", "result": [1, "3"]}}{more}}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        let is_whole = |more: &str| {
+            let said = said(more);
+            whole(&said.warnings, said.is_partial)
+        };
+        assert_eq!(is_whole(""), Ok(()));
+        assert_eq!(is_whole(r#", "isPartial": false, "warnings": []"#), Ok(()));
+        let hints = r#", "warnings": ["PromQL info: metric might not be a counter, name does not end in _total: \"up\" (1:6)", "PromQL warning: bucket label is missing"], "infos": ["PromQL info: x"]"#;
+        assert_eq!(is_whole(hints), Ok(()));
+        let lost = r#", "warnings": ["PromQL info: x", "receive series from a: rpc error"]"#;
+        assert!(is_whole(lost).is_err_and(|text| text.ends_with("only: receive series from a: rpc error")));
+        assert!(is_whole(r#", "isPartial": true"#).is_err());
     }
 
     #[test]
