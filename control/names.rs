@@ -110,6 +110,14 @@ pub mod foreign {
     pub const ENVOY_CLUSTER_UPSTREAM_RQ_RETRY_LIMIT_EXCEEDED: &str =
         "envoy_cluster_upstream_rq_retry_limit_exceeded";
     pub const ENVOY_CLUSTER_UPSTREAM_RQ_RETRY_OVERFLOW: &str = "envoy_cluster_upstream_rq_retry_overflow";
+    pub const ENVOY_CLUSTER_CIRCUIT_BREAKERS_DEFAULT_CX_OPEN: &str =
+        "envoy_cluster_circuit_breakers_default_cx_open";
+    pub const ENVOY_CLUSTER_CIRCUIT_BREAKERS_DEFAULT_RQ_PENDING_OPEN: &str =
+        "envoy_cluster_circuit_breakers_default_rq_pending_open";
+    pub const ENVOY_CLUSTER_CIRCUIT_BREAKERS_DEFAULT_RQ_OPEN: &str =
+        "envoy_cluster_circuit_breakers_default_rq_open";
+    pub const ENVOY_CLUSTER_CIRCUIT_BREAKERS_DEFAULT_RQ_RETRY_OPEN: &str =
+        "envoy_cluster_circuit_breakers_default_rq_retry_open";
     pub const ENVOY_CLUSTER_MEMBERSHIP_TOTAL: &str = "envoy_cluster_membership_total";
     pub const ENVOY_CLUSTER_MEMBERSHIP_HEALTHY: &str = "envoy_cluster_membership_healthy";
     pub const HTTP_REQUEST_DURATION_SECONDS: &str = "http_request_duration_seconds";

@@ -328,6 +328,7 @@ mod tests {
     use serin_proxy::codes::CodeReading;
     use serin_proxy::histogram;
     use serin_proxy::model::Role;
+    use serin_proxy::reading::BreakerReading;
 
     use super::*;
     use crate::config::Metrics;
@@ -433,6 +434,22 @@ mod tests {
         }
         let istio = text.lines().filter(|line| line.starts_with("istio_requests_total{")).count();
         assert_eq!(istio, 2, "one for each reporter");
+    }
+
+    #[test]
+    fn others_find_a_bound_that_is_reached() {
+        let mut reading = reading();
+        let (service, version) = ("web".to_owned(), "v\"2".to_owned());
+        let breakers = [("pending", 1, 8), ("requests", 8, 8)];
+        let breakers = breakers.map(|(what, taken, most)| BreakerReading { what, taken, most }).to_vec();
+        reading.breakers.push(Arc::new(BreakersReading { service, version, breakers }));
+        let text = text_of(&reading);
+        for line in [
+            "envoy_cluster_circuit_breakers_default_rq_open{envoy_cluster_name=\"default_web-v\\\"2_80\"} 1\n",
+            "envoy_cluster_circuit_breakers_default_rq_pending_open{envoy_cluster_name=\"default_web-v\\\"2_80\"} 0\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
     }
 
     /// The page has a bound: so much for each version, however many requests.
