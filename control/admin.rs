@@ -4,6 +4,9 @@
 //! no state of its own. Only POST and PUT change anything, and a browser page of
 //! another origin cannot send those. Gates alone can be turned by GET too, with a
 //! body, which no page can send along.
+//!
+//! Its handlers run on the tick's thread, and so do nothing there that grows with the
+//! configuration or waits for a disk.
 
 pub mod alerts;
 pub mod audit;
@@ -42,6 +45,9 @@ use crate::outward::Outward;
 use crate::series::Store;
 use crate::series::keeper::Keeper;
 use crate::tick::ask::{Desk, Refusal};
+
+/// Pages written at once; others wait.
+const PAGES_AT_ONCE: usize = 2;
 
 /// Where in its life the process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +90,8 @@ pub struct Admin {
     pub history: Arc<Store>,
     /// A permit for each query that may run.
     pub queries: Arc<Semaphore>,
+    /// A permit for each page that may be written.
+    pub pages: Arc<Semaphore>,
     pub outward: Outward,
     pub audit: Audit,
     pub board: Board,
@@ -107,11 +115,33 @@ impl Admin {
             demands,
             history: Arc::default(),
             queries,
+            pages: Arc::new(Semaphore::new(PAGES_AT_ONCE)),
             outward,
             audit,
             board,
         }
     }
+
+    /// Writes a page that may be long, on another thread than the tick's.
+    async fn page<T: IntoResponse>(
+        &self,
+        write: impl FnOnce(&Admin) -> T + Send + 'static,
+    ) -> Result<Response, Refused> {
+        let turn = self.pages.clone().acquire_owned().await;
+        let admin = self.clone();
+        beside(move || {
+            let page = write(&admin).into_response();
+            drop(turn);
+            page
+        })
+        .await
+    }
+}
+
+/// What may wait for a disk or takes its time, on another thread than the tick's.
+async fn beside<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> Result<T, Refused> {
+    let done = tokio::task::spawn_blocking(act).await;
+    done.map_err(|cause| Refused(StatusCode::INTERNAL_SERVER_ERROR, cause.to_string()))
 }
 
 /// An error as every endpoint writes it.

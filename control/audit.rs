@@ -21,8 +21,9 @@ const OLDER: usize = 4;
 #[derive(Clone, Debug, Serialize)]
 pub struct Line {
     pub at: Moment,
-    /// As the caller showed it: a token's print, a name, a certificate; or nobody.
-    pub who: String,
+    /// Who the caller says to be, unverified: a token's print, a name, a certificate;
+    /// or nobody.
+    pub self_declared: String,
     pub from: String,
     pub agent: String,
     pub method: String,
@@ -49,8 +50,8 @@ impl Audit {
 
     /// Blocks until it is written. What cannot be written is at least logged.
     pub fn write(&self, line: &Line) {
-        let Line { who, from, method, path, status, .. } = line;
-        tracing::info!(who, from, method, path, status, "admin call");
+        let Line { self_declared, from, method, path, status, .. } = line;
+        tracing::info!(self_declared, from, method, path, status, "admin call");
         let Some(folder) = &self.folder else { return };
         let _one = self.writing.lock().expect("no holder panics");
         if let Err(cause) = append(folder, line, LIMIT) {
@@ -90,7 +91,7 @@ mod tests {
         for number in 0..60 {
             let line = Line {
                 at: Moment(number),
-                who: "nobody".into(),
+                self_declared: "nobody".into(),
                 from: "127.0.0.1:1".into(),
                 agent: String::new(),
                 method: "POST".into(),

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::{Admin, Failure, Refused};
+use super::{Admin, Failure, Refused, beside};
 use crate::alert::{self, Tested};
 use crate::courier::Dead;
 use crate::outside::alert::Severity;
@@ -58,8 +59,8 @@ pub async fn test(
 
 /// What could not be delivered, oldest first.
 #[utoipa::path(get, path = "/dead-letters", tag = "alerts", responses((status = 200, body = Vec<Dead>)))]
-pub async fn dead_letters(State(admin): State<Admin>) -> Json<Vec<Dead>> {
-    Json(admin.outward.courier.dead())
+pub async fn dead_letters(State(admin): State<Admin>) -> Result<Response, Refused> {
+    beside(move || Json(admin.outward.courier.dead()).into_response()).await
 }
 
 /// Tries one of them again.
@@ -69,6 +70,6 @@ pub async fn dead_letters(State(admin): State<Admin>) -> Json<Vec<Dead>> {
     responses((status = 202, description = "It waits to be sent"), (status = 404, body = Failure)),
 )]
 pub async fn resend(State(admin): State<Admin>, Path(id): Path<u64>) -> Result<StatusCode, Refused> {
-    let sent = admin.outward.courier.resend(id);
+    let sent = beside(move || admin.outward.courier.resend(id)).await?;
     sent.map(|()| StatusCode::ACCEPTED).map_err(|why| Refused(StatusCode::NOT_FOUND, why))
 }

@@ -1,5 +1,6 @@
 //! The layer that writes an audit line for every call that may change something.
 
+use std::error::Error;
 use std::net::SocketAddr;
 
 use axum::body::{Body, Bytes, to_bytes};
@@ -7,6 +8,7 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use http_body_util::LengthLimitError;
 
 use super::{Admin, Refused, is_safe};
 use crate::audit::Line;
@@ -20,24 +22,31 @@ pub async fn audit(State(admin): State<Admin>, request: Request, next: Next) -> 
     if only_asks(request.method(), request.uri().path()) {
         return next.run(request).await;
     }
+    // A task of its own: a caller that leaves stops neither the call nor its line.
+    let told = tokio::spawn(witnessed(admin, request, next)).await;
+    told.unwrap_or_else(|cause| Refused(StatusCode::INTERNAL_SERVER_ERROR, cause.to_string()).into_response())
+}
+
+async fn witnessed(admin: Admin, request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, BODY).await else {
-        return Refused(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long".to_owned()).into_response();
-    };
+    let body = to_bytes(body, BODY).await;
     let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
     let text =
         |name| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let mut line = Line {
         at: admin.facts.clock.now(),
-        who: who(&head.headers),
+        self_declared: who(&head.headers),
         from: peer.map(|peer| peer.0.to_string()).unwrap_or_default(),
         agent: text(header::USER_AGENT),
         method: head.method.to_string(),
         path: head.uri.to_string(),
-        body: beginning(&body),
+        body: body.as_ref().map(beginning).unwrap_or_default(),
         status: 0,
     };
-    let answer = next.run(Request::from_parts(head, Body::from(body))).await;
+    let answer = match body {
+        Ok(body) => next.run(Request::from_parts(head, Body::from(body))).await,
+        Err(cause) => refused(&cause).into_response(),
+    };
     line.status = answer.status().as_u16();
     let audit = admin.audit.clone();
     // Not on the thread that the tick runs on.
@@ -46,6 +55,15 @@ pub async fn audit(State(admin): State<Admin>, request: Request, next: Next) -> 
         tracing::error!(%cause, "the audit line is not written");
     }
     answer
+}
+
+fn refused(cause: &axum::Error) -> Refused {
+    let is_too_long = |cause: &(dyn Error + 'static)| cause.is::<LengthLimitError>();
+    let mut causes = std::iter::successors(cause.source(), |cause| (*cause).source());
+    match causes.any(is_too_long) {
+        true => Refused(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long".to_owned()),
+        false => Refused(StatusCode::BAD_REQUEST, format!("the body breaks off: {cause}")),
+    }
 }
 
 /// Some questions are put by POST: queries, and what webhooks ask of gates.
@@ -59,7 +77,8 @@ fn beginning(body: &Bytes) -> String {
     String::from_utf8_lossy(&body[..body.len().min(WRITTEN)]).into_owned()
 }
 
-/// By what the caller, or the proxy before us that knows him, has shown.
+/// By what the caller, or the proxy before us that knows him, has shown. Nobody has
+/// looked whether it is true: any caller can write it.
 fn who(headers: &HeaderMap) -> String {
     let text =
         |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty());

@@ -68,10 +68,14 @@ pub struct EndpointView {
 )]
 pub async fn clusters(State(admin): State<Admin>, Query(form): Query<Form>) -> Result<Response, Refused> {
     let health = admin.desk.ask(|reply| Ask::Health { reply }).await?;
-    if form.format.as_deref() == Some("json") {
-        return Ok(Json(health.iter().map(|health| Cluster::of(health)).collect::<Vec<_>>()).into_response());
-    }
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text(&health)).into_response())
+    let as_json = form.format.as_deref() == Some("json");
+    let page = move |_: &Admin| {
+        if as_json {
+            return Json(health.iter().map(|health| Cluster::of(health)).collect::<Vec<_>>()).into_response();
+        }
+        ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text(&health)).into_response()
+    };
+    admin.page(page).await
 }
 
 impl Cluster {

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 use serde::Deserialize;
 
 use super::{Admin, Failure, Refused};
@@ -20,10 +21,11 @@ pub struct Form {
     params(("service" = Option<String>, Query, description = "Only of this service")),
     responses((status = 200, body = Vec<Differences>), (status = 404, body = Failure)),
 )]
-pub async fn differences(
-    State(admin): State<Admin>,
-    Query(form): Query<Form>,
-) -> Result<Json<Vec<Differences>>, Refused> {
+pub async fn differences(State(admin): State<Admin>, Query(form): Query<Form>) -> Result<Response, Refused> {
+    admin.page(move |admin| wanted(admin, form)).await
+}
+
+fn wanted(admin: &Admin, form: Form) -> Result<Json<Vec<Differences>>, Refused> {
     let mut all = admin.board.report();
     if let Some(service) = form.service {
         all.retain(|differences| differences.service == service);

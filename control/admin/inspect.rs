@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -70,8 +71,9 @@ pub async fn server_info(State(admin): State<Admin>) -> Json<ServerInfo> {
 
 /// The model in force, the specs of the rollouts, and how the last reload went.
 #[utoipa::path(get, path = "/config_dump", tag = "process", responses((status = 200, body = Dump)))]
-pub async fn config_dump(State(admin): State<Admin>) -> Result<Json<Dump>, Refused> {
-    Ok(Json(admin.desk.ask(|reply| Ask::Dump { reply }).await?))
+pub async fn config_dump(State(admin): State<Admin>) -> Result<Response, Refused> {
+    let dump = admin.desk.ask(|reply| Ask::Dump { reply }).await?;
+    admin.page(move |_| Json(dump)).await
 }
 
 /// The certificates in use, and when they expire.

@@ -42,26 +42,32 @@ pub mod text;
 pub async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Result<Response, Refused> {
     let (reading, view) = admin.desk.ask(|reply| Ask::Metrics { reply }).await?;
     let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    Ok(match preferred(accepted) {
+    let format = preferred(accepted);
+    admin.page(move |admin| written(format, admin, &reading, &view)).await
+}
+
+/// All of one and the same moment, however long it takes to write.
+fn written(format: Format, admin: &Admin, reading: &Reading, view: &MetricsView) -> Response {
+    match format {
         Format::Prometheus => {
             let mut text = Text::default();
-            beside(&mut Page(&mut text), &admin);
-            fill(&mut Page(&mut text), &reading, &view);
+            beside(&mut Page(&mut text), admin);
+            fill(&mut Page(&mut text), reading, view);
             ([(header::CONTENT_TYPE, PROMETHEUS)], text.into_prometheus()).into_response()
         }
         Format::OpenMetrics => {
             let mut text = Text::with_exemplars();
-            beside(&mut Page(&mut text), &admin);
-            fill(&mut Page(&mut text), &reading, &view);
+            beside(&mut Page(&mut text), admin);
+            fill(&mut Page(&mut text), reading, view);
             ([(header::CONTENT_TYPE, OPEN_METRICS)], text.into_open_metrics()).into_response()
         }
         Format::Protobuf => {
             let mut protobuf = Protobuf::default();
-            beside(&mut Page(&mut protobuf), &admin);
-            fill(&mut Page(&mut protobuf), &reading, &view);
+            beside(&mut Page(&mut protobuf), admin);
+            fill(&mut Page(&mut protobuf), reading, view);
             ([(header::CONTENT_TYPE, PROTOBUF)], protobuf.into_bytes()).into_response()
         }
-    })
+    }
 }
 
 /// What neither the proxy nor the tick counts.

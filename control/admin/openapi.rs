@@ -1,10 +1,13 @@
 //! The description of the admin API, generated from its handlers.
 
 use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
 use utoipa::OpenApi;
 
 use super::{
-    alerts, clusters, differences, drain, events, gates, inspect, metrics, prometheus, providers, rollouts,
+    Admin, Refused, alerts, clusters, differences, drain, events, gates, inspect, metrics, prometheus,
+    providers, rollouts,
 };
 
 #[derive(OpenApi)]
@@ -66,8 +69,8 @@ struct Api;
     get, path = "/openapi.json", tag = "process",
     responses((status = 200, content_type = "application/json", body = Object)),
 )]
-pub async fn document() -> Json<utoipa::openapi::OpenApi> {
-    Json(Api::openapi())
+pub async fn document(State(admin): State<Admin>) -> Result<Response, Refused> {
+    admin.page(|_| Json(Api::openapi())).await
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! serin as a Prometheus: its query API over our own history, in its shapes and
 //! with its errors, for Grafana, Flagger, Argo Rollouts, PipeCD and Kayenta.
 //!
-//! A query is evaluated on a thread of its own, over a copy of what it selects:
-//! neither the tick nor another endpoint waits for it. Few run at once.
+//! A query is evaluated on a thread of its own, over a copy of what it selects, and
+//! whatever else looks at the history does so on such a thread, too: neither the
+//! tick nor another endpoint waits for it. Few run at once.
 
 mod answer;
 mod parameters;
@@ -14,6 +15,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use promql_parser::label::Matchers;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -25,6 +27,8 @@ use parameters::Parameters;
 
 /// Queries evaluated at once; others wait, as long as their own time allows.
 pub const AT_ONCE: usize = 4;
+/// So long what has no time of its own waits for its turn.
+const TURN: Duration = Duration::from_secs(20);
 /// The version of Prometheus whose answers these are.
 const LIKE: &str = "2.42.0";
 
@@ -124,14 +128,11 @@ pub async fn query_range(
 )]
 pub async fn series(State(admin): State<Admin>, RawQuery(raw): RawQuery, body: Bytes) -> impl IntoResponse {
     let parameters = Parameters::read(raw.as_deref(), &body);
-    let found = || {
-        if parameters.all("match[]").next().is_none() {
-            return Err(Trouble::BadData("no match[] parameter provided".to_owned()));
-        }
-        let labels = meant(&admin, &parameters)?;
-        Ok(success(&labels.iter().map(answer::labels).collect()))
-    };
-    found()
+    if parameters.all("match[]").next().is_none() {
+        return Err(Trouble::BadData("no match[] parameter provided".to_owned()));
+    }
+    let meant = Meant::read(&parameters)?;
+    in_turn(&admin, TURN, move |store| success(&meant.of(store).iter().map(answer::labels).collect())).await
 }
 
 /// The names of labels.
@@ -141,13 +142,15 @@ pub async fn series(State(admin): State<Admin>, RawQuery(raw): RawQuery, body: B
     responses((status = 200, body = Object), (status = 400, body = Object)),
 )]
 pub async fn labels(State(admin): State<Admin>, RawQuery(raw): RawQuery, body: Bytes) -> impl IntoResponse {
-    let parameters = Parameters::read(raw.as_deref(), &body);
-    meant(&admin, &parameters).map(|found| {
+    let meant = Meant::read(&Parameters::read(raw.as_deref(), &body))?;
+    let told = move |store: &Store| {
+        let found = meant.of(store);
         let mut names: Vec<&str> = found.iter().flat_map(Labels::iter).map(|(name, _)| name).collect();
         names.sort_unstable();
         names.dedup();
         success(&json!(names))
-    })
+    };
+    in_turn(&admin, TURN, told).await
 }
 
 /// The values of one label.
@@ -168,12 +171,15 @@ pub async fn values(
     if !parameters::is_label(&name) {
         return Err(Trouble::BadData(format!("invalid label name: {name:?}")));
     }
-    meant(&admin, &parameters).map(|found| {
+    let meant = Meant::read(&parameters)?;
+    let told = move |store: &Store| {
+        let found = meant.of(store);
         let mut values: Vec<&str> = found.iter().filter_map(|labels| labels.get(&name)).collect();
         values.sort_unstable();
         values.dedup();
         success(&json!(values))
-    })
+    };
+    in_turn(&admin, TURN, told).await
 }
 
 /// What each family is.
@@ -191,13 +197,16 @@ pub async fn metadata(State(admin): State<Admin>, RawQuery(raw): RawQuery) -> im
             Err(_) => return Err(Trouble::BadData("limit must be a number".to_owned())),
         },
     };
-    let wanted = parameters.first("metric").filter(|name| !name.is_empty());
-    let about = admin.history.about();
-    let families = about.into_iter().filter(|(name, _)| wanted.is_none_or(|wanted| wanted == *name));
+    let wanted = parameters.first("metric").filter(|name| !name.is_empty()).map(str::to_owned);
     let told = |(name, about): (&'static str, crate::series::About)| {
         (name.to_owned(), json!([{"type": about.kind, "help": about.help, "unit": ""}]))
     };
-    Ok(success(&Value::Object(families.take(limit).map(told).collect())))
+    in_turn(&admin, TURN, move |store| {
+        let is_wanted = |name: &str| wanted.as_ref().is_none_or(|wanted| wanted == name);
+        let families = store.about().into_iter().filter(|(name, _)| is_wanted(name));
+        success(&Value::Object(families.take(limit).map(told).collect()))
+    })
+    .await
 }
 
 /// What this answers like. Grafana asks for it to know what it may ask.
@@ -216,13 +225,17 @@ pub async fn buildinfo() -> impl IntoResponse {
 /// How much of the past is kept, and what memory it takes.
 #[utoipa::path(get, path = "/api/v1/status/tsdb", tag = "prometheus", responses((status = 200, body = Object)))]
 pub async fn tsdb(State(admin): State<Admin>) -> impl IntoResponse {
-    let Usage { series, moments, bytes, refused } = admin.history.usage();
-    let each = bytes / series.max(1);
-    success(&json!({
-        "headStats": {
-            "numSeries": series, "seconds": moments, "bytes": bytes, "bytesPerSeries": each, "refusedSeries": refused,
-        },
-    }))
+    in_turn(&admin, TURN, |store| {
+        let Usage { series, moments, bytes, refused } = store.usage();
+        let each = bytes / series.max(1);
+        success(&json!({
+            "headStats": {
+                "numSeries": series, "seconds": moments, "bytes": bytes, "bytesPerSeries": each,
+                "refusedSeries": refused,
+            },
+        }))
+    })
+    .await
 }
 
 /// There are none here; Grafana asks all the same.
@@ -255,16 +268,19 @@ pub async fn alerts() -> impl IntoResponse {
 pub async fn federate(State(admin): State<Admin>, RawQuery(raw): RawQuery) -> impl IntoResponse {
     let parameters = Parameters::read(raw.as_deref(), &[]);
     let wanted = parameters.selectors()?;
-    let is_meant = |labels: &Labels| wanted.iter().any(|wanted| query::is_meant(wanted, labels));
-    let mut latest = admin.history.latest(&is_meant);
-    latest.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut page = String::new();
-    for (labels, point) in latest {
-        let name = labels.get(NAME).unwrap_or_default();
-        sample(&mut page, [name, ""], labels.iter().filter(|(name, _)| *name != NAME), point.value);
-        page += &format!(" {}\n", point.at);
-    }
-    Ok::<_, Trouble>(([(header::CONTENT_TYPE, PROMETHEUS)], page).into_response())
+    let told = move |store: &Store| {
+        let is_meant = |labels: &Labels| wanted.iter().any(|wanted| query::is_meant(wanted, labels));
+        let mut latest = store.latest(&is_meant);
+        latest.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut page = String::new();
+        for (labels, point) in latest {
+            let name = labels.get(NAME).unwrap_or_default();
+            sample(&mut page, [name, ""], labels.iter().filter(|(name, _)| *name != NAME), point.value);
+            page += &format!(" {}\n", point.at);
+        }
+        ([(header::CONTENT_TYPE, PROMETHEUS)], page).into_response()
+    };
+    in_turn(&admin, TURN, told).await
 }
 
 /// As Kayenta asks whether its store is there.
@@ -277,26 +293,51 @@ fn now(admin: &Admin) -> i64 {
     i64::try_from(admin.facts.clock.now().0).unwrap_or(i64::MAX)
 }
 
-/// The labels of all series that `match[]` means, in order; of all where there is none.
-fn meant(admin: &Admin, parameters: &Parameters) -> Result<Vec<Labels>, Trouble> {
-    let wanted = parameters.selectors()?;
-    let (from, to) = (parameters.time("start")?, parameters.time("end")?);
-    let is_meant =
-        |labels: &Labels| wanted.is_empty() || wanted.iter().any(|wanted| query::is_meant(wanted, labels));
-    let wish = Wish { is_meant: &is_meant, from: from.unwrap_or(i64::MIN), to: to.unwrap_or(i64::MAX) };
-    let picked = admin.history.pick(&[wish]).into_iter().flatten();
-    let mut labels: Vec<Labels> = picked.filter(Picked::is_there).map(|picked| picked.labels).collect();
-    labels.sort_unstable();
-    Ok(labels)
+/// What `match[]` and its moments mean; all where there is none.
+struct Meant {
+    wanted: Vec<Matchers>,
+    from: i64,
+    to: i64,
 }
 
-/// Waits for its turn, then evaluates on a thread that has stack enough.
+impl Meant {
+    fn read(parameters: &Parameters) -> Result<Meant, Trouble> {
+        let wanted = parameters.selectors()?;
+        let (from, to) = (parameters.time("start")?, parameters.time("end")?);
+        Ok(Meant { wanted, from: from.unwrap_or(i64::MIN), to: to.unwrap_or(i64::MAX) })
+    }
+
+    /// The labels of these series, in order.
+    fn of(&self, store: &Store) -> Vec<Labels> {
+        let Meant { wanted, from, to } = self;
+        let is_meant = |labels: &Labels| {
+            wanted.is_empty() || wanted.iter().any(|wanted| query::is_meant(wanted, labels))
+        };
+        let wish = Wish { is_meant: &is_meant, from: *from, to: *to };
+        let picked = store.pick(&[wish]).into_iter().flatten();
+        let mut labels: Vec<Labels> = picked.filter(Picked::is_there).map(|picked| picked.labels).collect();
+        labels.sort_unstable();
+        labels
+    }
+}
+
 async fn evaluated(
     admin: &Admin,
     timeout: Duration,
     run: impl FnOnce(&Store, Duration) -> Result<Answer, QueryError> + Send + 'static,
 ) -> Told {
-    let turn = tokio::time::timeout(timeout, admin.queries.clone().acquire_owned()).await;
+    let run = move |store: &Store| run(store, timeout).map(|answer| answer::text(&answer));
+    let body = in_turn(admin, timeout, run).await??;
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// Waits for its turn, then looks at the history on a thread that has stack enough.
+async fn in_turn<T: Send + 'static>(
+    admin: &Admin,
+    patience: Duration,
+    look: impl FnOnce(&Store) -> T + Send + 'static,
+) -> Result<T, Trouble> {
+    let turn = tokio::time::timeout(patience, admin.queries.clone().acquire_owned()).await;
     let Ok(Ok(turn)) = turn else {
         return Err(Trouble::Timeout("query timed out in query queue".to_owned()));
     };
@@ -304,15 +345,11 @@ async fn evaluated(
     let (reply, answer) = oneshot::channel();
     let thread = std::thread::Builder::new().name("query".to_owned()).stack_size(query::STACK);
     let spawned = thread.spawn(move || {
-        let body = run(&store, timeout).map(|answer| answer::text(&answer));
+        let seen = look(&store);
         drop(turn);
         // Who asked may have gone away meanwhile.
-        let _ = reply.send(body);
+        let _ = reply.send(seen);
     });
     spawned.map_err(|cause| Trouble::Internal(format!("cannot start a thread: {cause}")))?;
-    match answer.await {
-        Ok(Ok(body)) => Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response()),
-        Ok(Err(error)) => Err(error.into()),
-        Err(_) => Err(Trouble::Internal("the evaluation has ended without an answer".to_owned())),
-    }
+    answer.await.map_err(|_| Trouble::Internal("the evaluation has ended without an answer".to_owned()))
 }

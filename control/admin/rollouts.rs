@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 
 use super::{Admin, Failure, Refused};
 use crate::rollout::Command;
@@ -14,8 +15,9 @@ use crate::tick::view::{Detail, SplitView};
 
 /// All rollouts, in the order of the file.
 #[utoipa::path(get, path = "/rollouts", tag = "rollouts", responses((status = 200, body = Vec<Detail>)))]
-pub async fn list(State(admin): State<Admin>) -> Result<Json<Vec<Detail>>, Refused> {
-    Ok(Json(admin.desk.ask(|reply| Ask::Rollouts { reply }).await?))
+pub async fn list(State(admin): State<Admin>) -> Result<Response, Refused> {
+    let rollouts = admin.desk.ask(|reply| Ask::Rollouts { reply }).await?;
+    admin.page(move |_| Json(rollouts)).await
 }
 
 /// One rollout with the judge's reasons and live figures per version.
@@ -70,8 +72,9 @@ fn parse(command: &str) -> Option<Command> {
 
 /// All splits with the weights in force.
 #[utoipa::path(get, path = "/splits", tag = "splits", responses((status = 200, body = Vec<SplitView>)))]
-pub async fn splits(State(admin): State<Admin>) -> Result<Json<Vec<SplitView>>, Refused> {
-    Ok(Json(admin.desk.ask(|reply| Ask::Splits { reply }).await?))
+pub async fn splits(State(admin): State<Admin>) -> Result<Response, Refused> {
+    let splits = admin.desk.ask(|reply| Ask::Splits { reply }).await?;
+    admin.page(move |_| Json(splits)).await
 }
 
 /// Sets the weights of a split by hand: percent by version, those left out get none.
