@@ -3,33 +3,39 @@
 //!
 //! It hears what everybody can hear and asks what everybody can see; the courier
 //! does the sending. What is said is in `message`, how in `format`, to whom in
-//! `route`, and how often in `limit`.
+//! `route`, how often in `limit`, and what is said again in `open`.
 
 pub mod format;
 mod limit;
 pub mod message;
+mod open;
 mod route;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
 use utoipa::ToSchema;
 
-use crate::clock::Moment;
+use crate::clock::{Clock, Moment};
 use crate::config::Loaded;
-use crate::courier::{Courier, Dead, Letter, lane};
-use crate::events::{Subscription, Told};
-use crate::outside::alert::{Alerts, Receiver, Severity};
+use crate::courier::{Answer, Courier, Dead, Letter, Taken, lane};
+use crate::events::{Filter, Since, Subscription, Told};
+use crate::outside::alert::{Alerts, Kind, Receiver, Severity};
 use crate::outside::hook::HookType;
 use crate::rollout::EventKind;
 use crate::tick::ask::{Ask, Desk};
 use crate::tick::view::Detail;
 use limit::Limits;
 use message::{Message, Page};
+use open::Open;
 
+/// So often it is looked for what is to be said again.
+const LOOK: Duration = Duration::from_secs(1);
 /// What the queue of a receiver is called, before its name.
 const LANE: &str = "receiver ";
 
@@ -39,6 +45,7 @@ pub struct Alerter {
     pub courier: Courier,
     /// Where the admin API is, for links.
     pub admin: String,
+    pub clock: Clock,
 }
 
 /// How one receiver took a test.
@@ -55,19 +62,29 @@ impl Alerter {
     /// Until the tick is gone.
     pub async fn run(mut self) {
         // All that this process has told, also before we came to listen.
-        let (mut last, mut limits) = (Some(0), Limits::default());
+        let (mut last, mut limits) = (Since::Start, Limits::default());
+        let mut open = self.left_open().await;
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let asked = self.desk.ask(|reply| Ask::Subscribe { last, reply }).await;
             let Ok(Subscription { missed, mut coming }) = asked else { return };
             for told in missed {
-                last = Some(told.id);
-                self.hear(&told, &mut limits).await;
+                last = Since::After(told.id);
+                self.hear(&told, &mut limits, &mut open).await;
             }
             loop {
-                match coming.recv().await {
+                let told = tokio::select! {
+                    told = coming.recv() => told,
+                    _ = looks.tick(), if !open.is_empty() => {
+                        self.say_again(&mut open);
+                        continue;
+                    }
+                };
+                match told {
                     Ok(told) => {
-                        last = Some(told.id);
-                        self.hear(&told, &mut limits).await;
+                        last = Since::After(told.id);
+                        self.hear(&told, &mut limits, &mut open).await;
                     }
                     Err(RecvError::Lagged(_)) => break,
                     Err(RecvError::Closed) => return,
@@ -76,27 +93,64 @@ impl Alerter {
         }
     }
 
-    async fn hear(&mut self, told: &Told, limits: &mut Limits) {
+    async fn hear(&mut self, told: &Told, limits: &mut Limits, open: &mut Open) {
         let loaded = Arc::clone(&self.loaded.borrow_and_update());
-        let alerts = &loaded.alerts;
-        if alerts.routes.is_empty() {
-            return;
-        }
-        let name = told.event.rollout.clone();
-        let Ok(Ok(detail)) = self.desk.ask(|reply| Ask::Rollout { name, reply }).await else { return };
-        if told.event.kind == EventKind::Waiting && is_muted(&loaded, &detail) {
-            return;
-        }
-        let page = Page {
-            link: alerts.link.as_deref(),
-            admin: &self.admin,
-            environment: alerts.environment.as_deref(),
-        };
-        let message = Message::of(told, &detail, &page);
-        for receiver in route::receivers(alerts, &message) {
+        let Some(message) = self.message(&loaded, told).await else { return };
+        for receiver in route::receivers(&loaded.alerts, &message) {
+            open.note(receiver, &message);
             if let Some(left_out) = limits.admit(receiver, &message) {
                 self.courier.send(letter(receiver, Message { left_out, ..message.clone() }));
             }
+        }
+    }
+
+    /// What is to be said of it, if anything.
+    async fn message(&self, loaded: &Loaded, told: &Told) -> Option<Message> {
+        let alerts = &loaded.alerts;
+        if alerts.routes.is_empty() {
+            return None;
+        }
+        let name = told.event.rollout.clone();
+        let detail = self.desk.ask(|reply| Ask::Rollout { name, reply }).await.ok()?.ok()?;
+        if told.event.kind == EventKind::Waiting && is_muted(loaded, &detail) {
+            return None;
+        }
+        let spec = loaded.rollouts.iter().find(|spec| spec.name == told.event.rollout);
+        let about = spec.map(|spec| spec.about.clone()).unwrap_or_default();
+        let environment = about.environment.as_deref().or(alerts.environment.as_deref());
+        let page =
+            Page { link: alerts.link.as_deref(), admin: &self.admin, environment, labels: &about.labels };
+        Some(Message::of(told, &detail, &page))
+    }
+
+    /// What the process before us has left firing, by what is known of the past.
+    async fn left_open(&self) -> Open {
+        let (mut open, filter) = (Open::default(), Filter::default());
+        let Ok(told) = self.desk.ask(|reply| Ask::History { filter, reply }).await else { return open };
+        let loaded = Arc::clone(&self.loaded.borrow());
+        if loaded.alerts.receivers.iter().all(|receiver| receiver.kind != Kind::Alertmanager) {
+            return open;
+        }
+        let mut latest = BTreeMap::new();
+        for told in told.iter().filter(|told| message::says_how_it_stands(told.event.kind)) {
+            latest.insert(told.event.rollout.as_str(), told);
+        }
+        for told in latest.into_values() {
+            let Some(message) = self.message(&loaded, told).await else { continue };
+            route::receivers(&loaded.alerts, &message).iter().for_each(|to| open.note(to, &message));
+        }
+        open
+    }
+
+    fn say_again(&self, open: &mut Open) {
+        let loaded = Arc::clone(&self.loaded.borrow());
+        let is_known = |rollout: &str| loaded.rollouts.iter().any(|spec| spec.name == rollout);
+        for (receiver, message) in open.due(self.clock.now(), &loaded.alerts.receivers, is_known) {
+            let letter = letter(receiver, message.clone());
+            self.courier.send(match message.again {
+                Some(_) => Letter { retries: 0, severity: Severity::Info, is_repeated: true, ..letter },
+                None => letter,
+            });
         }
     }
 }
@@ -113,13 +167,18 @@ fn is_muted(loaded: &Loaded, detail: &Detail) -> bool {
 fn letter(receiver: &Receiver, message: Message) -> Letter {
     let about = serde_json::to_value(&message).expect("plain data with text keys");
     let (lane, retries) = (format!("{LANE}{}", receiver.name), receiver.retries);
+    let (taken, severity) = (taken(receiver.kind), message.severity);
+    let state_of = receiver.kind.resolves().then(|| message.rollout.clone());
     let receiver = receiver.clone();
     Letter {
         lane,
         about,
         write: Arc::new(move || format::call(&receiver, &message)),
         retries,
-        taken: is_taken,
+        taken,
+        severity,
+        state_of,
+        is_repeated: false,
     }
 }
 
@@ -130,8 +189,21 @@ pub fn anew(loaded: &Loaded, dead: &Dead) -> Option<Letter> {
     Some(letter(receiver, message))
 }
 
-fn is_taken(status: u16) -> bool {
-    (200..300).contains(&status)
+fn taken(kind: Kind) -> Taken {
+    match kind {
+        Kind::Slack => |answer| is_good(answer) && !says_no(answer),
+        _ => is_good,
+    }
+}
+
+fn is_good(answer: &Answer) -> bool {
+    (200..300).contains(&answer.status)
+}
+
+/// Slack's API has 200 for what it refuses, too.
+fn says_no(answer: &Answer) -> bool {
+    let said: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
+    said.is_some_and(|said| said["ok"] == false)
 }
 
 /// Sends a test to one receiver, or to all, and waits for what they say.
@@ -142,7 +214,8 @@ pub async fn test(
     admin: &str,
     now: Moment,
 ) -> Vec<Tested> {
-    let page = Page { link: alerts.link.as_deref(), admin, environment: alerts.environment.as_deref() };
+    let (link, environment) = (alerts.link.as_deref(), alerts.environment.as_deref());
+    let page = Page { link, admin, environment, labels: &BTreeMap::new() };
     let message = Message::test(severity, &page, now);
     let wanted = alerts.receivers.iter().filter(|receiver| name.is_none_or(|name| name == receiver.name));
     let tests = wanted.map(|receiver| {
@@ -150,7 +223,9 @@ pub async fn test(
         async move {
             let outcome = match format::call(receiver, &message) {
                 // Who waits for a test wants to hear of the first failure.
-                Ok(call) => lane::deliver(&call, 0, is_taken).await.map_err(|failure| failure.cause),
+                Ok(call) => {
+                    lane::deliver(&call, 0, taken(receiver.kind)).await.map_err(|failure| failure.cause)
+                }
                 Err(cause) => Err(cause),
             };
             let error = outcome.err();

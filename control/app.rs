@@ -10,7 +10,7 @@ mod life;
 mod succession;
 mod wishes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,7 @@ use crate::journal::{Entry, Journal, OpenError, Past, PastRollout};
 use crate::limits;
 use crate::load::Loads;
 use crate::outward::Outward;
+use crate::rollout::Event;
 use crate::series::keeper::Keeper;
 use crate::source;
 use crate::source::Change;
@@ -116,9 +117,9 @@ impl App {
             true => Claim::inherited(&state, loaded).await?,
             false => Claim::own(&state, loaded)?,
         };
-        let Claim { mut journal, past, mut sockets, admin, legacy, reloads, succession } = claim;
+        let Claim { mut journal, mut past, mut sockets, admin, legacy, reloads, succession } = claim;
         let clock = Clock::start(past.latest);
-        let now = clock.now();
+        let (now, told) = (clock.now(), std::mem::take(&mut past.told));
         let fleet = restore(&mut journal, past, legacy.as_ref(), loaded, now);
         let model = fleet.model_at_start(loaded);
         tell_restored(&fleet, &model);
@@ -151,7 +152,7 @@ impl App {
         let (in_force, configured) = watch::channel(Arc::new(loaded.clone()));
         let board = compare_answers(loaded, &handle)?;
         let begun =
-            Begun { handle: handle.clone(), clock, fleet, journal, model, reloads, drain, loaded: in_force };
+            Begun { handle: handle.clone(), clock, fleet, journal, told, model, reloads, drain, in_force };
         let (tick, changes) = begun.into_tick(&options.config, read, &board)?;
         let (demand, demands) = mpsc::channel(1);
         start_load(&desk, &configured, &handle, &living)?;
@@ -212,10 +213,11 @@ struct Begun {
     clock: Clock,
     fleet: Fleet,
     journal: Journal,
+    told: VecDeque<Event>,
     model: Model,
     reloads: Reloads,
     drain: watch::Sender<Drain>,
-    loaded: watch::Sender<Arc<Loaded>>,
+    in_force: watch::Sender<Arc<Loaded>>,
 }
 
 impl Begun {
@@ -225,7 +227,7 @@ impl Begun {
         read: Read,
         board: &Board,
     ) -> Result<(Tick, mpsc::Receiver<Change>), StartError> {
-        let Begun { handle, clock, fleet, journal, model, reloads, drain, loaded: in_force } = self;
+        let Begun { handle, clock, fleet, journal, told, model, reloads, drain, in_force } = self;
         let Read { loaded, text, referenced } = read;
         let (noticed, changes) = mpsc::channel(1);
         let watch = source::file::watch(path, text.clone(), referenced.clone(), noticed)?;
@@ -246,6 +248,7 @@ impl Begun {
             board: board.clone(),
             reloads,
             warnings: loaded.warnings.iter().map(Problem::to_string).collect(),
+            told,
         });
         Ok((tick, changes))
     }

@@ -21,7 +21,7 @@ const BEHIND: usize = 256;
 /// An event with its place in the stream.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Told {
-    /// Grows by one; higher after a restart than before it.
+    /// Grows with time, over a restart, too.
     pub id: u64,
     #[serde(flatten)]
     pub event: Event,
@@ -80,9 +80,21 @@ impl Filter {
     }
 }
 
+/// From where on a listener wants to hear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    Now,
+    /// All that this process has told.
+    Start,
+    /// What came after this, as far as it is kept.
+    After(u64),
+}
+
 pub struct Events {
     ring: VecDeque<Arc<Told>>,
     next: u64,
+    /// The first that this process has told, or will tell.
+    start: u64,
     listeners: broadcast::Sender<Arc<Told>>,
 }
 
@@ -93,19 +105,32 @@ pub struct Subscription {
 }
 
 impl Events {
-    pub fn new(now: Moment) -> Events {
-        Events { ring: VecDeque::with_capacity(KEPT), next: now.0, listeners: broadcast::Sender::new(BEHIND) }
+    /// After those of processes before this one.
+    pub fn new(now: Moment, past: impl IntoIterator<Item = Event>) -> Events {
+        let listeners = broadcast::Sender::new(BEHIND);
+        let mut events = Events { ring: VecDeque::with_capacity(KEPT), next: 0, start: 0, listeners };
+        past.into_iter().for_each(|event| drop(events.keep(event, None)));
+        events.next = events.next.max(now.0);
+        events.start = events.next;
+        events
     }
 
     pub fn tell(&mut self, event: Event, in_force_us: Option<u64>) {
+        let told = self.keep(event, in_force_us);
+        // An error only says that nobody listens.
+        let _ = self.listeners.send(told);
+    }
+
+    /// Its number follows from its moment, so that the next process finds the same.
+    fn keep(&mut self, event: Event, in_force_us: Option<u64>) -> Arc<Told> {
         if self.ring.len() == KEPT {
             self.ring.pop_front();
         }
-        let told = Arc::new(Told { id: self.next, event, in_force_us });
-        self.next += 1;
+        let id = self.next.max(event.at.0);
+        self.next = id + 1;
+        let told = Arc::new(Told { id, event, in_force_us });
         self.ring.push_back(Arc::clone(&told));
-        // An error only says that nobody listens.
-        let _ = self.listeners.send(told);
+        told
     }
 
     /// What fits, as far as it is kept, oldest first; of more than wanted the newest.
@@ -116,12 +141,13 @@ impl Events {
         found
     }
 
-    /// Everything after `last`, as far as it is kept; without it only what comes.
-    pub fn subscribe(&self, last: Option<u64>) -> Subscription {
-        let missed = match last {
-            Some(last) => self.ring.iter().filter(|told| told.id > last).cloned().collect(),
-            None => VecDeque::new(),
+    pub fn subscribe(&self, since: Since) -> Subscription {
+        let from = match since {
+            Since::Now => self.next,
+            Since::Start => self.start,
+            Since::After(last) => last.saturating_add(1),
         };
+        let missed = self.ring.iter().filter(|told| told.id >= from).cloned().collect();
         Subscription { missed, coming: self.listeners.subscribe() }
     }
 }
@@ -142,19 +168,41 @@ mod tests {
 
     #[test]
     fn one_who_comes_back_gets_what_was_missed_and_no_more() {
-        let mut events = Events::new(Moment(100));
+        let mut events = Events::new(Moment(100), []);
         for i in 0..5 {
             events.tell(event(i), None);
         }
-        let ids = |last| events.subscribe(last).missed.iter().map(|told| told.id).collect::<Vec<_>>();
-        assert_eq!(ids(Some(102)), [103, 104]);
-        assert!(ids(None).is_empty());
-        assert_eq!(ids(Some(0)).len(), 5);
+        let ids = |since| events.subscribe(since).missed.iter().map(|told| told.id).collect::<Vec<_>>();
+        assert_eq!(ids(Since::After(102)), [103, 104]);
+        assert!(ids(Since::Now).is_empty());
+        assert_eq!(ids(Since::After(0)).len(), 5);
+    }
+
+    #[test]
+    fn what_was_told_before_a_restart_is_there_with_the_same_numbers() {
+        let at = |at, text| Event { at: Moment(at), ..event(text) };
+        let told = [at(100, 0), at(100, 1), at(100, 2), at(150, 3)];
+        let mut before = Events::new(Moment(90), []);
+        told.iter().for_each(|event| before.tell(event.clone(), None));
+        let mut after = Events::new(Moment(200), told);
+        after.tell(at(200, 4), None);
+        let all = |events: &Events, since| {
+            let missed = events.subscribe(since).missed;
+            missed.iter().map(|told| (told.id, told.event.text.clone())).collect::<Vec<_>>()
+        };
+        let (old, new) = (all(&before, Since::After(0)), all(&after, Since::After(0)));
+        assert_eq!(old[..], new[..4]);
+        assert_eq!(
+            all(&after, Since::After(150)),
+            [(200, "4".to_owned())],
+            "who comes back hears none twice"
+        );
+        assert_eq!(all(&after, Since::Start), [(200, "4".to_owned())]);
     }
 
     #[test]
     fn a_list_holds_what_fits_and_of_more_the_newest() {
-        let mut events = Events::new(Moment(0));
+        let mut events = Events::new(Moment(0), []);
         for i in 0..6 {
             let rollout = if i % 2 == 0 { "web" } else { "shop" };
             events.tell(Event { at: Moment(i), rollout: rollout.into(), ..event(0) }, None);
@@ -171,8 +219,8 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_one_who_falls_behind_is_cut_off() {
-        let mut events = Events::new(Moment(0));
-        let mut slow = events.subscribe(None);
+        let mut events = Events::new(Moment(0), []);
+        let mut slow = events.subscribe(Since::Now);
         for i in 0..3 * KEPT {
             events.tell(event(i), None);
         }

@@ -25,7 +25,7 @@ pub use notice::anew;
 use crate::clock::{Clock, Moment};
 use crate::config::Loaded;
 use crate::courier::Courier;
-use crate::events::{Subscription, Told};
+use crate::events::{Since, Subscription, Told};
 use crate::outside::hook::{Hook, HookType};
 use crate::rollout::Spec;
 use crate::tick::ask::{Ask, Desk};
@@ -72,7 +72,7 @@ impl Hooks {
     pub async fn run(mut self) {
         let mut followed = BTreeMap::new();
         // All that this process has told, also before we came to listen.
-        let (mut last, mut is_first) = (Some(0), true);
+        let (mut last, mut is_first) = (Since::Start, true);
         loop {
             let asked = self.desk.ask(|reply| Ask::Subscribe { last, reply }).await;
             let Ok(subscription) = asked else { return };
@@ -94,18 +94,18 @@ impl Hooks {
         &mut self,
         subscription: Subscription,
         followed: &mut BTreeMap<String, Followed>,
-        last: &mut Option<u64>,
+        last: &mut Since,
     ) -> bool {
         let Subscription { missed, mut coming } = subscription;
         for told in missed {
-            *last = Some(told.id);
+            *last = Since::After(told.id);
             self.hear(&told, followed).await;
         }
         loop {
             tokio::select! {
                 told = coming.recv() => match told {
                     Ok(told) => {
-                        *last = Some(told.id);
+                        *last = Since::After(told.id);
                         self.hear(&told, followed).await;
                     }
                     Err(RecvError::Lagged(_)) => return true,

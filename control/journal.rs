@@ -10,7 +10,7 @@ pub mod coded;
 pub mod looks;
 pub mod saved;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
@@ -25,7 +25,7 @@ use serin_proxy::Weights;
 use crate::clock::Moment;
 use crate::falls::{Fall, Falls};
 use crate::judge::evidence::Evidence;
-use crate::rollout::{Action, Checkpoint, Command, Spec};
+use crate::rollout::{Action, Checkpoint, Command, Event, Spec};
 
 /// Past this many bytes the owner is asked to rewrite.
 const LIMIT: u64 = 16 << 20;
@@ -35,6 +35,8 @@ const FILE: &str = "journal.jsonl";
 const OLDER: &str = "journal.old.jsonl";
 const FRESH: &str = "journal.new.jsonl";
 const LOCK: &str = "lock";
+/// So much of what was told is found again.
+const TOLD: usize = 1_024;
 
 /// One line.
 #[derive(Serialize)]
@@ -104,6 +106,8 @@ pub struct Past {
     pub weights: BTreeMap<String, Manual>,
     /// What fell and was not written before the process was killed.
     pub falls: BTreeMap<String, Fall>,
+    /// The newest of what was told.
+    pub told: VecDeque<Event>,
     /// Bytes of a torn last line that were cut away.
     pub cut: u64,
 }
@@ -369,13 +373,39 @@ fn lines(entries: &[Entry<'_>]) -> std::io::Result<Vec<u8>> {
 #[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum Line {
-    Journal { version: u32 },
-    Governs { at: Moment, rollout: String, canary: Vec<String> },
-    Dropped { at: Moment, rollout: String },
-    Looks { at: Moment },
-    Decision { at: Moment, rollout: String, checkpoint: Value },
-    Checkpoint { at: Moment, rollout: String, checkpoint: Value },
-    Weights { at: Moment, split: String, asked: Weights, weights: Option<Weights> },
+    Journal {
+        version: u32,
+    },
+    Governs {
+        at: Moment,
+        rollout: String,
+        canary: Vec<String>,
+    },
+    Dropped {
+        at: Moment,
+        rollout: String,
+    },
+    Looks {
+        at: Moment,
+    },
+    Decision {
+        at: Moment,
+        rollout: String,
+        checkpoint: Value,
+        #[serde(default)]
+        actions: Vec<Value>,
+    },
+    Checkpoint {
+        at: Moment,
+        rollout: String,
+        checkpoint: Value,
+    },
+    Weights {
+        at: Moment,
+        split: String,
+        asked: Weights,
+        weights: Option<Weights>,
+    },
 }
 
 /// The last word on everything, and the length of what is whole.
@@ -396,6 +426,9 @@ fn read(path: &Path, file: &File) -> Result<(Past, u64), OpenError> {
         cause,
     })?;
     past.cut = cut;
+    let missing = TOLD - past.told.len();
+    let before = saved::told(&path.with_file_name(OLDER), missing);
+    before.into_iter().rev().for_each(|event| past.told.push_front(event));
     Ok((past, length))
 }
 
@@ -413,7 +446,13 @@ impl Past {
                 at
             }
             Line::Looks { at } => at,
-            Line::Decision { at, rollout, checkpoint } | Line::Checkpoint { at, rollout, checkpoint } => {
+            Line::Decision { at, rollout, checkpoint, actions } => {
+                actions.into_iter().filter_map(event_of).for_each(|event| self.tell(event));
+                let past = self.rollouts.entry(rollout).or_default();
+                (past.at, past.checkpoint) = (at, Some(checkpoint));
+                at
+            }
+            Line::Checkpoint { at, rollout, checkpoint } => {
                 let past = self.rollouts.entry(rollout).or_default();
                 (past.at, past.checkpoint) = (at, Some(checkpoint));
                 at
@@ -429,6 +468,19 @@ impl Past {
         };
         self.latest = self.latest.max(at);
     }
+
+    fn tell(&mut self, event: Event) {
+        if self.told.len() == TOLD {
+            self.told.pop_front();
+        }
+        self.told.push_back(event);
+    }
+}
+
+/// What an action tells. Whether today's engine knows all of its words is not for a
+/// start to fail of.
+fn event_of(mut action: Value) -> Option<Event> {
+    serde_json::from_value(action.get_mut("tell")?.get_mut("event")?.take()).ok()
 }
 
 #[cfg(test)]

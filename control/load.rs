@@ -22,6 +22,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::admin::Life;
 use crate::config::Loaded;
+use crate::events::Since;
 use crate::outside::load::{During, Load};
 use crate::rollout::Phase;
 use crate::tick::ask::{Ask, Desk};
@@ -80,7 +81,7 @@ impl Loads {
 
     /// Until the configuration changes (true), or there is nobody to follow any more.
     async fn follow(&mut self, followed: &mut BTreeMap<String, Followed>) -> bool {
-        let Ok(told) = self.desk.ask(|reply| Ask::Subscribe { last: None, reply }).await else {
+        let Ok(told) = self.desk.ask(|reply| Ask::Subscribe { last: Since::Now, reply }).await else {
             return false;
         };
         let mut coming = told.coming;

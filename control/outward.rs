@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::alert::{self, Alerter};
+use crate::clock::{Clock, Moment};
 use crate::config::Loaded;
 use crate::courier::Courier;
 use crate::hook::{self, Gates, Hooks};
@@ -59,6 +60,7 @@ impl Outward {
             loaded: loaded.clone(),
             courier: courier.clone(),
             admin: admin.to_string(),
+            clock: Clock::start(Moment::default()),
         };
         std::thread::Builder::new().name("serin-outward".to_owned()).spawn(move || {
             runtime.block_on(async {
@@ -79,7 +81,7 @@ impl Outward {
         }
         self.courier.end();
         if !self.is_settled(BURIAL).await {
-            let waiting = self.courier.load().waiting;
+            let waiting = self.courier.waiting();
             tracing::warn!(waiting, "letters to others are lost");
         }
     }
@@ -87,7 +89,7 @@ impl Outward {
     async fn is_settled(&self, within: Duration) -> bool {
         let looks = 100;
         for _ in 0..looks {
-            if self.courier.load().waiting == 0 {
+            if self.courier.waiting() == 0 {
                 return true;
             }
             tokio::time::sleep(within / looks).await;

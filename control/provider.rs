@@ -116,7 +116,24 @@ pub async fn ask(provider: &Provider, query: &Query, names: &Names, now: Moment)
         Kind::Graphite => json::graphite(provider, query, &text).await,
         Kind::InfluxDb { organization } => influx::ask(provider, organization, &text).await,
     };
-    asked.unwrap_or_else(Sample::Error)
+    told(provider, asked.unwrap_or_else(Sample::Error))
+}
+
+/// What is said in words may say back how it was asked.
+fn told(provider: &Provider, sample: Sample) -> Sample {
+    if provider.address.is_none() || !matches!(sample, Sample::Error(_) | Sample::Said(_)) {
+        return sample;
+    }
+    let Ok(mask) = request(provider, "", &[]).map(|call| call.mask()) else { return sample };
+    match sample {
+        Sample::Error(text) => Sample::Error(mask.hide(&text)),
+        Sample::Said(Value::String(text)) => Sample::Said(Value::from(mask.hide(&text))),
+        Sample::Said(value) => {
+            let hidden = serde_json::from_str(&mask.hide(&value.to_string()));
+            Sample::Said(hidden.unwrap_or(Value::from(crate::secret::HIDDEN)))
+        }
+        other => other,
+    }
 }
 
 /// Whether the answer is good, or why it is not; nothing where it is neither.
@@ -165,6 +182,7 @@ fn request(provider: &Provider, path: &str, pairs: &[(&str, &str)]) -> Result<Ca
         url.query_pairs_mut().extend_pairs(pairs);
     }
     let mut call = Call::get(SecretString::from(url.to_string()), provider.timeout);
+    call.address = Some(address);
     call.tls = provider.tls.clone();
     match &provider.login {
         Login::Basic { username, password } => {

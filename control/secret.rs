@@ -5,10 +5,14 @@
 //! value is fetched anew each time, so a renewed secret is used at once, and is
 //! held in a type that cannot be printed.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+
+/// What stands in the place of what is not shown.
+pub const HIDDEN: &str = "[hidden]";
 
 /// Where a secret is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,12 +57,38 @@ impl Secret {
 }
 
 impl Text {
+    /// Of a URL that stands in the configuration itself only where it leads: what
+    /// follows the host may be all that a receiver asks of who writes to it.
+    pub fn host_only(&self) -> Text {
+        let Text::Plain(text) = self else { return self.clone() };
+        let Ok(url) = url::Url::parse(text) else { return Text::hidden() };
+        let is_bare = ["", "/"].contains(&url.path()) && url.query().is_none();
+        if is_bare {
+            self.clone()
+        } else {
+            Text::Plain(format!("{}/{HIDDEN}", url.origin().ascii_serialization()))
+        }
+    }
+
+    pub fn hidden() -> Text {
+        Text::Plain(HIDDEN.to_owned())
+    }
+
     pub fn fetch(&self) -> Result<SecretString, Missing> {
         match self {
             Text::Plain(text) => Ok(SecretString::from(text.as_str())),
             Text::Secret(secret) => secret.fetch(),
         }
     }
+}
+
+/// Headers without the values that stand in the configuration itself.
+pub fn shown(headers: &BTreeMap<String, Text>) -> BTreeMap<String, Text> {
+    let value = |text: &Text| match text {
+        Text::Plain(_) => Text::hidden(),
+        Text::Secret(_) => text.clone(),
+    };
+    headers.iter().map(|(name, text)| (name.clone(), value(text))).collect()
 }
 
 #[cfg(test)]
@@ -80,6 +110,16 @@ mod tests {
         assert_eq!(text.fetch().unwrap().expose_secret(), "renewed");
         std::fs::remove_file(&path).unwrap();
         assert!(text.fetch().is_err());
+    }
+
+    #[test]
+    fn of_a_plain_url_only_the_host_is_shown() {
+        let shown = |text: &str| Text::Plain(text.to_owned()).host_only();
+        let hooks = shown("https://hooks.example:8443/services/T0/s3cret?x=1");
+        assert_eq!(hooks, Text::Plain("https://hooks.example:8443/[hidden]".to_owned()));
+        assert_eq!(shown("http://10.0.0.1:9093"), Text::Plain("http://10.0.0.1:9093".to_owned()));
+        let place = Text::Secret(Secret::Env("HOOK".to_owned()));
+        assert_eq!(place.host_only(), place);
     }
 
     #[test]

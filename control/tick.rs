@@ -13,7 +13,7 @@ mod reload;
 mod succession;
 pub mod view;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,6 +114,8 @@ pub struct Parts {
     pub board: Board,
     pub reloads: Reloads,
     pub warnings: Vec<String>,
+    /// What was told before, as the journal has it.
+    pub told: VecDeque<Event>,
 }
 
 struct Down {
@@ -155,7 +157,7 @@ impl Tick {
             journal: parts.journal,
             room: room(1),
             down: None,
-            events: Events::new(now),
+            events: Events::new(now, parts.told),
             ring: Ring::default(),
             certificates: certificates::in_use(&parts.model),
             model: parts.model,

@@ -2,9 +2,10 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::Output;
+use std::time::Duration;
 
 use crate::harness::app::{pair, serin, single};
-use crate::harness::{App, Ask, Conn, Origin, eventually};
+use crate::harness::{Answer, App, Ask, Conn, Origin, eventually};
 
 const ROLLOUT: &str =
     "rollouts:\n  web:\n    steps: [{weight: 10, for: 30s}, {weight: 50, for: 30s}]\n    bake: 1s\n";
@@ -269,6 +270,76 @@ fn run_refuses_an_address_that_is_taken() {
     let output = serin(&["run", "-c", file.to_str().expect("a temporary path is text")]);
     assert!(!output.status.success());
     assert!(said(&output).contains(&taken.address.to_string()), "{}", said(&output));
+}
+
+#[test]
+fn what_was_told_before_a_restart_is_there_and_nobody_is_told_it_again() {
+    let (origin, team) = (Origin::start("a"), Origin::start("team"));
+    let alerts =
+        format!("alerts:\n  receivers: [{{name: team, type: webhook, url: 'http://{}/'}}]\n", team.address);
+    let mut app = App::start(&(pair(origin.address, origin.address, "") + &alerts + ROLLOUT));
+    app.command("web", "start");
+    app.command("web", "abort");
+    eventually("it is told", || team.requests() == 2);
+    // How long a shift took nobody has written down.
+    let history = |app: &App| {
+        let mut events = app.get_json("/history");
+        for event in events.as_array_mut().expect("a list") {
+            event.as_object_mut().expect("an event").remove("in_force_us");
+        }
+        events
+    };
+    let before = history(&app);
+    let told = |events: &serde_json::Value| events.as_array().expect("a list").len();
+    assert_eq!(told(&before), 2);
+    app.kill9();
+    app.restart();
+    assert_eq!(history(&app), before);
+    app.command("web", "start");
+    eventually("what is new is told", || team.requests() > 2);
+    let after = history(&app);
+    assert_eq!((told(&after), &after[0], &after[1]), (3, &before[0], &before[1]));
+    assert!(after[2]["id"].as_u64() > before[1]["id"].as_u64());
+    assert_eq!(team.requests(), 3, "and nothing twice");
+}
+
+#[test]
+fn a_login_does_not_stand_in_a_url_and_of_a_url_only_the_host_is_shown() {
+    let origin = Origin::start("a");
+    let alerts = |url: &str| {
+        let receiver = format!("{{name: team, type: slack, url: '{url}', headers: {{x-token: opensesame}}}}");
+        single(origin.address) + &format!("alerts:\n  receivers: [{receiver}]\n")
+    };
+    let refused = check(&alerts("https://me:opensesame@hooks.example/"));
+    assert!(!refused.status.success() && said(&refused).contains("a login does not stand here itself"));
+    assert!(!said(&refused).contains("opensesame"), "{}", said(&refused));
+    let app = App::start(&alerts("https://hooks.example/services/opensesame"));
+    let shown = app.get_json("/config_dump")["alerts"]["receivers"][0].clone();
+    assert_eq!(shown["url"], "https://hooks.example/[hidden]");
+    assert!(!shown.to_string().contains("opensesame"), "{shown}");
+}
+
+#[test]
+fn a_caller_that_leaves_stops_neither_the_call_nor_its_line() {
+    let slow = Origin::answering("slow", |_| Answer::ok().after(Duration::from_millis(500)));
+    let origin = Origin::start("a");
+    let alerts =
+        format!("alerts:\n  receivers: [{{name: team, type: webhook, url: 'http://{}/'}}]\n", slow.address);
+    let app = App::start(&(single(origin.address) + &alerts));
+    let lines = || {
+        let text = std::fs::read_to_string(app.folder().join("serin-state/audit.jsonl")).unwrap_or_default();
+        let line = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON");
+        text.lines().map(line).collect::<Vec<_>>()
+    };
+    let mut conn = Conn::open(app.admin);
+    conn.write(b"POST /alerts/test HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
+    eventually("the call is under way", || slow.requests() == 1);
+    conn.reset();
+    eventually("it has its line", || !lines().is_empty());
+    assert_eq!((&lines()[0]["path"], &lines()[0]["status"]), (&"/alerts/test".into(), &200.into()));
+    let long = app.admin(&Ask::post("/reload", vec![b'x'; (1 << 20) + 1]));
+    assert_eq!(long.status, 413);
+    assert_eq!((&lines()[1]["path"], &lines()[1]["status"]), (&"/reload".into(), &413.into()));
 }
 
 #[test]

@@ -59,8 +59,11 @@ fn each_receiver_gets_its_own_shape() {
         "  environment: production\n  link: 'https://ops.example/{{ rollout }}'\n  receivers:\n".to_owned();
     for (kind, origin) in kinds.iter().zip(&origins) {
         let token = if *kind == "pagerDuty" { ", token: {env: PATH}" } else { "" };
-        alerts +=
-            &format!("    - {{name: to-{kind}, type: {kind}, url: 'http://{}/in'{token}}}\n", origin.address);
+        let path = if *kind == "discord" { "/in?thread_id=7" } else { "/in" };
+        alerts += &format!(
+            "    - {{name: to-{kind}, type: {kind}, url: 'http://{}{path}'{token}}}\n",
+            origin.address
+        );
     }
     let Scene { app, .. } = &scene(&alerts);
     let output = app.cli(&["alerts", "test", "--severity", "error"]);
@@ -78,7 +81,8 @@ fn each_receiver_gets_its_own_shape() {
     assert_eq!(slack["attachments"][0]["title_link"], link);
     assert_eq!(body("rocketChat").0["attachments"][0]["color"], "#FF0000");
     let (discord, seen) = body("discord");
-    assert_eq!((seen.path.as_str(), &discord["attachments"][0]["color"]), ("/in/slack", &json!("danger")));
+    let path = seen.path.as_str();
+    assert_eq!((path, &discord["attachments"][0]["color"]), ("/in/slack?thread_id=7", &json!("danger")));
     let (teams, _) = body("teams");
     assert_eq!((&teams["@type"], &teams["themeColor"]), (&json!("MessageCard"), &json!("FF0000")));
     let card = &body("teamsWorkflow").0["attachments"][0];
@@ -128,6 +132,27 @@ fn a_test_tells_who_did_not_take_it() {
     assert_eq!(app.cli(&["alerts", "test", "good"]).status.code(), Some(0));
     let nobody = app.cli(&["alerts", "test", "nobody"]);
     assert!(String::from_utf8_lossy(&nobody.stderr).contains("there is no receiver \"nobody\""));
+}
+
+/// Slack's API refuses with a 200.
+#[test]
+fn slack_that_says_no_has_not_taken_it() {
+    let refusal = r#"{"ok":false,"error":"channel_not_found"}"#;
+    let slack = Origin::answering("slack", move |_| Answer::ok().text(refusal));
+    let alerts = format!(
+        "  receivers: [{{name: team, type: slack, url: 'http://{}/api/chat.postMessage', token: {{env: PATH}}}}]\n",
+        slack.address
+    );
+    let Scene { app, .. } = &scene(&alerts);
+    let output = app.cli(&["alerts", "test"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(told, format!("team: answered 200 OK: {refusal}\n"));
+    app.command("web", "start");
+    let dead = eventually_some("it is a dead letter", || app.get_json("/dead-letters").get(0).cloned());
+    assert_eq!(dead["attempts"], 1, "to ask again would change nothing");
+    slack.behave(|_| Answer::ok().text(r#"{"ok":true,"ts":"1"}"#));
+    assert_eq!(app.cli(&["alerts", "test"]).status.code(), Some(0));
 }
 
 #[test]
@@ -230,4 +255,62 @@ fn a_real_alertmanager_has_an_alert_that_fires_and_is_resolved() {
     scene.canary.behave(|_| Answer::ok());
     scene.app.command("web", "retry");
     eventually("it is resolved", || manager.firing().is_empty());
+}
+
+/// Alertmanager keeps nothing over a restart of its own, and takes silence for an end.
+#[test]
+fn an_alert_that_fires_is_said_again_until_it_ends_also_by_the_next_process() {
+    let manager = Origin::start("manager");
+    let alerts = format!(
+        "  receivers: [{{name: am, type: alertmanager, url: 'http://{}', lasts: 3s}}]\n",
+        manager.address
+    );
+    let mut scene = scene(&alerts);
+    roll_back(&scene);
+    let critical = |alerts: &Value| alerts[1].clone();
+    let firing = || {
+        let all = texts(&manager).iter().map(critical).collect::<Vec<_>>();
+        all.into_iter().filter(|alert| alert.get("startsAt").is_some()).collect::<Vec<_>>()
+    };
+    let time = |alert: &Value, name: &str| alert[name].as_str().expect("a time").to_owned();
+    eventually("it is said three times", || firing().len() >= 3);
+    let fired = firing();
+    for pair in fired.windows(2) {
+        assert_eq!((&pair[0]["labels"], &pair[0]["startsAt"]), (&pair[1]["labels"], &pair[1]["startsAt"]));
+        assert!(time(&pair[0], "endsAt") < time(&pair[1], "endsAt"), "{fired:?}");
+    }
+    scene.app.kill9();
+    let before = firing().len();
+    scene.app.restart();
+    eventually("the next process says it", || firing().len() > before);
+    assert_eq!(firing()[before]["startsAt"], fired[0]["startsAt"], "it is the same alert");
+    scene.canary.behave(|_| Answer::ok());
+    scene.app.command("web", "retry");
+    let ended = |alerts: &Value| critical(alerts).get("startsAt").is_none();
+    eventually("it ends", || texts(&manager).last().is_some_and(ended));
+    assert_eq!(scene.app.get_json("/dead-letters"), json!([]));
+}
+
+#[test]
+fn a_rollout_has_its_own_environment_and_labels_for_the_routes() {
+    let names = ["all", "birds", "staging", "others"];
+    let receivers = names.map(Origin::start);
+    let mut yaml =
+        pair(receivers[0].address, receivers[0].address, "") + "alerts:\n  environment: production\n";
+    yaml += "  receivers:\n";
+    for (name, origin) in names.iter().zip(&receivers) {
+        yaml += &format!("    - {{name: {name}, type: webhook, url: 'http://{}/'}}\n", origin.address);
+    }
+    yaml += "  routes:\n    - {receiver: all}\n    - {receiver: birds, labels: {team: birds}}\n    \
+             - {receiver: staging, environments: [staging]}\n    \
+             - {receiver: others, ignoreEnvironments: [staging]}\n    \
+             - {receiver: others, ignoreLabels: {team: birds}}\n\
+             rollouts:\n  web: {steps: [{weight: 20, for: 10m}], environment: staging, labels: {team: birds}}\n";
+    let app = App::start(&yaml);
+    app.command("web", "start");
+    let heard = |at: usize| receivers[at].seen().iter().filter(|seen| seen.method == "POST").count();
+    eventually("those who are meant have heard", || heard(0) == 1 && heard(1) == 1 && heard(2) == 1);
+    let told = &texts(&receivers[1])[0];
+    assert_eq!((&told["environment"], &told["labels"]), (&json!("staging"), &json!({"team": "birds"})));
+    assert_eq!(heard(3), 0);
 }

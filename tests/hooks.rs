@@ -419,7 +419,7 @@ fn secrets_are_in_no_dump_log_journal_or_list() {
 }
 
 /// What it has said, shows and keeps, with the names of the places.
-fn all_texts(app: &App) -> Vec<(String, String)> {
+pub fn all_texts(app: &App) -> Vec<(String, String)> {
     let mut texts = vec![("log".to_owned(), app.log())];
     for path in ["/config_dump", "/rollouts", "/history", "/dead-letters", "/metrics", "/server_info"] {
         texts.push((path.to_owned(), app.get(path).text()));
@@ -456,8 +456,12 @@ fn every_call_that_changes_something_has_its_audit_line() {
             ("/rollouts/nobody/start", Some(404))
         ]
     );
-    assert!(lines[0]["who"].as_str().is_some_and(|who| who.starts_with("token sha256:")), "{}", lines[0]);
-    assert_eq!((&lines[0]["agent"], &lines[1]["who"]), (&json!("a test"), &json!("nobody")));
+    assert!(
+        lines[0]["self_declared"].as_str().is_some_and(|who| who.starts_with("token sha256:")),
+        "{}",
+        lines[0]
+    );
+    assert_eq!((&lines[0]["agent"], &lines[1]["self_declared"]), (&json!("a test"), &json!("nobody")));
     assert!(lines[0]["from"].as_str().is_some_and(|from| from.starts_with("127.0.0.1:")));
     assert_eq!(lines[1]["body"], r#"{"name": "web"}"#);
     assert!(lines[0]["at"].as_u64().is_some_and(|at| at > 1_700_000_000_000));

@@ -61,6 +61,7 @@ mod restart;
 mod retry;
 mod rollout;
 mod routing;
+mod secrets;
 mod shield;
 mod simulation;
 mod smuggling;

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
+use axum::response::Response;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{Stream, unfold};
 use serde::Deserialize;
 use tokio::sync::broadcast;
 
 use super::{Admin, Failure, Refused};
-use crate::events::{Filter, Told, word};
+use crate::events::{Filter, Since, Told, word};
 use crate::rollout::EventKind;
 use crate::tick::ask::Ask;
 
@@ -36,12 +37,9 @@ pub struct From {
     ),
     responses((status = 200, body = Vec<Told>), (status = 503, body = Failure)),
 )]
-pub async fn history(
-    State(admin): State<Admin>,
-    Query(filter): Query<Filter>,
-) -> Result<Json<Vec<Told>>, Refused> {
+pub async fn history(State(admin): State<Admin>, Query(filter): Query<Filter>) -> Result<Response, Refused> {
     let told = admin.desk.ask(|reply| Ask::History { filter, reply }).await?;
-    Ok(Json(told.iter().map(|told| Told::clone(told)).collect()))
+    admin.page(move |_| Json(told.iter().map(|told| Told::clone(told)).collect::<Vec<_>>())).await
 }
 
 /// Everything that rollouts tell, from now on or from after the last event seen.
@@ -62,7 +60,7 @@ pub async fn events(
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refused> {
     let header = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    let last = header.or(from.after);
+    let last = header.or(from.after).map_or(Since::Now, Since::After);
     let subscription = admin.desk.ask(|reply| Ask::Subscribe { last, reply }).await?;
     let filter = Filter { rollout: from.rollout, kind: from.kind, ..Filter::default() };
     let state = (subscription.missed, subscription.coming, filter);

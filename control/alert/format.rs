@@ -39,6 +39,9 @@ pub fn call(receiver: &Receiver, message: &Message) -> Result<Call, String> {
         let signed = signature(key, &call.body)?;
         call.header(SIGNATURE, &SecretString::from(signed))?;
     }
+    if receiver.kind == Kind::PagerDuty {
+        call.secret_in_body = token;
+    }
     for (name, value) in &receiver.headers {
         call.header(name, &value.fetch().map_err(missing)?)?;
     }
@@ -52,8 +55,13 @@ fn address(receiver: &Receiver, url: SecretString) -> SecretString {
         Kind::Alertmanager => "/api/v2/alerts",
         _ => return url,
     };
-    let text = url.expose_secret().trim_end_matches('/');
-    if text.ends_with(end) { url } else { SecretString::from(format!("{text}{end}")) }
+    // What is wrong with a URL is told by who calls it.
+    let Ok(mut whole) = url::Url::parse(url.expose_secret()) else { return url };
+    let path = whole.path().trim_end_matches('/').to_owned();
+    if !path.ends_with(end) {
+        whole.set_path(&format!("{path}{end}"));
+    }
+    SecretString::from(whole.to_string())
 }
 
 fn body(receiver: &Receiver, message: &Message, token: Option<&SecretString>) -> Value {
@@ -84,6 +92,7 @@ fn facts(message: &Message) -> Vec<(String, String)> {
     if let Some(environment) = &message.environment {
         facts.push(("Environment".to_owned(), environment.clone()));
     }
+    facts.extend(message.labels.clone());
     facts.extend(message.figures.iter().map(|figure| (figure.name.clone(), figure.value.clone())));
     if message.left_out > 0 {
         facts.push(("Messages left out".to_owned(), message.left_out.to_string()));
@@ -219,6 +228,14 @@ fn alertmanager(receiver: &Receiver, message: &Message) -> Value {
         if let Some(environment) = &message.environment {
             labels["environment"] = json!(environment);
         }
+        for (name, value) in &message.labels {
+            // Names that older ones take, and none of ours.
+            let name: String =
+                name.chars().map(|letter| if is_plain(letter) { letter } else { '_' }).collect();
+            if labels.get(&name).is_none() {
+                labels[name] = json!(value);
+            }
+        }
         let ends = if fires { message.time_after(receiver.lasts) } else { message.time.clone() };
         let mut alert = json!({
             "labels": labels,
@@ -235,6 +252,10 @@ fn alertmanager(receiver: &Receiver, message: &Message) -> Value {
     let fires = !message.resolves;
     let is_error = message.severity == Severity::Error;
     json!([of("warning", fires && !is_error), of("critical", fires && is_error)])
+}
+
+fn is_plain(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || letter == '_'
 }
 
 /// Version 1.0 in structured mode.

@@ -107,7 +107,7 @@ mod tests {
     }
 
     fn message(at: u64, event: &str, text: &str, severity: Severity) -> Message {
-        let page = Page { link: None, admin: "a", environment: None };
+        let page = Page { link: None, admin: "a", environment: None, labels: &BTreeMap::new() };
         let test = Message::test(severity, &page, Moment(at));
         Message { event: event.to_owned(), text: text.to_owned(), ..test }
     }

@@ -1,6 +1,8 @@
 //! What an alert says: the judge's sentence, the figures it rests on, and where to
 //! look. The same for every receiver; only `format` knows how each writes it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -17,6 +19,7 @@ pub struct Page<'a> {
     pub link: Option<&'a str>,
     pub admin: &'a str,
     pub environment: Option<&'a str>,
+    pub labels: &'a BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +34,9 @@ pub struct Message {
     pub service: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
+    /// The rollout's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     pub phase: String,
     pub title: String,
     /// What happened, and the judge's reason.
@@ -43,6 +49,9 @@ pub struct Message {
     /// Messages to this receiver that were left out since the last one.
     #[serde(default, skip_serializing_if = "is_none")]
     pub left_out: u64,
+    /// When it was said again, where a receiver forgets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<Moment>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,6 +77,7 @@ impl Message {
             rollout: event.rollout.clone(),
             service: status.split.clone(),
             environment: page.environment.map(str::to_owned),
+            labels: page.labels.clone(),
             phase: phase_word(status.phase).to_owned(),
             title: format!("{}: {}", event.rollout, word.replace('_', " ")),
             text: event.text.clone(),
@@ -76,6 +86,7 @@ impl Message {
             link: String::new(),
             resolves: resolves(event.kind),
             left_out: 0,
+            again: None,
             event: word,
         };
         message.link = message.leads_to(page);
@@ -92,6 +103,7 @@ impl Message {
             rollout: "test".to_owned(),
             service: "test".to_owned(),
             environment: page.environment.map(str::to_owned),
+            labels: page.labels.clone(),
             phase: "idle".to_owned(),
             title: "test: this is a test".to_owned(),
             text: "a test that somebody asked serin for; nothing has happened".to_owned(),
@@ -100,6 +112,7 @@ impl Message {
             link: String::new(),
             resolves: severity == Severity::Info,
             left_out: 0,
+            again: None,
         };
         message.link = message.leads_to(page);
         message
@@ -109,7 +122,7 @@ impl Message {
         let own = || format!("http://{}/rollouts/{}", page.admin, self.rollout);
         let Some(link) = page.link else { return own() };
         let names = json!({"rollout": self.rollout, "service": self.service, "event": self.event,
-            "environment": self.environment.clone().unwrap_or_default(), "id": self.id});
+            "environment": self.environment.clone().unwrap_or_default(), "labels": self.labels, "id": self.id});
         template::render(link, names).unwrap_or_else(|wrong| {
             tracing::warn!(%wrong, "the link of alerts cannot be rendered");
             own()
@@ -148,6 +161,11 @@ fn resolves(kind: EventKind) -> bool {
     )
 }
 
+/// Whether a receiver that holds a state of the rollout has another one after it.
+pub fn says_how_it_stands(kind: EventKind) -> bool {
+    resolves(kind) || severity(kind) >= Severity::Warn
+}
+
 fn figures(detail: &Detail, percent: f64) -> Vec<Figure> {
     let status = &detail.status;
     let figure = |name: &str, value: String| Figure { name: name.to_owned(), value };
@@ -164,14 +182,14 @@ fn figures(detail: &Detail, percent: f64) -> Vec<Figure> {
     figures
 }
 
-fn time(at: Moment) -> String {
+pub fn time(at: Moment) -> String {
     let milliseconds = i64::try_from(at.0).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(milliseconds).map(|time| time.to_string()).unwrap_or_default()
 }
 
 impl Message {
-    /// At some other moment, written the same way.
+    /// So long after it was last said, written the same way.
     pub fn time_after(&self, lasts: std::time::Duration) -> String {
-        time(self.at.after(lasts))
+        time(self.again.unwrap_or(self.at).after(lasts))
     }
 }

@@ -1,6 +1,8 @@
 //! To whom a message goes. What a route ignores it does not take, then everything
 //! that it names has to fit; what it does not name fits.
 
+use std::collections::BTreeMap;
+
 use crate::outside::alert::{Alerts, Receiver, Route, Severity};
 
 use super::message::Message;
@@ -18,9 +20,14 @@ fn takes(route: &Route, receiver: &Receiver, message: &Message) -> bool {
     let is = |list: &[String], word: &str| list.iter().any(|item| item == word);
     let fits = |list: &[String], word: &str| list.is_empty() || is(list, word);
     let environment = message.environment.as_deref().unwrap_or_default();
+    let has = |labels: &BTreeMap<String, String>| {
+        labels.iter().all(|(name, value)| message.labels.get(name) == Some(value))
+    };
     if is(&route.ignore_events, &message.event)
         || is(&route.ignore_rollouts, &message.rollout)
         || is(&route.ignore_services, &message.service)
+        || is(&route.ignore_environments, environment)
+        || (!route.ignore_labels.is_empty() && has(&route.ignore_labels))
     {
         return false;
     }
@@ -35,10 +42,11 @@ fn takes(route: &Route, receiver: &Receiver, message: &Message) -> bool {
         && fits(&route.rollouts, &message.rollout)
         && fits(&route.services, &message.service)
         && fits(&route.environments, environment)
+        && has(&route.labels)
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::alert::message::Page;
     use crate::clock::Moment;
@@ -66,9 +74,15 @@ mod tests {
     }
 
     fn message(event: &str, severity: Severity) -> Message {
-        let page = Page { link: None, admin: "127.0.0.1:9901", environment: Some("production") };
+        let labels = labels(&[("team", "birds"), ("tier", "1")]);
+        let environment = Some("production");
+        let page = Page { link: None, admin: "127.0.0.1:9901", environment, labels: &labels };
         let test = Message::test(severity, &page, Moment(1));
         Message { event: event.to_owned(), rollout: "web".to_owned(), service: "shop".to_owned(), ..test }
+    }
+
+    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| (String::from(*name), String::from(*value))).collect()
     }
 
     fn to(route: Route, message: &Message) -> bool {
@@ -98,6 +112,12 @@ mod tests {
             (false, Route { services: list("web"), ..Route::default() }),
             (false, Route { environments: list("staging"), ..Route::default() }),
             (false, Route { ignore_rollouts: list("web"), ..Route::default() }),
+            (false, Route { ignore_environments: list("production"), ..Route::default() }),
+            (true, Route { ignore_environments: list("staging"), ..Route::default() }),
+            (true, Route { labels: labels(&[("team", "birds"), ("tier", "1")]), ..Route::default() }),
+            (false, Route { labels: labels(&[("team", "birds"), ("tier", "2")]), ..Route::default() }),
+            (false, Route { ignore_labels: labels(&[("team", "birds")]), ..Route::default() }),
+            (true, Route { ignore_labels: labels(&[("team", "fish")]), ..Route::default() }),
         ] {
             assert_eq!(to(route, &failed), fits);
         }

@@ -1,16 +1,20 @@
 //! One HTTP request to somebody outside, and all the ways in which it can fail.
 //!
 //! A connection for each call: calls are few, and a kept one to a receiver that has
-//! gone would be one more way to fail. Redirects are followed as browsers do.
+//! gone would be one more way to fail. Redirects are followed as browsers do, but
+//! fields that may be secret do not go along to another origin.
 //! What may be secret in a request (its URL, its fields) is in no error.
 
 use std::time::Duration;
 
+use base64::Engine;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{
-    CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION,
+    USER_AGENT,
 };
+use hyper::http::response::Parts as Head;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use secrecy::{ExposeSecret, SecretString};
@@ -19,6 +23,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use url::Url;
 
+use super::mask::{Mask, percent_decoded};
 use super::tls;
 use crate::outside::Tls;
 
@@ -30,8 +35,12 @@ const REDIRECTS: usize = 10;
 pub struct Call {
     pub method: Method,
     pub url: SecretString,
+    /// What of the URL is not serin's own, and so may be secret; without it all.
+    pub address: Option<SecretString>,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// What of the body is a secret; it goes to no other origin.
+    pub secret_in_body: Option<SecretString>,
     /// Of everything, redirects too.
     pub timeout: Duration,
     pub tls: Tls,
@@ -42,6 +51,8 @@ pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// What of the call is not to be told on.
+    pub mask: Mask,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -61,12 +72,37 @@ impl Call {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let body = Bytes::from(json.to_string());
-        Call { method: Method::POST, url, headers, body, timeout, tls: Tls::default() }
+        Call { headers, body, ..Call::bare(Method::POST, url, timeout) }
     }
 
     pub fn get(url: SecretString, timeout: Duration) -> Call {
-        let tls = Tls::default();
-        Call { method: Method::GET, url, headers: HeaderMap::new(), body: Bytes::new(), timeout, tls }
+        Call::bare(Method::GET, url, timeout)
+    }
+
+    pub fn bare(method: Method, url: SecretString, timeout: Duration) -> Call {
+        Call {
+            method,
+            url,
+            address: None,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            secret_in_body: None,
+            timeout,
+            tls: Tls::default(),
+        }
+    }
+
+    /// What of it is not to be told on.
+    pub fn mask(&self) -> Mask {
+        let mut mask = Mask::default();
+        if let Ok(url) = Url::parse(self.address.as_ref().unwrap_or(&self.url).expose_secret()) {
+            mask.add_url(&url);
+        }
+        mask.add_headers(&self.headers);
+        if let Some(secret) = &self.secret_in_body {
+            mask.add_secret(secret.expose_secret());
+        }
+        mask
     }
 
     /// A field whose value no log of a library will show.
@@ -85,10 +121,10 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The beginning of what it says, for a sentence.
+    /// The beginning of what it says, for a sentence, without what it says back.
     pub fn gist(&self) -> String {
-        let text = self.text();
-        text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(200).collect()
+        let text = self.text().split_whitespace().collect::<Vec<_>>().join(" ");
+        self.mask.hide(&text).chars().take(200).collect()
     }
 }
 
@@ -102,24 +138,55 @@ async fn follow(call: &Call) -> Result<Answer, Fault> {
     let mut url =
         Url::parse(call.url.expose_secret()).map_err(|cause| malformed(&format!("the URL: {cause}")))?;
     let (mut method, mut headers, mut body) = (call.method.clone(), call.headers.clone(), call.body.clone());
+    if let Some(login) = login(&url).filter(|_| !headers.contains_key(AUTHORIZATION)) {
+        headers.insert(AUTHORIZATION, login);
+    }
+    let mut mask = call.mask();
+    mask.add_headers(&headers);
     for _ in 0..=REDIRECTS {
-        let answer = once(&url, &method, &headers, &body, &call.tls).await?;
+        let (head, said) = once(&url, &method, &headers, &body, &call.tls).await?;
+        let answer = Answer { status: head.status.as_u16(), headers: head.headers, body: said, mask };
         let Some(place) = answer.headers.get(LOCATION).filter(|_| (300..400).contains(&answer.status)) else {
             return Ok(answer);
         };
         let place = place.to_str().ok().and_then(|place| url.join(place).ok());
         let next = place.ok_or_else(|| malformed("a redirect that leads nowhere"))?;
-        if next.origin() != url.origin() {
-            headers.remove(hyper::header::AUTHORIZATION);
-        }
-        url = next;
         if matches!(answer.status, 301..=303) && method != Method::GET && method != Method::HEAD {
             method = Method::GET;
             body = Bytes::new();
             headers.remove(CONTENT_TYPE);
         }
+        if next.origin() != url.origin() {
+            if call.secret_in_body.is_some() && !body.is_empty() {
+                return Err(malformed(
+                    "a redirect to another origin, to which the key in the body does not go",
+                ));
+            }
+            headers = without_secrets(&headers);
+        }
+        mask = answer.mask;
+        mask.add_url(&next);
+        url = next;
     }
     Err(malformed("more than ten redirects"))
+}
+
+/// That stands in the URL.
+fn login(url: &Url) -> Option<HeaderValue> {
+    let password = url.password();
+    if url.username().is_empty() && password.is_none() {
+        return None;
+    }
+    let pair = [percent_decoded(url.username()), percent_decoded(password.unwrap_or_default())].join(":");
+    let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
+    let mut value = HeaderValue::from_str(&format!("Basic {encoded}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn without_secrets(headers: &HeaderMap) -> HeaderMap {
+    let plain = headers.iter().filter(|(_, value)| !value.is_sensitive());
+    plain.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 async fn once(
@@ -128,7 +195,7 @@ async fn once(
     headers: &HeaderMap,
     body: &Bytes,
     tls: &Tls,
-) -> Result<Answer, Fault> {
+) -> Result<(Head, Bytes), Fault> {
     let host = url.host_str().ok_or_else(|| Fault::Malformed("the URL names no host".to_owned()))?;
     let port =
         url.port_or_known_default().ok_or_else(|| Fault::Malformed("the URL names no port".to_owned()))?;
@@ -174,7 +241,7 @@ fn request(
     Ok(request)
 }
 
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, Fault>
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<(Head, Bytes), Fault>
 where
     S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
@@ -185,7 +252,7 @@ where
         let (head, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
         let read = Limited::new(body, MOST).collect().await;
         let body = read.map_err(|cause| Fault::Broken(cause.to_string()))?.to_bytes();
-        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+        Ok((head, body))
     };
     // Also where the caller no longer waits: a connection does not outlive its call.
     let _ends = AbortOnDrop(driver.abort_handle());

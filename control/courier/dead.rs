@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 use super::Letter;
 use crate::clock::Moment;
 
-const KEPT: usize = 1_000;
+pub const KEPT: usize = 1_000;
 /// What of them outlives the process is not more than this.
 const MOST_BYTES: usize = 4 << 20;
 const FILE: &str = "dead-letters.json";
@@ -40,13 +40,20 @@ pub struct Dead {
     pub about: Value,
 }
 
+/// A letter that is given up.
+pub struct Burial {
+    pub at: Moment,
+    pub letter: Letter,
+    pub attempts: u32,
+    pub cause: String,
+}
+
 #[derive(Default)]
 pub struct DeadLetters {
     folder: Option<PathBuf>,
     /// Those of another process have to be written anew.
     kept: VecDeque<(Dead, Option<Letter>)>,
     next: u64,
-    ever: u64,
     /// The file as we know it.
     seen: Option<Stamp>,
 }
@@ -63,17 +70,19 @@ impl DeadLetters {
         dead
     }
 
-    pub fn bury(&mut self, at: Moment, letter: Letter, attempts: u32, cause: String) {
+    /// All in one writing of the file.
+    pub fn bury(&mut self, burials: impl IntoIterator<Item = Burial>) {
         let _lock = self.lock();
         self.look();
-        if self.kept.len() == KEPT {
-            self.kept.pop_front();
+        for Burial { at, letter, attempts, cause } in burials {
+            if self.kept.len() == KEPT {
+                self.kept.pop_front();
+            }
+            self.next += 1;
+            let (receiver, about) = (letter.lane.clone(), letter.about.clone());
+            let dead = Dead { id: self.next, at, receiver, attempts, cause, about };
+            self.kept.push_back((dead, Some(letter)));
         }
-        self.next += 1;
-        self.ever += 1;
-        let (receiver, about) = (letter.lane.clone(), letter.about.clone());
-        let dead = Dead { id: self.next, at, receiver, attempts, cause, about };
-        self.kept.push_back((dead, Some(letter)));
         self.write();
     }
 
@@ -104,11 +113,6 @@ impl DeadLetters {
     pub fn kept(&mut self) -> u64 {
         self.look();
         self.kept.len() as u64
-    }
-
-    /// How many this process has given up.
-    pub fn ever(&self) -> u64 {
-        self.ever
     }
 
     /// Held until it is dropped. Without one there is nobody else to be feared.
@@ -169,10 +173,24 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::outside::alert::Severity;
 
     fn letter(lane: &str, about: Value) -> Letter {
         let write = Arc::new(|| Err("nobody asks".to_owned()));
-        Letter { lane: lane.to_owned(), about, write, retries: 0, taken: |_| true }
+        Letter {
+            lane: lane.to_owned(),
+            about,
+            write,
+            retries: 0,
+            taken: |_| true,
+            severity: Severity::Info,
+            state_of: None,
+            is_repeated: false,
+        }
+    }
+
+    fn burial(at: Moment, letter: Letter, attempts: u32) -> Burial {
+        Burial { at, letter, attempts, cause: "no".to_owned() }
     }
 
     #[test]
@@ -180,12 +198,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut dead = DeadLetters::read(Some(folder.path()));
         for nth in 0..KEPT as u64 + 5 {
-            dead.bury(Moment(nth), letter("receiver team", Value::from(nth)), 1, "no".to_owned());
+            dead.bury([burial(Moment(nth), letter("receiver team", Value::from(nth)), 1)]);
         }
         let mut again = DeadLetters::read(Some(folder.path()));
         assert_eq!((again.kept(), again.list()[0].id), (KEPT as u64, 6));
         let big = Value::from("x".repeat(MOST_BYTES / 3));
-        (0..5).for_each(|_| dead.bury(Moment(9), letter("a", big.clone()), 1, "no".to_owned()));
+        (0..5).for_each(|_| dead.bury([burial(Moment(9), letter("a", big.clone()), 1)]));
         let left = DeadLetters::read(Some(folder.path())).kept();
         assert_eq!(left, 2, "no more than there is room for");
         assert!(std::fs::metadata(folder.path().join(FILE)).unwrap().len() < MOST_BYTES as u64);
@@ -195,11 +213,11 @@ mod tests {
     fn one_without_a_receiver_stays_and_numbers_go_on() {
         let folder = tempfile::tempdir().unwrap();
         let mut dead = DeadLetters::read(Some(folder.path()));
-        dead.bury(Moment(1), letter("receiver team", Value::Null), 3, "no".to_owned());
+        dead.bury([burial(Moment(1), letter("receiver team", Value::Null), 3)]);
         let mut again = DeadLetters::read(Some(folder.path()));
         assert!(again.take(7, |_| None).is_none());
         assert!(again.take(1, |_| None).is_some_and(|taken| taken.is_err_and(|why| why.contains("team"))));
-        again.bury(Moment(2), letter("receiver team", Value::Null), 1, "no".to_owned());
+        again.bury([burial(Moment(2), letter("receiver team", Value::Null), 1)]);
         let anew = again.take(1, |dead| Some(letter(&dead.receiver, dead.about.clone())));
         assert!(anew.is_some_and(|taken| taken.is_ok()));
         let ids: Vec<u64> =
@@ -214,11 +232,11 @@ mod tests {
     fn two_processes_bury_side_by_side_and_lose_none() {
         let folder = tempfile::tempdir().unwrap();
         let mut elder = DeadLetters::read(Some(folder.path()));
-        elder.bury(Moment(1), letter("elder", Value::Null), 1, "no".to_owned());
+        elder.bury([burial(Moment(1), letter("elder", Value::Null), 1)]);
         let mut heir = DeadLetters::read(Some(folder.path()));
-        elder.bury(Moment(2), letter("elder", Value::Null), 1, "no".to_owned());
-        heir.bury(Moment(3), letter("heir", Value::Null), 1, "no".to_owned());
-        elder.bury(Moment(4), letter("elder", Value::Null), 1, "no".to_owned());
+        elder.bury([burial(Moment(2), letter("elder", Value::Null), 1)]);
+        heir.bury([burial(Moment(3), letter("heir", Value::Null), 1)]);
+        elder.bury([burial(Moment(4), letter("elder", Value::Null), 1)]);
         let told = |dead: &mut DeadLetters| -> Vec<(u64, u64)> {
             dead.list().iter().map(|dead| (dead.id, dead.at.0)).collect()
         };
@@ -229,6 +247,6 @@ mod tests {
         assert!(elder.take(2, |_| None).is_none(), "it has been sent again");
         let own = elder.take(4, |_| panic!("it has the letter itself"));
         assert!(own.is_some_and(|taken| taken.is_ok_and(|letter| letter.lane == "elder")));
-        assert_eq!((heir.kept(), elder.kept(), elder.ever()), (2, 2, 3));
+        assert_eq!((heir.kept(), elder.kept()), (2, 2));
     }
 }

@@ -4,14 +4,16 @@
 //! and 5xx but for 501. Pauses double from one second to thirty, unless the
 //! receiver says how long. A receiver that hangs delays nobody but itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::RETRY_AFTER;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::call::{Answer, Call, Fault, call, status_text};
-use super::{Courier, Letter};
+use super::queue::Queue;
+use super::{Courier, Taken};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -25,19 +27,19 @@ pub struct Failure {
 }
 
 /// Calls until it is `taken`, refused, or tried often enough.
-pub async fn deliver(asked: &Call, retries: u32, taken: fn(u16) -> bool) -> Result<Answer, Failure> {
+pub async fn deliver(asked: &Call, retries: u32, taken: Taken) -> Result<Answer, Failure> {
     attempts(asked, retries, taken).await.map(|(answer, _)| answer)
 }
 
 /// The same, with how many calls that took.
-pub async fn attempts(asked: &Call, retries: u32, taken: fn(u16) -> bool) -> Result<(Answer, u32), Failure> {
+pub async fn attempts(asked: &Call, retries: u32, taken: Taken) -> Result<(Answer, u32), Failure> {
     let mut pause = FIRST_PAUSE;
     let mut attempts = 0;
     loop {
         attempts += 1;
         let outcome = call(asked).await;
         let (cause, wait) = match outcome {
-            Ok(answer) if taken(answer.status) => return Ok((answer, attempts)),
+            Ok(answer) if taken(&answer) => return Ok((answer, attempts)),
             Ok(answer) if !is_passing(answer.status) => {
                 return Err(Failure { attempts, cause: refused(&answer) });
             }
@@ -71,12 +73,8 @@ fn asked_to_wait(answer: &Answer) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
 }
 
-pub(super) async fn run(
-    courier: Courier,
-    mut letters: mpsc::Receiver<Letter>,
-    mut ends: watch::Receiver<bool>,
-) {
-    while let Some(letter) = letters.recv().await {
+pub(super) async fn run(courier: Courier, queue: Arc<Queue>, mut ends: watch::Receiver<bool>) {
+    while let Some(letter) = queue.next().await {
         let written = (letter.write)();
         let begun = Instant::now();
         let outcome = match &written {
@@ -89,7 +87,7 @@ pub(super) async fn run(
         };
         match outcome {
             Ok((_, attempts)) => courier.delivered(&letter.lane, attempts, begun.elapsed()),
-            Err(failure) => courier.given_up(letter, failure.attempts, failure.cause, begun.elapsed()),
+            Err(Failure { attempts, cause }) => courier.given_up(letter, attempts, cause, begun.elapsed()),
         }
     }
 }

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::payload::{self, Payload};
 use super::standing::Standing;
 use crate::config::Loaded;
-use crate::courier::{Courier, Dead, Letter};
+use crate::courier::{Courier, Dead, Letter, Write};
 use crate::events::Told;
+use crate::outside::alert::Severity;
 use crate::outside::hook::{Hook, HookType};
 use crate::rollout::{EventKind, Spec};
 
@@ -38,7 +39,11 @@ pub fn tell(courier: &Courier, spec: &Spec, release: &str, standing: &Standing, 
             }
             _ => continue,
         }
-        courier.send(letter(hook, payload));
+        let severity = match event_type(told.event.kind) {
+            "Normal" => Severity::Info,
+            _ => Severity::Warn,
+        };
+        courier.send(letter(hook, payload, severity));
     }
 }
 
@@ -65,13 +70,19 @@ pub fn anew(loaded: &Loaded, dead: &Dead) -> Option<Letter> {
     let hook = spec.hooks.iter().find(|hook| hook.name == name)?.clone();
     let (lane, about, retries) = (dead.receiver.clone(), dead.about.clone(), hook.retries);
     let write = Arc::new(move || payload::call(&hook, &payload));
-    Some(Letter { lane, about, write, retries, taken: payload::is_yes })
+    Some(whole(lane, about, write, retries, Severity::Info))
 }
 
-fn letter(hook: &Hook, payload: Payload) -> Letter {
+fn letter(hook: &Hook, payload: Payload, severity: Severity) -> Letter {
     let lane = format!("webhook {} of {}", hook.name, payload.name);
     let about = json!({"webhook": hook.name, "type": hook.on.name(), "payload": payload});
     let (hook, retries) = (hook.clone(), hook.retries);
     let write = Arc::new(move || payload::call(&hook, &payload));
-    Letter { lane, about, write, retries, taken: payload::is_yes }
+    whole(lane, about, write, retries, severity)
+}
+
+/// No error among them: who is told of all that happens is told in its order.
+fn whole(lane: String, about: Value, write: Write, retries: u32, severity: Severity) -> Letter {
+    let taken = payload::is_yes;
+    Letter { lane, about, write, retries, taken, severity, state_of: None, is_repeated: false }
 }

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 use serin_proxy::Model;
 
-use crate::courier::{Call, signature};
+use crate::courier::{Answer, Call, signature};
 use crate::outside::hook::{Hook, Where};
 use crate::rollout::Spec;
 
@@ -26,7 +26,11 @@ pub struct Payload {
 }
 
 /// Flagger's rule, by which 204 is a no.
-pub fn is_yes(status: u16) -> bool {
+pub fn is_yes(answer: &Answer) -> bool {
+    is_yes_status(answer.status)
+}
+
+fn is_yes_status(status: u16) -> bool {
     status <= 202
 }
 
@@ -37,8 +41,8 @@ pub fn call(hook: &Hook, payload: &impl Serialize) -> Result<Call, String> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let url = url.fetch().map_err(|missing| missing.to_string())?;
-    let method = hyper::Method::POST;
-    let mut call = Call { method, url, headers, body, timeout: hook.timeout, tls: hook.tls.clone() };
+    let bare = Call::bare(hyper::Method::POST, url, hook.timeout);
+    let mut call = Call { headers, body, tls: hook.tls.clone(), ..bare };
     if let Some(key) = &hook.sign {
         let signed = signature(key, &call.body)?;
         call.header(SIGNATURE, &SecretString::from(signed))?;
@@ -95,7 +99,7 @@ mod tests {
         payload.metadata.clear();
         assert!(!serde_json::to_string(&payload).unwrap().contains("metadata"));
         assert_eq!(
-            [200, 201, 202, 203, 204, 302, 403, 500].map(is_yes),
+            [200, 201, 202, 203, 204, 302, 403, 500].map(is_yes_status),
             [true, true, true, false, false, false, false, false]
         );
     }

@@ -78,7 +78,8 @@ impl Asking {
         let Some(spec) = loaded.rollouts.iter().find(|spec| spec.name == self.rollout) else {
             return Names::default();
         };
-        let names = Names::of(&self.rollout, "default", &spec.split, &BTreeMap::new());
+        let service = loaded.service(spec).unwrap_or(&spec.split);
+        let names = Names::of(&self.rollout, "default", service, &BTreeMap::new());
         let (version, variant) = match (self.arm, &spec.baseline) {
             (Arm::Canary, _) => (&spec.canary, "canary"),
             (Arm::Primary, Some(baseline)) => (baseline, "baseline"),

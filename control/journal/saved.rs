@@ -1,17 +1,19 @@
 //! A journal as it was written, line by line, for who goes through all of it. It
 //! may still be written to while it is read, and changes nothing.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use super::{FILE, OLDER, VERSION};
+use super::{FILE, OLDER, VERSION, event_of};
 use crate::clock::Moment;
 use crate::judge::evidence::Evidence;
-use crate::rollout::{Action, Checkpoint, Command, Spec};
+use crate::rollout::{Action, Checkpoint, Command, Event, Spec};
 
 /// A line with all that it says of a rollout.
 #[derive(Debug, Deserialize)]
@@ -103,6 +105,29 @@ pub fn lines(path: &Path, mut take: impl FnMut(Saved)) -> Result<u64, Unreadable
     });
     let damaged = |Damage { line, cause }| Unreadable::Damaged { file: path.to_owned(), line, cause };
     whole.map(|whole| whole.cut).map_err(damaged)
+}
+
+/// The newest of what was told in a file, so many at most; nothing where it cannot be
+/// read. Most lines tell nothing, and are not taken apart.
+pub(super) fn told(path: &Path, most: usize) -> VecDeque<Event> {
+    #[derive(Deserialize)]
+    struct Telling {
+        #[serde(default)]
+        actions: Vec<Value>,
+    }
+    let mut told = VecDeque::new();
+    let Some(mut reader) = File::open(path).ok().filter(|_| most > 0).map(BufReader::new) else {
+        return told;
+    };
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+        let tells = std::str::from_utf8(&line).is_ok_and(|line| line.contains(r#"{"tell":"#));
+        let telling = tells.then(|| serde_json::from_slice::<Telling>(&line).ok()).flatten();
+        told.extend(telling.into_iter().flat_map(|telling| telling.actions).filter_map(event_of));
+        told.drain(..told.len().saturating_sub(most));
+        line.clear();
+    }
+    told
 }
 
 /// Takes every line. A last line that is not whole is left out of the length; one

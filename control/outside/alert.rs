@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Tls;
-use crate::secret::{Secret, Text};
+use crate::secret::{self, Secret, Text};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -51,7 +51,7 @@ pub struct Receiver {
     pub per_minute: u32,
     /// The same is not said again within.
     pub repeat: Duration,
-    /// Alertmanager: how long an alert fires that nothing resolves.
+    /// Alertmanager: how long an alert fires when nobody says it again.
     pub lasts: Duration,
 }
 
@@ -86,6 +86,13 @@ pub struct Route {
     pub services: Vec<String>,
     pub ignore_services: Vec<String>,
     pub environments: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ignore_environments: Vec<String>,
+    /// The rollout has to have all of them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub ignore_labels: BTreeMap<String, String>,
 }
 
 #[derive(
@@ -110,6 +117,15 @@ impl Severity {
 }
 
 impl Alerts {
+    /// As others may see them.
+    pub fn shown(&self) -> Alerts {
+        let shown = |receiver: &Receiver| {
+            let (url, headers) = (receiver.url.host_only(), secret::shown(&receiver.headers));
+            Receiver { url, headers, ..receiver.clone() }
+        };
+        Alerts { receivers: self.receivers.iter().map(shown).collect(), ..self.clone() }
+    }
+
     pub fn receiver(&self, name: &str) -> Option<&Receiver> {
         self.receivers.iter().find(|receiver| receiver.name == name)
     }

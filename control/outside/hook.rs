@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::Tls;
 use super::provider::Query;
-use crate::secret::{Secret, Text};
+use crate::secret::{self, Secret, Text};
 
 /// When a webhook is called, and what its answer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
@@ -86,6 +86,17 @@ pub struct Hook {
     pub sign: Option<Secret>,
     #[serde(default)]
     pub tls: Tls,
+}
+
+impl Hook {
+    /// As others may see it.
+    pub fn shown(&self) -> Hook {
+        let to = match &self.to {
+            Where::Url(url) => Where::Url(url.host_only()),
+            Where::Gate | Where::Query(_) => self.to.clone(),
+        };
+        Hook { to, headers: secret::shown(&self.headers), ..self.clone() }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json_path::JsonPath;
 
 use super::Tls;
-use crate::secret::Text;
+use crate::secret::{self, Text};
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -25,6 +25,15 @@ pub struct Provider {
     pub tls: Tls,
     /// Of one question.
     pub timeout: Duration,
+}
+
+impl Provider {
+    /// As others may see it. The address of a store is no secret; a page's may be.
+    pub fn shown(&self) -> Provider {
+        let is_page = matches!(self.kind, Kind::Web { .. });
+        let address = self.address.clone().map(|text| if is_page { text.host_only() } else { text });
+        Provider { address, headers: secret::shown(&self.headers), ..self.clone() }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -2,6 +2,7 @@
 //! Canary, A/B, blue/green and mirror first are lists of steps; what goes beyond
 //! steps has a field of its own, absent where nobody asked for it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -37,6 +38,8 @@ pub struct Spec {
     /// Who is asked before it goes on, and who is told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<Hook>,
+    #[serde(default, skip_serializing_if = "About::is_empty")]
+    pub about: About,
     /// Requests that are sent where users send too few.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<Load>,
@@ -73,6 +76,22 @@ pub struct Spec {
     /// When more may go to the canary by itself; `None`: at any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hours: Option<Hours>,
+}
+
+/// What tells it from others, for those who are told of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// Where it stands, if not where all of this serin's do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+impl About {
+    fn is_empty(&self) -> bool {
+        *self == About::default()
+    }
 }
 
 /// One split and whom its traffic goes between.

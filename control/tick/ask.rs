@@ -12,7 +12,7 @@ use serin_proxy::reading::HealthReading;
 use tokio::sync::{mpsc, oneshot};
 
 use super::view::{Detail, Dump, MetricsView, Reload, SplitView};
-use crate::events::{Filter, Subscription, Told};
+use crate::events::{Filter, Since, Subscription, Told};
 use crate::judge::samples::Outside;
 use crate::outside::hook::Word;
 use crate::rollout::Command;
@@ -73,7 +73,7 @@ pub enum Ask {
         reply: oneshot::Sender<Vec<Arc<Told>>>,
     },
     Subscribe {
-        last: Option<u64>,
+        last: Since,
         reply: oneshot::Sender<Subscription>,
     },
 }

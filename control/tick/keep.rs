@@ -184,6 +184,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::config;
     use crate::config::{Files, Referenced};
+    use crate::events::Since;
     use crate::journal::{Journal, Past};
     use crate::source;
     use crate::tick::ask::Refusal;
@@ -223,6 +224,7 @@ mod tests {
             board: crate::answers::Board::default(),
             reloads: crate::tick::view::Reloads::default(),
             warnings: Vec::new(),
+            told: Default::default(),
         };
         (Tick::new(parts), directory)
     }
@@ -240,7 +242,7 @@ mod tests {
         tick.evaluate(Some(("web", Command::Promote)));
         assert_eq!(canary(&tick), 2_000, "the rise is withheld");
         assert_eq!(tick.fleet.rollouts[0].phase(), Phase::Paused);
-        let told = tick.events.subscribe(Some(0)).missed;
+        let told = tick.events.subscribe(Since::Start).missed;
         assert!(told.iter().any(|told| told.event.kind == EventKind::Held), "{told:?}");
         tick.retry_journal();
         assert_eq!(canary(&tick), 2_000, "it still fails");

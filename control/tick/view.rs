@@ -18,8 +18,11 @@ use crate::config::Metrics;
 use crate::figures::Figures;
 use crate::fleet::Governed;
 use crate::outside::alert::Alerts;
+use crate::outside::hook::Hook;
+use crate::outside::load::Load;
 use crate::outside::provider::Provider;
 use crate::rollout::{Meters, Phase, Spec, Status};
+use crate::secret;
 
 /// A rollout as people see it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -208,9 +211,9 @@ impl Tick {
     pub(super) fn dump(&self) -> Dump {
         Dump {
             model: self.model.clone(),
-            rollouts: self.fleet.rollouts.iter().map(|governed| governed.spec().clone()).collect(),
-            alerts: self.loaded.borrow().alerts.clone(),
-            providers: self.loaded.borrow().providers.clone(),
+            rollouts: self.fleet.rollouts.iter().map(|governed| shown(governed.spec())).collect(),
+            alerts: self.loaded.borrow().alerts.shown(),
+            providers: self.loaded.borrow().providers.iter().map(Provider::shown).collect(),
             last_reload: self.last_reload.clone(),
         }
     }
@@ -222,6 +225,12 @@ impl Tick {
             .filter(|version| version.service == service && version.sent == Sent::ByUsers);
         versions.map(|version| (version.version.clone(), self.ring.of(now, version))).collect()
     }
+}
+
+fn shown(spec: &Spec) -> Spec {
+    let hooks = spec.hooks.iter().map(Hook::shown).collect();
+    let load = spec.load.clone().map(|load| Load { headers: secret::shown(&load.headers), ..load });
+    Spec { hooks, load, ..spec.clone() }
 }
 
 fn members(service: &str, reading: &Reading) -> BTreeMap<String, Members> {

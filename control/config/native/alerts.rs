@@ -1,10 +1,12 @@
 //! Who hears of events: receivers, and the routes that lead to them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::fields::{Fields, Spot, nearest};
 use crate::outside::alert::{Alerts, Kind, Receiver, Route, Severity};
 use crate::rollout::EventKind;
+use crate::rollout::spec::About;
 use crate::template;
 
 use super::{secrets, units};
@@ -28,7 +30,7 @@ const RECEIVER: [&str; 16] = [
     "repeat",
     "lasts",
 ];
-const ROUTE: [&str; 9] = [
+const ROUTE: [&str; 12] = [
     "receiver",
     "severity",
     "events",
@@ -38,6 +40,9 @@ const ROUTE: [&str; 9] = [
     "services",
     "ignoreServices",
     "environments",
+    "ignoreEnvironments",
+    "labels",
+    "ignoreLabels",
 ];
 const KINDS: [(&str, Kind); 10] = [
     ("slack", Kind::Slack),
@@ -162,7 +167,27 @@ fn route(spot: &Spot, receivers: &[Receiver]) -> Option<Route> {
         services: texts("services"),
         ignore_services: texts("ignoreServices"),
         environments: texts("environments"),
+        ignore_environments: texts("ignoreEnvironments"),
+        labels: labels(&fields, "labels"),
+        ignore_labels: labels(&fields, "ignoreLabels"),
     })
+}
+
+/// What tells a rollout from others, for those who are told of it.
+pub fn about(rollout: &Fields) -> About {
+    let environment = rollout.get("environment").and_then(|spot| spot.parsed(units::name));
+    About { environment, labels: labels(rollout, "labels") }
+}
+
+fn labels(fields: &Fields, name: &str) -> BTreeMap<String, String> {
+    let entries = fields.get(name).map(|spot| spot.entries()).unwrap_or_default();
+    let pair = |(name, spot): (&str, Spot)| {
+        if !name.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_') {
+            spot.error(format!("{name:?} is no name of a label: it begins with no letter"));
+        }
+        Some((name.to_owned(), spot.text()?.to_owned()))
+    };
+    entries.into_iter().filter_map(pair).collect()
 }
 
 fn event(text: &str) -> Result<String, String> {

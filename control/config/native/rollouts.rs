@@ -18,6 +18,7 @@ use crate::rollout::spec::OnDifference;
 use crate::rollout::spec::Step;
 use crate::rollout::spec::WayBack;
 
+use super::alerts;
 use super::analysis;
 use super::checks;
 use super::hooks;
@@ -27,7 +28,7 @@ use super::splits;
 use super::strata;
 use super::units;
 
-const FIELDS: [&str; 20] = [
+const FIELDS: [&str; 22] = [
     "service",
     "services",
     "canary",
@@ -48,6 +49,8 @@ const FIELDS: [&str; 20] = [
     "analysis",
     "webhooks",
     "load",
+    "environment",
+    "labels",
 ];
 const WAY_BACK: [&str; 2] = ["weight", "interval"];
 const BAKE: Duration = Duration::from_secs(600);
@@ -188,6 +191,7 @@ fn rollout<'t>(
         hours: fields.get("hours").and_then(|spot| hours::read(&spot)),
         analysis,
         hooks,
+        about: alerts::about(&fields),
         load,
         steps,
     };

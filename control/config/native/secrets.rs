@@ -35,6 +35,12 @@ pub fn url(spot: &Spot) -> Option<Text> {
             spot.error(format!("expects a URL that begins with http:// or https://, not {plain:?}"));
             return None;
         }
+        if url::Url::parse(plain).is_ok_and(|url| !url.username().is_empty() || url.password().is_some()) {
+            spot.error(
+                "a login does not stand here itself; give `{file: PATH}` or `{env: NAME}` of the whole URL",
+            );
+            return None;
+        }
     }
     Some(text)
 }
