@@ -4,6 +4,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use anyhow::Result;
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use serin::judge::analysis::Analysis;
@@ -53,20 +54,20 @@ struct Hour {
     suspended: bool,
 }
 
-pub fn run(hours: u32) -> String {
-    let [all, fewer] = [hours, hours / 16].map(|hours| (hours as usize).div_ceil(CORNERS) * CORNERS);
-    let mut text = String::new();
+/// Each table is told as soon as it is there: the next may take long.
+pub fn run(hours: u32, tell: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+    let [all, some, fewer] =
+        [hours, hours / 4, hours / 16].map(|hours| (hours as usize).div_ceil(CORNERS) * CORNERS);
     let mut section = |title: &str, kind, count| {
         let hours = played(title, kind, count);
-        let _ = write!(text, "**{title}**\n\n{}\n", tables(&hours, kind));
+        tell(&format!("**{title}**\n\n{}\n", tables(&hours, kind)))
     };
-    section("The same release on both sides", Kind::Alike, all);
-    section("The same, and every endpoint fails for a moment every 20 minutes", Kind::Blips, all);
-    section("The same release, and a 99 % objective", Kind::Objective, fewer);
-    section("A canary that fails as much more as is just tolerated", Kind::Failing, fewer);
-    section("A canary that is as much slower as is just tolerated", Kind::Slower, fewer);
-    let _ = write!(text, "**Request by request**\n\n{}", by_request(hours / 50));
-    text
+    section("The same release on both sides", Kind::Alike, all)?;
+    section("The same, and every endpoint fails for a moment every 20 minutes", Kind::Blips, some)?;
+    section("The same release, and a 99 % objective", Kind::Objective, fewer)?;
+    section("A canary that fails as much more as is just tolerated", Kind::Failing, fewer)?;
+    section("A canary that is as much slower as is just tolerated", Kind::Slower, fewer)?;
+    tell(&format!("**Request by request**\n\n{}", by_request(hours / 100)))
 }
 
 fn played(title: &str, kind: Kind, count: usize) -> Vec<Hour> {

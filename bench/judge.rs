@@ -43,7 +43,8 @@ pub fn run(options: &Options) -> Result<()> {
     let mut page = Page { text, out: options.out.as_deref() };
     let (seeds, passes) = (options.seeds, options.seeds * PASSES);
     if options.healthy > 0 {
-        page.add("Releases that are no worse: false rollbacks", HEALTHY, healthy::run(options.healthy))?;
+        page.begin("Releases that are no worse: false rollbacks", HEALTHY);
+        healthy::run(options.healthy, &mut |tables| page.go_on(tables))?;
     }
     if seeds > 0 {
         page.add("Until a bad release is cut and rolled back", SCENARIOS, scenarios::run(seeds))?;
@@ -61,7 +62,16 @@ pub fn run(options: &Options) -> Result<()> {
 
 impl Page<'_> {
     fn add(&mut self, title: &str, words: &str, tables: String) -> Result<()> {
-        self.text.push_str(&format!("\n## {title}\n\n{words}\n\n{}\n", tables.trim_end()));
+        self.begin(title, words);
+        self.go_on(&tables)
+    }
+
+    fn begin(&mut self, title: &str, words: &str) {
+        self.text.push_str(&format!("\n## {title}\n\n{words}\n"));
+    }
+
+    fn go_on(&mut self, tables: &str) -> Result<()> {
+        self.text.push_str(&format!("\n{}\n", tables.trim_end()));
         match self.out {
             Some(path) => {
                 fs::write(path, &self.text).with_context(|| format!("cannot write {}", path.display()))
