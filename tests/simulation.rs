@@ -140,8 +140,9 @@ impl Watch {
             let asked = rehearsal.rollout.spec().analysis.min_requests;
             assert!(own >= asked, "seed {}: step {} passed on {own} requests", self.seed, self.step);
         }
+        // Back in a step, after a crash or with a shorter plan, it knows what it had counted there.
+        self.ended_before = if step < self.step { 0 } else { ended };
         self.step = step;
-        self.ended_before = ended;
     }
 
     fn times(&self, wanted: EventKind) -> usize {

@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn copies_are_judged_before_any_user_met_the_canary() {
         let first = Step::Trial { matched: 0, copied: 10_000, hold: Duration::from_secs(600) };
-        let plan = Spec { steps: vec![first, plan().steps[0].clone()], ..plan() };
+        let plan = Spec { steps: vec![first, plan().steps[0]], ..plan() };
         for tool in Tool::ALL {
             let played = |words: &str| {
                 let scenario = Scenario::default().with(words).unwrap();

@@ -135,9 +135,7 @@ impl Client<'_> {
         let copy = mirror::plan(lane, &view, split, &choice, None)
             .map(|copy| self.copy(copy, (&view, split, route), &request, &out, rest, idempotent));
         let hashed = route.hash(plan, choice.version, &head, self.peer);
-        if !hashed.set_cookies.is_empty() {
-            choice.set_cookies.extend(hashed.set_cookies);
-        }
+        choice.set_cookies.extend(hashed.set_cookies);
         let mut flight = Flight::begin(lane, view.clone(), split, toss, &choice, route.timeouts, has_body);
         (flight.hash, *flight.id.get_mut()) = (hashed.hash, id);
         view.splits[split].budget.earn();
