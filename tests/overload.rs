@@ -180,18 +180,30 @@ fn idle_connections() -> usize {
 
 #[test]
 fn twenty_thousand_idle_connections_cost_little_and_hold_nobody_up() {
-    let count = idle_connections();
-    assert!(count >= IDLE / 2, "this machine allows {count} only");
+    let most = idle_connections();
+    assert!(most >= IDLE / 2, "this machine allows {most} only");
     let origin = Origin::start("a");
     let app =
         App::start(&(single(origin.address) + &format!("overload: {{connections: {}}}\n", IDLE + 1_000)));
     assert_eq!(app.conn().get("/").status, 200);
     let resident = || app.metric("process_resident_memory_bytes", &[]);
     let before = resident();
-    let mut idle = Vec::with_capacity(count);
-    while idle.len() < count {
-        idle.push(TcpStream::connect(app.address()).expect("there is room"));
+    let mut idle = Vec::with_capacity(most);
+    while idle.len() < most {
+        match TcpStream::connect(app.address()) {
+            Ok(connection) => idle.push(connection),
+            // Tests beside this one may need many, too, and are given room.
+            Err(full)
+                if full.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
+                    && idle.len() > IDLE / 2 =>
+            {
+                idle.truncate(idle.len() - OTHERS / 4);
+                break;
+            }
+            Err(other) => panic!("{other} after {}", idle.len()),
+        }
     }
+    let count = idle.len();
     eventually("all are open", || app.metric("serin_connections", &[]) >= count as f64);
     let each = (resident() - before) / count as f64;
     println!("{count} idle connections: {each:.0} bytes each, {:.0} MiB in all", resident() / 1_048_576.0);

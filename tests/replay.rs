@@ -59,7 +59,8 @@ fn a_promotion_a_kill_and_a_rollback_are_decided_again_and_another_policy_otherw
     app.restart();
     let after = load(&app);
     app.await_phase("web", "succeeded");
-    canary.behave(|seen| if seen.nth % 4 == 0 { Answer::status(500) } else { Answer::ok() });
+    // Slowly enough that there are looks between what is enough for one policy and for the other.
+    canary.behave(|seen| if seen.nth % 10 == 0 { Answer::status(500) } else { Answer::ok() });
     app.command("web", "start");
     app.await_phase("web", "rolled_back");
 

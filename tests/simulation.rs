@@ -140,9 +140,14 @@ impl Watch {
             let asked = rehearsal.rollout.spec().analysis.min_requests;
             assert!(own >= asked, "seed {}: step {} passed on {own} requests", self.seed, self.step);
         }
-        // Back in a step, after a crash or with a shorter plan, it knows what it had counted there.
-        self.ended_before = if step < self.step { 0 } else { ended };
         self.step = step;
+        self.ended_before = ended;
+    }
+
+    /// After a crash or with another plan it is where it is, and knows what it had counted there.
+    fn come_back<W: Fn(f64) -> World>(&mut self, rehearsal: &Rehearsal<W>) {
+        self.step = rehearsal.rollout.step_number();
+        self.ended_before = 0;
     }
 
     fn times(&self, wanted: EventKind) -> usize {
@@ -483,8 +488,14 @@ fn chaos_keeps_the_invariants() {
             match chance.random::<f64>() {
                 x if x < 0.01 => rehearsal.lose_evidence(),
                 x if x < 0.02 => rehearsal.sleep(chance.random_range(0..3_000)),
-                x if x < 0.03 => crash(&mut rehearsal, &written.0, seed),
-                x if x < 0.035 => reload(&mut rehearsal, &mut chance, seed),
+                x if x < 0.03 => {
+                    crash(&mut rehearsal, &written.0, seed);
+                    watch.come_back(&rehearsal);
+                }
+                x if x < 0.035 => {
+                    reload(&mut rehearsal, &mut chance, seed);
+                    watch.come_back(&rehearsal);
+                }
                 _ => {}
             }
             let told = watch.actions.len();
