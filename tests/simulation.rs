@@ -29,7 +29,7 @@ use serin_proxy::weights::WHOLE;
 
 const SEEDS: u64 = 200;
 /// Where only the invariants are asked for, and much may happen.
-const CHAOS: u64 = 2_000;
+const CHAOS: u64 = 600;
 const RPS: f64 = 200.0;
 
 fn seconds(seconds: u64) -> Duration {
