@@ -198,6 +198,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_in_one_piece_is_what_is_said_field_by_field() {
+        for https in [false, true] {
+            let policy = crate::model::Forwarded::default();
+            let peer =
+                Peer::known("10.0.0.1:5".parse().unwrap(), None, https, forwarded::Shown::Nothing, &policy);
+            let random = || [u64::MAX / 3, 0x0123_4567_89ab_cdef];
+            let (mut whole, mut each) = (Vec::new(), Vec::new());
+            assert!(peer.introduces());
+            peer.introduce(b"a.b:80", random, &mut whole);
+            peer.says(forwarded::Fields::default(), Some(b"a.b:80"), random, |field, word| {
+                field::push(&mut each, field.as_str(), word);
+            });
+            each.extend_from_slice(b"\r\n");
+            assert_eq!(String::from_utf8(whole), String::from_utf8(each));
+        }
+    }
+
+    #[test]
     fn what_could_be_read_two_ways_is_left_to_hyper() {
         let irregular = [
             "GET / HTTP/1.0\r\nhost: a\r\n\r\n",
