@@ -374,12 +374,17 @@ impl Judge {
         self.coin.unfair()
     }
 
-    /// The age at which a request under way is as slow as an answer can be.
+    /// The age at which a request under way is as slow as an answer can be, whoever asks:
+    /// while the cuts of one test move with the primary, another holds to where they were.
     pub fn reveal_us(&self) -> Option<u64> {
-        let of_slowness = self.panel.slowness().and_then(Slowness::reveal_us);
         // Proof counts users, who are told apart while there is a mark: one that is no answer's.
         let counts_users = self.stage.as_ref().is_some_and(Stage::counts_users);
-        of_slowness.or_else(|| counts_users.then(|| lower_us(BUCKETS - 1)))
+        let Some(of_slowness) = self.panel.slowness().and_then(Slowness::reveal_us) else {
+            return counts_users.then(|| lower_us(BUCKETS - 1));
+        };
+        let of_stage = self.stage.as_ref().and_then(Stage::reveal_us);
+        let of_watch = self.watch.as_ref().and_then(Alone::reveal_us);
+        [of_stage, of_watch].into_iter().flatten().chain([of_slowness]).max()
     }
 
     /// Is it the canary, and not something that both versions share? Where

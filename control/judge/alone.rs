@@ -8,6 +8,9 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use serin_proxy::histogram::BUCKETS;
+use serin_proxy::histogram::lower_us;
+
 use super::analysis::Slack;
 use super::evidence::Evidence;
 use super::evidence::Per;
@@ -72,6 +75,11 @@ impl Alone {
                 watch.tick(bad, all);
             }
         }
+    }
+
+    /// The age from which on an answer is among the slowest.
+    pub fn reveal_us(&self) -> Option<u64> {
+        self.slowest.as_ref().map(|_| lower_us(self.edge.min(BUCKETS - 1)))
     }
 
     /// What it is suspected of, at so much evidence.

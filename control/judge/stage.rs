@@ -17,6 +17,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::Serialize;
 
+use serin_proxy::histogram::BUCKETS;
+use serin_proxy::histogram::lower_us;
+
 use super::analysis::Analysis;
 use super::analysis::Slack;
 pub use super::cohort::Counts;
@@ -312,6 +315,11 @@ impl Stage {
             Kind::Mirrored => self.mirrors,
             kind => is_beside || (!kind.leans_on_coin() && w > 0.0),
         })
+    }
+
+    /// The age from which on an answer of the canary's is among the slowest.
+    pub fn reveal_us(&self) -> Option<u64> {
+        self.hundredth.map(|edges| lower_us(edges.canary.min(BUCKETS - 1)))
     }
 
     /// Once known, where the primary's slowest are stays for the stage.

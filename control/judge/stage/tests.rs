@@ -4,8 +4,12 @@ use rand::RngExt;
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 
+use serin_proxy::histogram::index;
+
 use super::*;
+use crate::judge::Judge;
 use crate::judge::evidence::ArmDelta;
+use crate::judge::slowness::Slowness;
 
 fn stage() -> Stage {
     let analysis = Analysis { relative_latency: None, ..Analysis::default() };
@@ -184,4 +188,38 @@ fn copies_prove_what_no_user_has_met() {
     let mut weighted = stage();
     weighted.begin(Moment(0), &History::default(), 0, false);
     assert!(weighted.asked_at(0.1).all(|check| check.kind != Kind::Mirrored), "none are sent there");
+}
+
+/// A proof keeps to where the primary's slowest were when it began, while the cuts of
+/// the test beside it follow the primary. A request that is told at the age of a lower
+/// cut and no more would look fast: slow canaries passed by that.
+#[test]
+fn the_slowest_stay_known_as_such_while_cuts_move() {
+    let of = |us: u64, count: u64| ArmDelta {
+        dispatched: count,
+        ok: count,
+        latency: vec![(index(us) as u32, count - count / 200), (index(2 * us) as u32, count / 200)],
+        ..ArmDelta::default()
+    };
+    let look = |primary: ArmDelta| Evidence {
+        generations: vec![GenerationDelta { id: 1, primary, ..GenerationDelta::default() }],
+        ..Evidence::default()
+    };
+    let mut history = History::default();
+    history.observe(Moment(1_000), &look(of(50_000, 10_000)));
+    let mut judge = Judge::new(&Analysis::default(), Duration::from_secs(3_600), &history, Moment(1_000));
+    judge.begin_stage(Moment(1_000), &history, false);
+    judge.observe(Moment(1_100), &Evidence::default(), &history);
+    let told_at = |judge: &Judge| {
+        let cuts = judge.panel.slowness().and_then(Slowness::reveal_us);
+        let edge = judge.stage().and_then(Stage::reveal_us).expect("the primary is known");
+        (cuts.expect("the primary is known"), edge, judge.reveal_us())
+    };
+    let (cuts, edge, told) = told_at(&judge);
+    assert!(edge > 50_000 && told == Some(cuts.max(edge)), "{edge} {cuts} {told:?}");
+    history.observe(Moment(2_000), &look(of(10_000, 10_000_000)));
+    judge.observe(Moment(200_000), &Evidence::default(), &history);
+    let (cuts, still, told) = told_at(&judge);
+    assert!(cuts < edge, "else this says nothing: {cuts}");
+    assert_eq!((still, told), (edge, Some(edge)));
 }
