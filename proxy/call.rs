@@ -33,6 +33,7 @@ use crate::message::scan::Fields;
 use crate::model::Protocol;
 use crate::preamble::Ends;
 use crate::rewrite;
+use crate::rewrite::Peer;
 use crate::table::VersionPlan;
 use crate::upgrade::Change;
 use crate::upstream::Backend;
@@ -64,6 +65,16 @@ pub struct Call<'a> {
     pub fresh: bool,
     /// The request may be sent twice.
     pub repeatable: bool,
+    /// Where it is not among the request's fields.
+    pub told: Option<Told<'a>>,
+}
+
+/// What a version is told of the client.
+#[derive(Clone, Copy)]
+pub struct Told<'a> {
+    pub peer: &'a Peer,
+    /// Of the request.
+    pub id: [u64; 2],
 }
 
 impl Call<'_> {
@@ -77,7 +88,7 @@ impl Call<'_> {
         let link = self.connect(&links, parts).await?;
         let head_only = parts.method == Method::HEAD;
         let mut out = self.lane.texts.take();
-        let coding = sending::write_head(parts, &body, || backend.host.authority(), &mut out);
+        let coding = sending::write_head(parts, &body, self.told, || backend.host.authority(), &mut out);
         self.converse(link, links, Sending::new(out, body, coding), head_only).await
     }
 

@@ -25,6 +25,7 @@ use crate::body::RequestBody;
 use crate::body::Upload;
 use crate::call;
 use crate::call::Call;
+use crate::call::Told;
 use crate::compare;
 use crate::edit::Answered;
 use crate::edit::InForce;
@@ -55,6 +56,7 @@ use crate::split::Choice;
 use crate::table::Action;
 use crate::table::Found;
 use crate::table::RoutePlan;
+use crate::table::SplitPlan;
 use crate::table::VersionPlan;
 use crate::timeouts::Timeouts;
 use crate::tries::Tries;
@@ -155,7 +157,7 @@ async fn routed(
         }
         change => {
             parts.extensions = carried(&mut parts.extensions, change);
-            let outgoing = Outgoing::new(&flight, &tries, split, &choice, parts, incoming, &scene);
+            let outgoing = Outgoing::new(&flight, &tries, &choice, parts, incoming, &scene, grpc);
             run(flight, split, tries, outgoing, route, &scene).await
         }
     };
@@ -215,25 +217,33 @@ struct Outgoing {
     head_only: bool,
     change: Option<Change>,
     grpc: bool,
+    /// What is told of the client is written with the head, and not among its fields.
+    introduces: bool,
 }
 
 impl Outgoing {
     fn new(
         flight: &Flight,
         tries: &Tries,
-        split: usize,
         choice: &Choice,
         mut parts: Parts,
         incoming: Incoming,
         scene: &Scene<'_>,
+        grpc: bool,
     ) -> Outgoing {
-        let (lane, view) = (&flight.lane, &flight.view);
+        let (lane, view, split) = (&flight.lane, &flight.view, flight.split);
         let has_body = (!incoming.is_end_stream()).then(|| incoming.size_hint().exact());
-        let grpc = outcome::is_grpc(&parts.headers);
-        rewrite::request(&mut parts, scene.peer, || {
+        let introduces =
+            introduces(&view.table.splits[split], view.table.route(tries.route), &parts, scene.peer);
+        let draw_id = || {
             flight.id.set([lane.random(), lane.random()]);
             flight.id.get()
-        });
+        };
+        if introduces {
+            draw_id();
+        } else {
+            rewrite::request(&mut parts, scene.peer, draw_id);
+        }
         if view.table.splits[split].versions.iter().any(|version| version.carriage.proxy_header.is_some())
             && let Some(ends) = scene.peer.ends()
         {
@@ -269,7 +279,7 @@ impl Outgoing {
             Upload::new(incoming, keep, tee, lane.flights.clone(), flight.key)
         });
         let head_only = parts.method == http::Method::HEAD;
-        Outgoing { parts, upload, head_only, change, grpc }
+        Outgoing { parts, upload, head_only, change, grpc, introduces }
     }
 
     /// The request as the next attempt sends it, copied where that differs.
@@ -301,9 +311,22 @@ impl Outgoing {
     }
 }
 
+/// Is there nobody who would look among the fields for what a version is told of the client?
+fn introduces(split: &SplitPlan, route: &RoutePlan, parts: &Parts, peer: &Peer) -> bool {
+    let is_left_as_it_is = |version: &VersionPlan| version.edits.is_none() && call::fits(version, parts);
+    peer.introduces()
+        && split.mirror.is_none()
+        && route.edits.is_none()
+        && parts.uri.authority().is_some()
+        && split.versions.iter().all(is_left_as_it_is)
+        && rewrite::is_plain(&parts.headers)
+}
+
 /// The head of an answer, whoever has read it, and what its body comes from.
 struct Answer {
     response: Response<Coming>,
+    /// Of gRPC, where the head says how it went.
+    grpc_failure: Option<bool>,
     lease: Option<Lease>,
     /// The connection, or its stream, is no longer HTTP.
     switched: bool,
@@ -353,7 +376,7 @@ async fn run(
             kept = shape_copy(parts, route, version, backend, scene);
             asked = Some(backend.clone());
         };
-        let answer = send(&flight, split, &mut tries, &outgoing, tell, edits).await;
+        let answer = send(&flight, split, &mut tries, &outgoing, scene.peer, tell, edits).await;
         let ended = ended(&flight, &tries, &outgoing, &answer);
         match tries.next(&flight, &ended, outgoing.can_resend()) {
             Next::Pass(_) => break (answer, ended.counts()),
@@ -424,6 +447,7 @@ async fn send(
     split: usize,
     tries: &mut Tries,
     outgoing: &Outgoing,
+    peer: &Peer,
     tell: Tell,
     edits: impl FnOnce(&mut Cow<'_, Parts>, &VersionPlan, &Rc<Backend>),
 ) -> Result<Answer, Fault> {
@@ -432,15 +456,18 @@ async fn send(
     let (parts, body) = outgoing.request(flight, tries, tell, |parts| edits(parts, plan, &backend));
     if call::fits(plan, &parts) {
         let (lane, backend, repeatable) = (&flight.lane, &backend, tries.is_idempotent());
-        let call = Call { lane, backend, plan, fresh: tries.fresh, repeatable };
+        let told = outgoing.introduces.then(|| Told { peer, id: flight.id.get() });
+        let call = Call { lane, backend, plan, fresh: tries.fresh, repeatable, told };
         let response =
             flight.within(call.make(&parts, body)).await??.map(|arrival| Coming::Own(Box::new(arrival)));
-        return Ok(Answer { response, lease: None, switched: false });
+        let grpc_failure = outcome::grpc_failure(response.headers());
+        return Ok(Answer { response, grpc_failure, lease: None, switched: false });
     }
     // Boxed: hyper's way is the longer one, and the rarer.
     let asked = Box::pin(attempt(&backend, plan, tries.fresh, parts.into_owned(), body));
     let attempt::Answer { response, lease, switched } = flight.within(asked).await??;
-    Ok(Answer { response: response.map(Coming::Hyper), lease: Some(lease), switched })
+    let grpc_failure = outcome::grpc_failure(response.headers());
+    Ok(Answer { response: response.map(Coming::Hyper), grpc_failure, lease: Some(lease), switched })
 }
 
 fn ended(flight: &Flight, tries: &Tries, outgoing: &Outgoing, answer: &Result<Answer, Fault>) -> Ended {
@@ -448,7 +475,7 @@ fn ended(flight: &Flight, tries: &Tries, outgoing: &Outgoing, answer: &Result<An
         Err(fault) => Ended::Failed(outgoing.blame(*fault)),
         Ok(answer) => {
             let (status, headers) = (answer.response.status().as_u16(), answer.response.headers());
-            let failed = outcome::grpc_failure(headers) == Some(true);
+            let failed = answer.grpc_failure == Some(true);
             tries.hear(flight, status, failed, headers.contains_key(outcome::RESIGNS));
             Ended::Answered(tries.signs(&flight.view, status, Fields::Map(headers)))
         }
@@ -469,8 +496,7 @@ fn relay(
     let bare = matches!(incoming, Coming::Own(_)) || parts.version == http::Version::HTTP_2;
     parts.version = http::Version::HTTP_11;
     let mut outcome = Outcome::of_status(parts.status);
-    let grpc_failure = outcome::grpc_failure(&parts.headers);
-    if grpc_failure == Some(true) {
+    if answer.grpc_failure == Some(true) {
         outcome = outcome.failed();
     }
     outcome = outcome.counted(counts);
@@ -481,7 +507,7 @@ fn relay(
     let expected = Expected {
         outcome,
         counting: route.counting.clone(),
-        grpc: ok && grpc_failure.is_none() && outcome::is_grpc(&parts.headers),
+        grpc: ok && answer.grpc_failure.is_none() && outcome::is_grpc(&parts.headers),
         bodyless: outgoing.head_only
             || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED),
     };

@@ -34,7 +34,7 @@ pub struct Flight {
     pub lane: Rc<Lane>,
     pub view: Rc<View>,
     pub key: Key,
-    split: usize,
+    pub split: usize,
     version: usize,
     pub started_us: u64,
     pub timeouts: Timeouts,

@@ -45,9 +45,22 @@ impl Field {
         }
     }
 
-    fn name(self) -> HeaderName {
-        HeaderName::from_static(self.as_str())
+    fn name(self) -> &'static HeaderName {
+        static NAMES: [HeaderName; Field::ALL.len()] = {
+            const fn name(field: Field) -> HeaderName {
+                HeaderName::from_static(field.as_str())
+            }
+            let [a, b, c, d, e, f] = Field::ALL;
+            [name(a), name(b), name(c), name(d), name(e), name(f)]
+        };
+        &NAMES[self as usize]
     }
+}
+
+/// Is it one of them?
+pub fn is_field(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("x-") && Field::ALL.iter().any(|field| field.as_str() == name)
 }
 
 /// A set of them.
@@ -168,7 +181,7 @@ impl Peer {
 
     /// By which a request came to the first of all proxies, as far as it is known.
     pub fn scheme<'h>(&self, head: &Head<'h>) -> &'h str {
-        match head.field(&Field::Proto.name()) {
+        match head.field(Field::Proto.name()) {
             Some(b"http") if self.believed => "http",
             Some(b"https") if self.believed => "https",
             _ if self.https => "https",
@@ -189,7 +202,7 @@ impl Peer {
     fn told_client(&self, head: &Head<'_>) -> Option<IpAddr> {
         let at = self.client_at?;
         let name = Field::For.name();
-        let chain = || head.fields(&name).flat_map(|line| line.split(|byte| *byte == b','));
+        let chain = || head.fields(name).flat_map(|line| line.split(|byte| *byte == b','));
         let entry = chain().nth(chain().count().checked_sub(1 + at)?)?;
         std::str::from_utf8(entry).ok()?.trim().parse().ok()
     }
@@ -296,7 +309,7 @@ impl Peer {
         let mut before: [Vec<u8>; Field::ALL.len()] = Default::default();
         for field in Field::ALL {
             let name = field.name();
-            if !headers.contains_key(&name) {
+            if !headers.contains_key(name) {
                 continue;
             }
             if self.keeps(field, chained) {
@@ -304,7 +317,7 @@ impl Peer {
                 continue;
             }
             if self.extends(field) {
-                let lines: Vec<&[u8]> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
+                let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
                 before[field as usize] = lines.join(&b","[..]);
             }
             headers.remove(name);
@@ -320,7 +333,7 @@ impl Peer {
                 HeaderValue::from_bytes(chain)
             };
             if let Ok(value) = value {
-                headers.insert(field.name(), value);
+                headers.insert(field.name().clone(), value);
             }
         });
     }

@@ -15,6 +15,7 @@ use http::request::Parts;
 use http::uri::Scheme;
 use http::{HeaderMap, Uri, Version};
 
+use crate::forwarded;
 pub use crate::forwarded::Peer;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -61,6 +62,12 @@ pub fn request(parts: &mut Parts, peer: &Peer, random: impl FnOnce() -> [u64; 2]
         headers.insert(HOST, host);
     }
     peer.edit(headers, random);
+}
+
+/// Would [`request`] leave all of an HTTP/2 client's fields as they are, and is none
+/// of them what we say ourselves?
+pub fn is_plain(headers: &HeaderMap) -> bool {
+    headers.keys().all(|name| !matches!(*name, EXPECT | TE) && !forwarded::is_field(name))
 }
 
 /// Puts the target into the form that the connection speaks. A client that

@@ -14,6 +14,7 @@ use http_body::Body;
 use tokio::io::AsyncWrite;
 
 use crate::body::RequestBody;
+use crate::call::Told;
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::message::field;
@@ -34,12 +35,18 @@ pub enum Coding {
 pub fn write_head(
     parts: &Parts,
     body: &RequestBody,
+    told: Option<Told<'_>>,
     endpoint: impl FnOnce() -> String,
     out: &mut Vec<u8>,
 ) -> Coding {
+    // An authority in the target outranks the field (RFC 9112, 3.2.2).
+    let authority = told.and_then(|_| parts.uri.authority()).map(http::uri::Authority::as_str);
     let path = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     for part in [parts.method.as_str(), " ", path, " HTTP/1.1\r\n"] {
         out.extend_from_slice(part.as_bytes());
+    }
+    if let Some(authority) = authority {
+        field::push(out, HOST.as_str(), authority.as_bytes());
     }
     let (coding, said) = coding(parts, body);
     let mut cookies = false;
@@ -47,7 +54,7 @@ pub fn write_head(
         match *name {
             TRANSFER_ENCODING => {}
             CONTENT_LENGTH if !said => {}
-            HOST if value.is_empty() => {}
+            HOST if authority.is_some() || value.is_empty() => {}
             COOKIE => {
                 if !std::mem::replace(&mut cookies, true) {
                     let lines = parts.headers.get_all(COOKIE).iter().map(|value| value.as_bytes());
@@ -57,7 +64,7 @@ pub fn write_head(
             _ => field::push(out, name.as_str(), value.as_bytes()),
         }
     }
-    if parts.headers.get(HOST).is_none_or(|host| host.is_empty()) {
+    if authority.is_none() && parts.headers.get(HOST).is_none_or(|host| host.is_empty()) {
         field::push(out, HOST.as_str(), endpoint().as_bytes());
     }
     match coding {
@@ -67,7 +74,10 @@ pub fn write_head(
         Coding::Chunked => field::push(out, TRANSFER_ENCODING.as_str(), b"chunked"),
         Coding::Length(_) | Coding::None => {}
     }
-    out.extend_from_slice(b"\r\n");
+    match (told, authority) {
+        (Some(Told { peer, id }), Some(authority)) => peer.introduce(authority.as_bytes(), || id, out),
+        _ => out.extend_from_slice(b"\r\n"),
+    }
     coding
 }
 
