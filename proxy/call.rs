@@ -25,6 +25,7 @@ use crate::buffer::Buffer;
 use crate::fault::Fault;
 use crate::fault::Kind;
 use crate::lane::Lane;
+use crate::message::answer::Account;
 use crate::message::answer::FirstLine;
 use crate::message::answer::Meaning;
 use crate::message::field::Role;
@@ -49,8 +50,17 @@ const MAX_HEAD: usize = 256 * 1024;
 /// Is there nothing in this request that only hyper knows how to do? Trailers go
 /// up where they were announced, and interim answers down to HTTP/1.1 clients.
 pub fn fits(plan: &VersionPlan, parts: &Parts) -> bool {
+    is_http1(plan) && is_usual(parts)
+}
+
+/// The part of it that is the version's.
+pub fn is_http1(plan: &VersionPlan) -> bool {
     plan.carriage.protocol == Protocol::Http1
-        && parts.version == Version::HTTP_2
+}
+
+/// And the part that is the request's.
+pub fn is_usual(parts: &Parts) -> bool {
+    parts.version == Version::HTTP_2
         && parts.method != Method::CONNECT
         && parts.extensions.get::<Change>().is_none()
         && !parts.headers.contains_key(TRAILER)
@@ -79,7 +89,11 @@ pub struct Told<'a> {
 
 impl Call<'_> {
     /// The answer's head, and its body as it comes.
-    pub async fn make(&self, parts: &Parts, body: RequestBody) -> Result<Response<Arrival>, Fault> {
+    pub async fn make(
+        &self,
+        parts: &Parts,
+        body: RequestBody,
+    ) -> Result<(Response<Arrival>, Account), Fault> {
         let backend = self.backend;
         let links = match backend.links.asks_for_host().then(|| rewrite::host_of(parts)).flatten() {
             Some(host) => backend.links.of(host),
@@ -110,7 +124,7 @@ impl Call<'_> {
         links: Rc<Links>,
         mut sending: Sending,
         head_only: bool,
-    ) -> Result<Response<Arrival>, Fault> {
+    ) -> Result<(Response<Arrival>, Account), Fault> {
         let buffers = &self.lane.buffers;
         let (mut input, mut growing) = (Buffer::default(), Growing::default());
         loop {
@@ -140,12 +154,12 @@ impl Call<'_> {
                 if let Some(text) = sending.memory() {
                     self.lane.texts.give(text);
                 }
-                let here = text.slice(head.length..);
+                let (here, account) = (text.slice(head.length..), head.meaning.account);
                 let arrival = Arrival::new(link, links, head.meaning, here, sending)?;
                 let mut response = Response::new(arrival);
                 *response.status_mut() = head.status;
                 *response.headers_mut() = head.fields;
-                return Ok(response);
+                return Ok((response, account));
             }
         }
     }

@@ -40,6 +40,7 @@ use crate::head::Head;
 use crate::interim::Teller;
 use crate::lane::Lane;
 use crate::lane::View;
+use crate::message::answer::Account;
 use crate::mirror;
 use crate::model::Tell;
 use crate::outcome;
@@ -313,20 +314,20 @@ impl Outgoing {
 
 /// Is there nobody who would look among the fields for what a version is told of the client?
 fn introduces(split: &SplitPlan, route: &RoutePlan, parts: &Parts, peer: &Peer) -> bool {
-    let is_left_as_it_is = |version: &VersionPlan| version.edits.is_none() && call::fits(version, parts);
+    let is_left_as_it_is = |version: &VersionPlan| version.edits.is_none() && call::is_http1(version);
     peer.introduces()
         && split.mirror.is_none()
         && route.edits.is_none()
-        && parts.uri.authority().is_some()
         && split.versions.iter().all(is_left_as_it_is)
+        && parts.uri.authority().is_some()
+        && call::is_usual(parts)
         && rewrite::is_plain(&parts.headers)
 }
 
 /// The head of an answer, whoever has read it, and what its body comes from.
 struct Answer {
     response: Response<Coming>,
-    /// Of gRPC, where the head says how it went.
-    grpc_failure: Option<bool>,
+    account: Account,
     lease: Option<Lease>,
     /// The connection, or its stream, is no longer HTTP.
     switched: bool,
@@ -454,20 +455,19 @@ async fn send(
     let backend = tries.begin(flight).ok_or(Fault::upstream(Kind::NoHealthyUpstream))?;
     let plan = &flight.view.table.splits[split].versions[tries.version];
     let (parts, body) = outgoing.request(flight, tries, tell, |parts| edits(parts, plan, &backend));
-    if call::fits(plan, &parts) {
+    if outgoing.introduces || call::fits(plan, &parts) {
         let (lane, backend, repeatable) = (&flight.lane, &backend, tries.is_idempotent());
         let told = outgoing.introduces.then(|| Told { peer, id: flight.id.get() });
         let call = Call { lane, backend, plan, fresh: tries.fresh, repeatable, told };
-        let response =
-            flight.within(call.make(&parts, body)).await??.map(|arrival| Coming::Own(Box::new(arrival)));
-        let grpc_failure = outcome::grpc_failure(response.headers());
-        return Ok(Answer { response, grpc_failure, lease: None, switched: false });
+        let (response, account) = flight.within(call.make(&parts, body)).await??;
+        let response = response.map(|arrival| Coming::Own(Box::new(arrival)));
+        return Ok(Answer { response, account, lease: None, switched: false });
     }
     // Boxed: hyper's way is the longer one, and the rarer.
     let asked = Box::pin(attempt(&backend, plan, tries.fresh, parts.into_owned(), body));
     let attempt::Answer { response, lease, switched } = flight.within(asked).await??;
-    let grpc_failure = outcome::grpc_failure(response.headers());
-    Ok(Answer { response: response.map(Coming::Hyper), grpc_failure, lease: Some(lease), switched })
+    let account = Account::of(response.headers());
+    Ok(Answer { response: response.map(Coming::Hyper), account, lease: Some(lease), switched })
 }
 
 fn ended(flight: &Flight, tries: &Tries, outgoing: &Outgoing, answer: &Result<Answer, Fault>) -> Ended {
@@ -475,8 +475,7 @@ fn ended(flight: &Flight, tries: &Tries, outgoing: &Outgoing, answer: &Result<An
         Err(fault) => Ended::Failed(outgoing.blame(*fault)),
         Ok(answer) => {
             let (status, headers) = (answer.response.status().as_u16(), answer.response.headers());
-            let failed = answer.grpc_failure == Some(true);
-            tries.hear(flight, status, failed, headers.contains_key(outcome::RESIGNS));
+            tries.hear(flight, status, answer.account.has_failed(), answer.account.resigns);
             Ended::Answered(tries.signs(&flight.view, status, Fields::Map(headers)))
         }
     }
@@ -496,7 +495,7 @@ fn relay(
     let bare = matches!(incoming, Coming::Own(_)) || parts.version == http::Version::HTTP_2;
     parts.version = http::Version::HTTP_11;
     let mut outcome = Outcome::of_status(parts.status);
-    if answer.grpc_failure == Some(true) {
+    if answer.account.has_failed() {
         outcome = outcome.failed();
     }
     outcome = outcome.counted(counts);
@@ -507,7 +506,7 @@ fn relay(
     let expected = Expected {
         outcome,
         counting: route.counting.clone(),
-        grpc: ok && answer.grpc_failure.is_none() && outcome::is_grpc(&parts.headers),
+        grpc: ok && answer.account.grpc_failure.is_none() && answer.account.grpc,
         bodyless: outgoing.head_only
             || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED),
     };

@@ -141,7 +141,16 @@ pub fn response(headers: &mut HeaderMap, bare: bool, service_time_us: u64) {
     if !bare {
         strip_connection_fields(headers);
     }
-    headers.insert(SERVICE_TIME, HeaderValue::from(service_time_us / 1000));
+    headers.insert(SERVICE_TIME, milliseconds(service_time_us / 1000));
+}
+
+/// Short times, which are the most, cost no memory.
+fn milliseconds(ms: u64) -> HeaderValue {
+    const SHORT: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    match usize::try_from(ms).ok().and_then(|ms| SHORT.get(ms)) {
+        Some(text) => HeaderValue::from_static(text),
+        None => HeaderValue::from(ms),
+    }
 }
 
 /// Fields that speak of one connection and not of the message (RFC 9110, 7.6.1).

@@ -65,7 +65,8 @@ pub fn relay(
     let unsigned = additions.server.is_some_and(|server| server.overwrite);
     pass(&first, bytes, &fields, &meaning, unsigned, out);
     add(additions, &meaning, close_client, out);
-    let Meaning { framing, keep, failed, resigns, .. } = meaning;
+    let Meaning { framing, keep, account, .. } = meaning;
+    let (failed, resigns) = (account.has_failed(), account.resigns);
     Ok(Some(ResponseHead { status, length, framing, keep, close_client, failed, resigns }))
 }
 
@@ -77,7 +78,8 @@ pub fn hear(bytes: &[u8], head_only: bool) -> Result<Option<ResponseHead>, Fault
     if status.is_informational() {
         return Ok(Some(ResponseHead::interim(status, length)));
     }
-    let Meaning { framing, keep, failed, resigns, .. } = meaning;
+    let Meaning { framing, keep, account, .. } = meaning;
+    let (failed, resigns) = (account.has_failed(), account.resigns);
     Ok(Some(ResponseHead { status, length, framing, keep, close_client: false, failed, resigns }))
 }
 

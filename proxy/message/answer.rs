@@ -3,8 +3,11 @@
 
 use std::mem::MaybeUninit;
 
+use http::HeaderMap;
+
 use crate::fault::Fault;
 use crate::fault::Kind;
+use crate::head;
 use crate::message::field;
 use crate::message::field::MAX_FIELDS;
 use crate::message::field::Persistence;
@@ -69,10 +72,32 @@ pub struct Meaning {
     pub has_server: bool,
     /// No body, and no word of one may pass.
     pub bare: bool,
-    /// A gRPC status in the head says that the server has failed.
-    pub failed: bool,
+    pub account: Account,
+}
+
+/// What an answer's fields say to whoever counts.
+#[derive(Clone, Copy, Default)]
+pub struct Account {
+    /// Its body is gRPC.
+    pub grpc: bool,
+    /// Whether the server has failed, where a gRPC status in the head says so.
+    pub grpc_failure: Option<bool>,
     /// The endpoint wants no more requests.
     pub resigns: bool,
+}
+
+impl Account {
+    pub fn of(headers: &HeaderMap) -> Account {
+        Account {
+            grpc: outcome::is_grpc(headers),
+            grpc_failure: outcome::grpc_failure(headers),
+            resigns: headers.contains_key(outcome::RESIGNS),
+        }
+    }
+
+    pub fn has_failed(self) -> bool {
+        self.grpc_failure == Some(true)
+    }
 }
 
 impl Meaning {
@@ -84,7 +109,7 @@ impl Meaning {
     ) -> Result<Meaning, Fault> {
         let bad = Fault::upstream(Kind::Garbage);
         let (mut length, mut chunked, mut has_date) = (None, false, false);
-        let (mut failed, mut resigns, mut has_server) = (false, false, false);
+        let (mut account, mut has_server) = (Account::default(), false);
         let mut persistence = Persistence::default();
         for (header, role) in fields.iter() {
             match role {
@@ -104,8 +129,11 @@ impl Meaning {
                 Role::Connection => persistence.read(header.value),
                 Role::Date => has_date = true,
                 Role::Server => has_server = true,
-                Role::Resigns => resigns = true,
-                Role::GrpcStatus => failed = outcome::is_grpc_failure(header.value),
+                Role::ContentType => account.grpc |= head::is_grpc(header.value),
+                Role::Resigns => account.resigns = true,
+                Role::GrpcStatus => {
+                    account.grpc_failure.get_or_insert_with(|| outcome::is_grpc_failure(header.value));
+                }
                 _ => {}
             }
         }
@@ -124,7 +152,7 @@ impl Meaning {
         let bare = status == http::StatusCode::NO_CONTENT || status.is_informational();
         let unannounced = bare && (chunked || length.is_some_and(|length| length > 0));
         let keep = lasting && !unannounced && !matches!(framing, Framing::UntilClose);
-        Ok(Meaning { framing, keep, persistence, has_date, has_server, bare, failed, resigns })
+        Ok(Meaning { framing, keep, persistence, has_date, has_server, bare, account })
     }
 
     /// Does the `connection` field name this one?

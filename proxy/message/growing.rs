@@ -16,6 +16,11 @@ impl Growing {
     /// Is it worth to read? Where it may have ended; and now and then, for what is no
     /// head may never end. Line feeds alone end lines, too, for who reads it.
     pub fn is_ripe(&mut self, head: &[u8]) -> bool {
+        // Nearly all come in one piece, of which the end is for the reader to find.
+        if self.read == 0 {
+            self.read = head.len();
+            return true;
+        }
         // Empty lines before the first are passed over, and end nothing.
         let blank = head[self.begin..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
         if self.seen <= self.begin {
