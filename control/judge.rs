@@ -33,6 +33,8 @@ pub mod slowness;
 pub mod stage;
 pub mod stratum;
 pub mod tally;
+#[cfg(test)]
+mod users;
 
 use std::time::Duration;
 

@@ -368,6 +368,7 @@ impl<W: Fn(f64) -> World> Rehearsal<W> {
             What::Failed { revealed } => {
                 arm.failed += 1;
                 arm.failed_revealed += u64::from(revealed);
+                arm.first_failed += u64::from(first);
                 if first && !revealed {
                     add_sparse(&mut arm.first, BUCKETS as u32 - 1, 1);
                 }

@@ -216,10 +216,19 @@ fn advance(last: &mut Option<ArmReading>, now: Option<&ArmReading>) -> ArmDelta 
     }
 }
 
-fn columns(arm: &ArmReading) -> [u64; 9] {
-    let load = [arm.load, arm.load_failed];
-    let [dispatched, ok, failed] = [arm.dispatched, arm.ok, arm.failed];
-    [dispatched, ok, failed, arm.aborted, arm.slow, arm.failed_revealed, arm.failed_units, load[0], load[1]]
+fn columns(arm: &ArmReading) -> [u64; 10] {
+    [
+        arm.dispatched,
+        arm.ok,
+        arm.failed,
+        arm.aborted,
+        arm.slow,
+        arm.failed_revealed,
+        arm.failed_units,
+        arm.first_failed,
+        arm.load,
+        arm.load_failed,
+    ]
 }
 
 fn went_back(now: &ArmReading, before: &ArmReading) -> bool {
@@ -231,10 +240,20 @@ fn went_back(now: &ArmReading, before: &ArmReading) -> bool {
 
 /// Callers have checked that nothing went back.
 fn difference(now: &ArmReading, before: Option<&ArmReading>) -> ArmDelta {
-    let zero = [0; 9];
+    let zero = [0; 10];
     let earlier = before.map_or(zero, columns);
-    let [dispatched, ok, failed, aborted, slow, failed_revealed, failed_units, load, load_failed] =
-        std::array::from_fn(|i| columns(now)[i] - earlier[i]);
+    let [
+        dispatched,
+        ok,
+        failed,
+        aborted,
+        slow,
+        failed_revealed,
+        failed_units,
+        first_failed,
+        load,
+        load_failed,
+    ] = std::array::from_fn(|i| columns(now)[i] - earlier[i]);
     let latency = grown(&now.latency, before.map(|before| &before.latency));
     let first = grown(&now.first, before.map(|before| &before.first));
     ArmDelta {
@@ -245,6 +264,7 @@ fn difference(now: &ArmReading, before: Option<&ArmReading>) -> ArmDelta {
         slow,
         failed_revealed,
         failed_units,
+        first_failed,
         load,
         load_failed,
         latency,
@@ -293,6 +313,7 @@ mod tests {
             slow: 0,
             failed_revealed: 0,
             failed_units: 0,
+            first_failed: 0,
             load: 0,
             load_failed: 0,
             latency,

@@ -372,6 +372,9 @@ impl Flights {
                 if coin.toss.cell.fails_first(coin.unit) {
                     arm.failed_units.add(1);
                 }
+                if coin.first {
+                    arm.first_failed.add(1);
+                }
                 if coin.revealed {
                     arm.failed_revealed.add(1);
                 } else if coin.first {

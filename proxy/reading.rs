@@ -275,6 +275,9 @@ pub struct ArmReading {
     /// each request is one.
     #[serde(default)]
     pub failed_units: u64,
+    /// Of the requests in `first`, those that have failed.
+    #[serde(default)]
+    pub first_failed: u64,
     /// Of `ok` and `failed`, those that we have sent ourselves; and of these the failed.
     #[serde(default)]
     pub load: u64,

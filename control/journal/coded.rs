@@ -17,9 +17,10 @@ const ANSWERS: u8 = 32;
 const OUTSIDE: u8 = 64;
 
 /// Bits of an arm that has latencies, of all requests and of one of each user; the
-/// lower ones are its counters.
+/// others are its counters.
 const LATENCY: u64 = 1 << 9;
 const FIRST: u64 = 1 << 10;
+const COUNTERS: [u64; 10] = [1, 1 << 1, 1 << 2, 1 << 3, 1 << 4, 1 << 5, 1 << 6, 1 << 7, 1 << 8, 1 << 11];
 
 /// Bit of a generation that has parts which are counted apart; the lower ones are
 /// its arms.
@@ -122,7 +123,7 @@ impl Coder {
     fn arm(&mut self, arm: &ArmDelta) {
         let counters = counters(arm);
         let told = counters.iter().enumerate().filter(|(_, count)| **count > 0);
-        let mask: u64 = told.map(|(at, _)| 1 << at).sum();
+        let mask: u64 = told.map(|(at, _)| COUNTERS[at]).sum();
         let histograms = [(LATENCY, &arm.latency), (FIRST, &arm.first)];
         let told = histograms.iter().filter(|(_, buckets)| !buckets.is_empty());
         self.number(mask | told.map(|(bit, _)| bit).sum::<u64>());
@@ -163,7 +164,7 @@ impl Coder {
 }
 
 /// In the order of their bits.
-fn counters(arm: &ArmDelta) -> [u64; 9] {
+fn counters(arm: &ArmDelta) -> [u64; 10] {
     let ArmDelta {
         dispatched,
         ok,
@@ -172,12 +173,13 @@ fn counters(arm: &ArmDelta) -> [u64; 9] {
         slow,
         failed_revealed,
         failed_units,
+        first_failed,
         load,
         load_failed,
         latency: _,
         first: _,
     } = *arm;
-    [dispatched, ok, failed, aborted, slow, failed_revealed, failed_units, load, load_failed]
+    [dispatched, ok, failed, aborted, slow, failed_revealed, failed_units, load, load_failed, first_failed]
 }
 
 /// What was looked at and when, one after the other. After an error comes nothing.
@@ -266,14 +268,24 @@ impl<'a> Decoder<'a> {
 
     fn arm(&mut self) -> Result<ArmDelta, String> {
         let mask = self.number()?;
-        let mut counters = [0; 9];
+        let mut counters = [0; 10];
         for (at, counter) in counters.iter_mut().enumerate() {
-            if mask & (1 << at) != 0 {
+            if mask & COUNTERS[at] != 0 {
                 *counter = self.number()?;
             }
         }
-        let [dispatched, ok, failed, aborted, slow, failed_revealed, failed_units, load, load_failed] =
-            counters;
+        let [
+            dispatched,
+            ok,
+            failed,
+            aborted,
+            slow,
+            failed_revealed,
+            failed_units,
+            load,
+            load_failed,
+            first_failed,
+        ] = counters;
         let latency = if mask & LATENCY != 0 { self.buckets()? } else { Vec::new() };
         let first = if mask & FIRST != 0 { self.buckets()? } else { Vec::new() };
         Ok(ArmDelta {
@@ -284,6 +296,7 @@ impl<'a> Decoder<'a> {
             slow,
             failed_revealed,
             failed_units,
+            first_failed,
             load,
             load_failed,
             latency,
@@ -387,6 +400,7 @@ mod tests {
             slow: count(),
             failed_revealed: count(),
             failed_units: count(),
+            first_failed: count(),
             load: count(),
             load_failed: count(),
             latency: (0..count() % 9).map(|_| (count() as u32, count())).collect(),

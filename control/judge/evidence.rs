@@ -78,6 +78,10 @@ impl Pairs {
 }
 
 impl Evidence {
+    pub fn per(&self) -> Per {
+        if self.sticky { Per::User } else { Per::Request }
+    }
+
     /// What another replica of the proxy, or another split of the rollout, has
     /// counted. Replicas toss the same coin, so generations of one name are one; the
     /// order of sums changes nothing.
@@ -180,6 +184,9 @@ pub struct ArmDelta {
     /// Failures of users who had not failed before, where users stay with a version.
     #[serde(default)]
     pub failed_units: u64,
+    /// Of the requests in `first`, those that have failed.
+    #[serde(default)]
+    pub first_failed: u64,
     /// Of `ok` and `failed`, those that serin has sent by itself; and of these the failed.
     #[serde(default)]
     pub load: u64,
@@ -240,6 +247,7 @@ impl ArmDelta {
             slow,
             failed_revealed,
             failed_units,
+            first_failed,
             load,
             load_failed,
             latency,
@@ -252,6 +260,7 @@ impl ArmDelta {
         self.slow += slow;
         self.failed_revealed += failed_revealed;
         self.failed_units += failed_units;
+        self.first_failed += first_failed;
         self.load += load;
         self.load_failed += load_failed;
         for (sum, buckets) in [(&mut self.latency, latency), (&mut self.first, first)] {

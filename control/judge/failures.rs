@@ -11,11 +11,18 @@
 //! with its own purse, and believes the poorer: is the canary worse than `rho`
 //! times the primary, and does it fail more than `delta` at all? What is owned
 //! moves along when the mode changes, which is decided before the next failure.
+//!
+//! Of a user who keeps a version only the first failure counts. A canary that is
+//! better has more users left who have not failed, so of the late ones most are its
+//! own. Money that was in play when the others failed has lost more by them than it
+//! can win back by these: who fails later wins no more by it. Money paid in late would
+//! win by these alone, so none is.
 
 use serde::Deserialize;
 use serde::Serialize;
 
 use super::alternatives::skewed;
+use super::evidence::Per;
 use super::objective::Objective;
 use super::panel::View;
 use super::purse::Purse;
@@ -33,6 +40,9 @@ pub struct Failures {
     delta: f64,
     planned: u32,
     cap: Option<f64>,
+    /// What is one toss.
+    #[serde(default)]
+    per: Per,
     asks: Asks,
 }
 
@@ -58,7 +68,12 @@ impl Failures {
     /// Tolerates `rho` times the primary's rate plus `delta`.
     pub fn new(rho: f64, delta: f64, planned: u32, cap: Option<f64>) -> Failures {
         let asks = Asks::Whose(purse(planned, cap));
-        Failures { rho, delta, planned, cap, asks }
+        Failures { rho, delta, planned, cap, per: Per::Request, asks }
+    }
+
+    /// What is one toss from here on.
+    pub fn count_per(&mut self, per: Per) {
+        self.per = per;
     }
 
     /// The primary's estimated rate, from before these failures, decides what is
@@ -94,10 +109,14 @@ impl Failures {
     }
 
     pub fn top_up(&mut self) {
+        let pay = match self.per {
+            Per::Request => Purse::top_up,
+            Per::User => Purse::close_window,
+        };
         match &mut self.asks {
-            Asks::Whose(purse) => purse.top_up(),
+            Asks::Whose(purse) => pay(purse),
             Asks::WhoseAndHowMany(purse, objective) => {
-                purse.top_up();
+                pay(purse);
                 objective.purse.top_up();
             }
         }
@@ -123,8 +142,19 @@ impl Failures {
             return;
         }
         let owned = self.log_e(View::Capped);
-        let mut whose = purse(self.planned, self.cap);
-        whose.inherit(owned);
+        let whose = match (&self.asks, self.per) {
+            (Asks::Whose(purse) | Asks::WhoseAndHowMany(purse, _), Per::User) => {
+                // Laid out anew, what has not played yet would come in late.
+                let mut whose = purse.clone();
+                whose.inherit(owned - purse.log_e());
+                whose
+            }
+            (_, Per::Request) => {
+                let mut whose = purse(self.planned, self.cap);
+                whose.inherit(owned);
+                whose
+            }
+        };
         self.asks = if fails_rarely {
             let mut how_many = Objective::new(self.delta, self.planned, self.cap);
             how_many.purse.inherit(owned);

@@ -9,7 +9,6 @@ use super::analysis;
 use super::analysis::OnDifference;
 use super::evidence::ArmDelta;
 use super::evidence::Evidence;
-use super::evidence::Per;
 use super::failures::Failed;
 use super::failures::Failures;
 use super::history::History;
@@ -134,19 +133,23 @@ impl Panel {
 
     /// Bets on what came in. The history must not know of it yet.
     pub fn tick(&mut self, evidence: &Evidence, history: &History) {
+        let per = evidence.per();
         for seat in &mut self.seats {
             match &mut seat.test {
                 Test::Failures(test) => {
                     let (failed, good) = match seat.kind {
                         Kind::Mirrored => mirrored::asked(evidence),
-                        _ => tossed(evidence),
+                        _ => {
+                            test.count_per(per);
+                            tossed(evidence)
+                        }
                     };
                     test.tick(&failed, good, history.failure_rate());
                 }
                 Test::Slowness(test) => {
                     test.begin(history.latency());
                     for delta in &evidence.generations {
-                        test.tick(delta, if evidence.sticky { Per::User } else { Per::Request });
+                        test.tick(delta, per);
                     }
                 }
                 Test::Stratum(part) => part.tick(evidence),

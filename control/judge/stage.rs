@@ -233,7 +233,7 @@ impl Stage {
         self.look_for_slowest(history);
         self.seen = now;
         if !evidence.generations.is_empty() {
-            self.per = if evidence.sticky { Per::User } else { Per::Request };
+            self.per = evidence.per();
         }
         // Where the canary had no part there is nothing to show. A trial's generation
         // comes twice: what the trial's rules took, and the rest.

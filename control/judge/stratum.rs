@@ -51,6 +51,7 @@ impl Stratum {
                 self.explained += delta.w * (canary.failed + primary.failed) as f64;
             }
         }
+        self.test.count_per(evidence.per());
         self.test.tick(&failed, good, rate);
     }
 }

@@ -51,6 +51,7 @@ pub struct Arm {
     pub slow: Count,
     pub failed_revealed: Count,
     pub failed_units: Count,
+    pub first_failed: Count,
     pub load: Count,
     pub load_failed: Count,
     pub latency: Latency,
@@ -162,6 +163,7 @@ impl Generation {
             slow: 0,
             failed_revealed: 0,
             failed_units: 0,
+            first_failed: 0,
             load: 0,
             load_failed: 0,
             latency: Histogram::default(),
@@ -183,6 +185,7 @@ impl Generation {
             sum.slow += arm.slow.get();
             sum.failed_revealed += arm.failed_revealed.get();
             sum.failed_units += arm.failed_units.get();
+            sum.first_failed += arm.first_failed.get();
             arm.latency.add_to(&mut sum.latency);
             arm.first.add_to(&mut sum.first);
             sum.dispatched += arm.dispatched.get();

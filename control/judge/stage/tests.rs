@@ -136,7 +136,7 @@ fn is_proved(seed: u64, users: usize, bad: f64, sticky: bool) -> bool {
             let arm = if *canary { &mut delta.canary } else { &mut delta.primary };
             arm.dispatched += 1;
             *if *fails { &mut arm.failed } else { &mut arm.ok } += 1;
-            arm.failed_units += u64::from(*fails && visit == 0);
+            arm.first_failed += u64::from(*fails && visit == 0);
         }
         if visit == 0 {
             for arm in [&mut delta.canary, &mut delta.primary] {
