@@ -217,7 +217,7 @@ fn the_slowest_stay_known_as_such_while_cuts_move() {
     };
     let (cuts, edge, told) = told_at(&judge);
     assert!(edge > 50_000 && told == Some(cuts.max(edge)), "{edge} {cuts} {told:?}");
-    history.observe(Moment(2_000), &look(of(10_000, 10_000_000)));
+    history.observe(Moment(2_000), &look(of(10_000, 10_000_000_000)));
     // Cash is paid in at the end of a window, and cuts are made anew with it.
     for now in [200_000, 210_000] {
         judge.observe(Moment(now), &Evidence::default(), &history);
