@@ -11,6 +11,7 @@ mod listener;
 mod path;
 mod versions;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -55,6 +56,7 @@ use crate::split::Sticky;
 use crate::split::Strata;
 use crate::split::Trial;
 use crate::tally::Slot;
+use crate::tally::SlotKey;
 use crate::timeouts::Timeouts;
 
 pub use listener::ListenerPlan;
@@ -181,6 +183,8 @@ impl Table {
             workers,
             problems: Vec::new(),
             slots: Vec::new(),
+            by_key: HashMap::new(),
+            former: previous.map(by_key).unwrap_or_default(),
             endpoints: Vec::new(),
             breakers: Vec::new(),
             buckets: Vec::new(),
@@ -200,12 +204,10 @@ impl Table {
         if !compiler.problems.is_empty() {
             return Err(compiler.problems);
         }
-        let mut slots = compiler.slots;
+        let (mut slots, by_key) = (compiler.slots, compiler.by_key);
         if let Some(previous) = previous {
             // Counters never go back: what is no longer routed stays readable.
-            let gone = previous.slots.iter().filter(|slot| !slots.iter().any(|new| new.key == slot.key));
-            let gone: Vec<_> = gone.cloned().collect();
-            slots.extend(gone);
+            slots.extend(previous.slots.iter().filter(|slot| !by_key.contains_key(&slot.key)).cloned());
         }
         let endpoints = compiler.endpoints;
         let bounds = Bounds::of(&splits);
@@ -248,10 +250,18 @@ struct Compiler<'a> {
     previous: Option<&'a Table>,
     workers: usize,
     problems: Vec<Problem>,
+    /// In their order, and to be found.
     slots: Vec<Arc<Slot>>,
+    by_key: HashMap<SlotKey, Arc<Slot>>,
+    /// Those of the table before.
+    former: HashMap<SlotKey, Arc<Slot>>,
     endpoints: Vec<Arc<Hosts>>,
     buckets: Vec<(String, RateLimit, Arc<Bucket>)>,
     breakers: Vec<((String, String), Breaker)>,
+}
+
+fn by_key(table: &Table) -> HashMap<SlotKey, Arc<Slot>> {
+    table.slots.iter().map(|slot| (slot.key.clone(), slot.clone())).collect()
 }
 
 impl RoutePlan {

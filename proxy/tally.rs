@@ -59,7 +59,7 @@ pub struct Slot {
     kept: Kept<u64, VersionReading>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SlotKey {
     pub service: String,
     pub version: String,

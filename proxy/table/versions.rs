@@ -186,12 +186,12 @@ impl Compiler<'_> {
 
     fn slot(&mut self, service: &Service, version: &str, role: Role, sent: Sent) -> Arc<Slot> {
         let key = SlotKey { service: service.name.clone(), version: version.to_owned(), role, sent };
-        let known = self.slots.iter().chain(self.previous.iter().flat_map(|table| &table.slots));
-        let known = known.into_iter().find(|slot| slot.key == key).cloned();
-        let slot = known.unwrap_or_else(|| Slot::new(key.clone(), self.workers));
-        if !self.slots.iter().any(|other| other.key == key) {
-            self.slots.push(slot.clone());
+        if let Some(slot) = self.by_key.get(&key) {
+            return slot.clone();
         }
+        let slot = self.former.get(&key).cloned().unwrap_or_else(|| Slot::new(key.clone(), self.workers));
+        self.by_key.insert(key, slot.clone());
+        self.slots.push(slot.clone());
         slot
     }
 }
