@@ -219,6 +219,8 @@ fn an_approval_is_asked_for_unless_it_is_muted() {
     let app = App::start(&yaml(true));
     app.command("web", "start");
     app.command("web", "abort");
+    // By then it was also heard that the first one waited.
+    eventually("the end is told", || team.requests() > 0);
     assert_eq!(app.reload(&yaml(false)).status, 200);
     app.command("web", "start");
     let events = eventually_some("it is asked for", || {
