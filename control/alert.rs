@@ -155,13 +155,13 @@ impl Alerter {
     }
 }
 
-/// Everybody that it waits for has asked not to be told about.
+/// Everybody that it still waits for has asked not to be told about. Where it waits for nobody
+/// any more, there is nothing left to approve.
 fn is_muted(loaded: &Loaded, detail: &Detail) -> bool {
     let waiting: &[HookType] = &detail.status.waiting;
     let spec = loaded.rollouts.iter().find(|spec| spec.name == detail.status.name);
-    let mut awaited =
-        spec.into_iter().flat_map(|spec| &spec.hooks).filter(|hook| waiting.contains(&hook.on)).peekable();
-    awaited.peek().is_some() && awaited.all(|hook| hook.mute_alert)
+    let mut awaited = spec.into_iter().flat_map(|spec| &spec.hooks).filter(|hook| waiting.contains(&hook.on));
+    awaited.all(|hook| hook.mute_alert)
 }
 
 fn letter(receiver: &Receiver, message: Message) -> Letter {
